@@ -1,0 +1,31 @@
+"Sphinx settings of the documentation; docs/build.py writes the pages and calls Sphinx."
+from cvkit import __version__ as release
+
+project, author, copyright = "cvkit", "PropertyAI", "PropertyAI, Apache-2.0"
+version = release
+extensions = ["myst_nb"]
+nb_execution_mode = "off" # the stored outputs are the outputs
+nb_merge_streams = True
+nb_ipywidgets_js = {} # nothing is fetched from a network
+nb_code_prompt_show, nb_code_prompt_hide = "source", "hide the source"
+myst_enable_extensions = ["colon_fence", "deflist"]
+suppress_warnings = ["mystnb.unknown_mime_type"]
+html_theme = "pydata_sphinx_theme"
+html_title = "cvkit"
+html_static_path = ["static"]
+html_css_files = ["cvkit.css"]
+html_show_sourcelink = html_copy_source = False
+html_theme_options = {
+    "logo": {"text": "cvkit"},
+    "navbar_align": "left",
+    "navbar_end": ["theme-switcher"],
+    "navbar_persistent": ["search-button"],
+    "header_links_before_dropdown": 8,
+    "secondary_sidebar_items": ["page-toc"],
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "pygments_light_style": "tango",
+    "pygments_dark_style": "github-dark",
+}

@@ -1,0 +1,53 @@
+"""Run every library notebook as a test, each in its own process.
+
+  python tests/notebooks.py [NOTEBOOK ...] [--jobs 2]
+
+nbdev's own runner keeps its worker processes, so what one notebook leaves behind reaches the next; here nothing does. The processes share
+one cache ($CVKIT_CACHE), so features are extracted once. One thread each: two notebooks at a time are quicker than two threads in one.
+"""
+import argparse, os, subprocess, sys, time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+root = Path(__file__).resolve().parents[1]
+
+
+def library_notebooks():
+    "The notebooks in reading order, index.ipynb last."
+    found = [path for path in (root / "nbs").rglob("*.ipynb") if not any(part[0] in "._" for part in path.relative_to(root).parts)]
+    return sorted(found, key=lambda path: (path.name == "index.ipynb", path.name))
+
+
+def run(path, threads):
+    "Run one notebook: (seconds, return code, what it printed)."
+    start = time.perf_counter()
+    done = subprocess.run([Path(sys.executable).with_name("nbdev-test"), path, "--n-workers", "0"], cwd=root, text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          env={**os.environ, "OMP_NUM_THREADS": str(threads), "MPLBACKEND": "agg"})
+    return time.perf_counter() - start, done.returncode, done.stdout
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", nargs="*", type=Path, help="all of nbs/ when none is named")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="how many at a time")
+    args = parser.parse_args()
+    notebooks = [path.resolve() for path in args.notebooks] or library_notebooks()
+    missing = [path for path in notebooks if not path.exists()]
+    if missing or not notebooks: sys.exit(f"no such notebook: {', '.join(map(str, missing)) or root / 'nbs'}")
+    threads = max(1, (os.cpu_count() or 1) // args.jobs)
+    failed, start = [], time.perf_counter()
+    with ThreadPoolExecutor(args.jobs) as pool:
+        jobs = {pool.submit(run, path, threads): path for path in notebooks}
+        for job in as_completed(jobs):
+            name, (seconds, code, text) = jobs[job].relative_to(root), job.result()
+            print(f"{seconds:6.1f} s  {'ok  ' if code == 0 else 'FAIL'}  {name}", flush=True)
+            if code:
+                failed.append(name)
+                print(text, flush=True)
+    print(f"{time.perf_counter() - start:6.1f} s  in all, {args.jobs} at a time\n"
+          f"notebooks: {len(notebooks) - len(failed)} passed, {len(failed)} failed")
+    return bool(failed)
+
+
+if __name__ == "__main__": sys.exit(main())

@@ -1,0 +1,208 @@
+"The tree: what is generated is in step, notebooks are clean, and imports go one way."
+import ast, json, os, re, shutil, subprocess, sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+root = Path(__file__).resolve().parents[1]
+rooms = ["core", "pages", "data", "model", "evidence", "release", "operate", "flow"] # a room imports only those before it
+by_hand = {Path("cvkit/__init__.py")}
+library = sorted((path for path in (root / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts and path.name != "index.ipynb"),
+                 key=lambda path: path.name)
+templates = sorted(path for path in (root / "templates").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+modules = sorted(path for path in (root / "cvkit").rglob("*.py") if path.name not in ("__init__.py", "_modidx.py"))
+text = lambda path: path.read_text(encoding="utf-8")
+named = lambda paths: dict(argvalues=paths, ids=[path.relative_to(root).as_posix() for path in paths])
+
+
+def cells(path, kind="code"): return [cell for cell in json.loads(text(path))["cells"] if cell["cell_type"] == kind]
+def source(cell): return "".join(cell["source"])
+
+
+def module_of(path):
+    "The module that a notebook exports, as `data.manifest`, or None."
+    return next((found[1] for cell in cells(path) if (found := re.search(r"^#\|\s*default_exp\s+(\S+)", source(cell), re.M))), None)
+
+
+def imports_of(path):
+    "The modules of cvkit that a module imports anywhere, as `data.manifest`."
+    package = path.relative_to(root).parent.parts
+    found = set()
+    for node in ast.walk(ast.parse(text(path))):
+        if isinstance(node, ast.Import): names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[:len(package) - node.level + 1]) if node.level else ""
+            start = ".".join(filter(None, [base, node.module]))
+            names = [f"{start}.{alias.name}" for alias in node.names] + [start]
+        else: continue
+        found |= {name.removeprefix("cvkit.") for name in names if name.startswith("cvkit.")}
+    return found & {dotted(module) for module in modules}
+
+
+def dotted(module): return ".".join(module.relative_to(root / "cvkit").with_suffix("").parts)
+
+
+def generated(folder):
+    "What nbdev wrote below folder/cvkit: module files, the empty __init__.py of each room, the index."
+    return {path.relative_to(folder): path.read_bytes() for path in (folder / "cvkit").rglob("*.py")
+            if path.relative_to(folder) not in by_hand}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    "The sources of the tree in a temporary folder, without what nbdev generates."
+    folder = tmp_path_factory.mktemp("tree")
+    for name in ("nbs", "templates"):
+        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    for name in ("pyproject.toml", "settings.ini", "setup.py"): shutil.copy(root / name, folder)
+    for name in by_hand:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / name, folder / name)
+    return folder
+
+
+def nbdev(command, folder):
+    "Run one of nbdev's commands in a folder."
+    done = subprocess.run([Path(sys.executable).with_name(command)], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_modules_are_what_the_notebooks_export(copy):
+    nbdev("nbdev-export", copy)
+    fresh, kept = generated(copy), generated(root)
+    assert not fresh.keys() - kept.keys(), "exported but not in the checkout: run `make export`"
+    assert not kept.keys() - fresh.keys(), "no notebook exports these: delete them, or write the notebook"
+    assert not [name.as_posix() for name in fresh if fresh[name] != kept[name]], "out of step with their notebooks: run `make export`"
+
+
+def test_nbdev_clean_changes_nothing(copy):
+    before = {path: path.read_bytes() for path in (copy / "nbs").rglob("*.ipynb")}
+    nbdev("nbdev-clean", copy)
+    assert not [path.relative_to(copy).as_posix() for path in before if path.read_bytes() != before[path]], "run nbdev-clean"
+
+
+def test_each_module_has_one_notebook():
+    names = [module_of(path) for path in library]
+    assert None not in names, f"no default_exp: {library[names.index(None)].name}"
+    assert len(set(names)) == len(names), f"two notebooks export one module: {sorted(n for n in names if names.count(n) > 1)}"
+    assert {Path("cvkit", *name.split(".")).with_suffix(".py") for name in names} == {path.relative_to(root) for path in modules}
+    for path, name in zip(library, names):
+        assert re.fullmatch(r"\d\d_" + name.split(".")[-1], path.stem), f"{path.name} exports {name}"
+        assert "." not in name or path.parent.name.split("_", 1)[1] == name.split(".")[0], f"{path} exports {name}"
+
+
+def test_imports_go_only_to_lower_numbers():
+    numbers = {module_of(path): path.name[:2] for path in library}
+    assert len(set(numbers.values())) == len(numbers), "two notebooks have one number"
+    order = [rooms.index(name.split(".")[0]) for name in sorted(numbers, key=numbers.get)]
+    assert order == sorted(order), "the numbers do not rise through the rooms"
+    upward = [f"{name} imports {other}" for name in numbers for other in imports_of(root / "cvkit" / Path(*name.split(".")).with_suffix(".py"))
+              if numbers[other] >= numbers[name]]
+    assert not upward
+
+
+@pytest.mark.parametrize("path", **named(library))
+def test_library_notebook(path):
+    first, code = cells(path, "markdown")[0], cells(path)
+    assert re.match(r"# \S.*\n\n?> \S.*[.!?]$", source(first)), "starts with `# Title` and `> one sentence.`"
+    assert len(json.loads(text(path))["cells"]) <= 60, "at most 60 cells"
+    assert path.stat().st_size <= 500_000, "at most 500 KB"
+    assert any(cell["outputs"] for cell in code), "keeps its outputs"
+    assert not [output["ename"] for cell in code for output in cell["outputs"] if output["output_type"] == "error"]
+    for cell in code:
+        if re.match(r"#\|\s*exports?\b", source(cell)):
+            assert not re.search(r"^\s*[%!]|import \*", source(cell), re.M), f"no magics and star imports in exported cells:\n{source(cell)}"
+            assert len(source(cell).strip().splitlines()) <= 26, f"at most 25 lines and the directive:\n{source(cell)}"
+
+
+place = re.compile(r"(?<![\w.:/<])/(?:home|root|tmp|work|Users|usr|opt|var|mnt|private)/[\w.-]+")
+moment = re.compile(r"\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d|\b0x[0-9a-f]{8,}\b|\bobject at 0x")
+
+
+@pytest.mark.parametrize("path", **named(library))
+def test_outputs_name_no_machine_and_no_moment(path):
+    for cell in cells(path):
+        for output in cell["outputs"]:
+            words = [output.get("text", "")] + [value for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
+            shown = re.sub(r"base64,[\w+/=]+", "", "".join("".join(value) for value in words))
+            found = place.search(shown) or moment.search(shown)
+            assert not found, f"stored output holds {found[0]!r}:\n{source(cell)}"
+
+
+@pytest.mark.parametrize("path", **named(templates))
+def test_template_holds_no_outputs(path):
+    kept = [source(cell) for cell in cells(path) if cell["outputs"] or cell["execution_count"]]
+    assert not kept, "templates are stored without outputs"
+    assert any("parameters" in cell["metadata"].get("tags", []) for cell in cells(path)), "one cell is tagged `parameters`"
+
+
+@pytest.mark.parametrize("path", **named(modules))
+def test_module(path):
+    assert len(text(path).splitlines()) <= 300, "a module over 300 lines is two modules"
+    tree = ast.parse(text(path))
+    listed = next(ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__")
+    defined = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_"}
+    assert defined <= set(listed), "public and missing from __all__"
+    assert not [node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in defined
+                and node in tree.body and not ast.get_docstring(node)], "without a docstring"
+
+
+def settings():
+    config = ConfigParser(delimiters=["="])
+    config.read(root / "settings.ini", encoding="utf-8")
+    return config["DEFAULT"]
+
+
+def test_version_is_the_same_everywhere():
+    import cvkit
+    assert settings()["version"] == cvkit.__version__
+    assert settings()["dist_name"] == re.search(r'^name = "(.+)"', text(root / "pyproject.toml"), re.M)[1]
+
+
+def test_locks_cover_the_requirements():
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+    pins = {lock: {canonicalize_name(name): version for name, version in
+                   re.findall(r"^([\w.-]+)==(\S+)", text(root / f"deploy/locks/{lock}.txt"), re.M)} for lock in ("notebooks", "seldon")}
+    wanted = [("notebooks", word) for key, value in settings().items() if key.endswith("requirements") for word in value.split()]
+    wanted += [("seldon", word) for word in settings()["requirements"].split()]
+    for lock, requirement in ((lock, Requirement(word)) for lock, word in wanted):
+        version = pins[lock].get(canonicalize_name(requirement.name))
+        assert version and version in requirement.specifier, f"{requirement} is not in deploy/locks/{lock}.txt ({version}): run `make locks`"
+    for lock in pins: assert not re.search(r"https?://|--(extra-)?index-url|file:", text(root / f"deploy/locks/{lock}.txt")), "a lock names no index"
+
+
+def test_readme_is_index():
+    sys.path.insert(0, str(root / "docs"))
+    try: from readme import readme
+    finally: sys.path.pop(0)
+    assert text(root / "README.md") == readme(), "run `make export`"
+
+
+heavy = ("torch", "mlflow", "pandas", "matplotlib", "sklearn", "scipy", "onnxruntime", "PIL", "papermill", "luigi")
+
+
+def python(code, **env):
+    done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, timeout=60, env={**os.environ, **env})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_import_cvkit_is_light():
+    assert python(f"import sys, cvkit; print(*[name for name in {heavy} if name in sys.modules])") == []
+
+
+@pytest.mark.parametrize("path", **named(modules))
+def test_import_of_a_module_is_light(path):
+    loaded = python(f"import sys, cvkit.{dotted(path)}; print(*[name for name in {heavy} if name in sys.modules])")
+    allowed = {"PIL", "onnxruntime"} if dotted(path).split(".")[0] in ("data", "operate", "flow") else set()
+    assert not set(loaded) - allowed
+
+
+def test_command_line_says_what_it_does():
+    command = Path(sys.executable).with_name("cvkit")
+    done = subprocess.run([command, "--help"], cwd="/", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    import cvkit
+    assert [verb for verb in cvkit.__all__ if verb not in done.stdout] == []
