@@ -12,8 +12,8 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 suppress_warnings = ["mystnb.unknown_mime_type"]
 html_theme = "pydata_sphinx_theme"
 html_title = "cvkit"
-html_static_path = ["static"]
-html_css_files = ["cvkit.css"]
+html_static_path = ["static"] # and the folder in which docs/build.py writes reports.css
+html_css_files = ["cvkit.css", "reports.css"]
 html_show_sourcelink = html_copy_source = False
 html_theme_options = {
     "logo": {"text": "cvkit"},
