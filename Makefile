@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 UV ?= uv
 ARGS ?=
 PY = .venv/bin/python
-PIP = -m pip install --disable-pip-version-check --no-input --no-deps -q
+PIP = -m pip install --disable-pip-version-check --no-input --no-deps -qq
 COMPILE = $(UV) pip compile --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade -q
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-full bench docs export lab locks clean

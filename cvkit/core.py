@@ -9,7 +9,7 @@ __all__ = ['CvkitError', 'DataError', 'ParameterError', 'BundleError', 'PolicyEr
            'cache_folder', 'progress', 'png_uri', 'Pictures', 'show_images']
 
 # %% ../nbs/00_core.ipynb #43dc594c
-import hashlib, importlib, json, os, shutil, subprocess, tempfile
+import hashlib, importlib, json, os, shutil, subprocess, tempfile, warnings
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from io import BytesIO
@@ -36,7 +36,10 @@ def need(
     extra:str, # the extra of cvkit that installs it
 ): # the imported module
     "Import `module`, or say which extra to install."
-    try: return importlib.import_module(module)
+    try:
+        with warnings.catch_warnings(): # tqdm tells every notebook without widgets that it falls back to text, which is what we want
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and not module.startswith(error.name.split(".")[0]): raise
         raise MissingExtra(f"{module} is needed here and is not installed; "
@@ -175,8 +178,7 @@ def progress(
     total:int|None=None, # how many, where `iterable` does not know
 ): # the iterable, with a bar
     "Show progress in a notebook or a terminal."
-    from tqdm.auto import tqdm
-    return tqdm(iterable, desc=text, total=total, leave=False, delay=1, disable=None)
+    return need("tqdm.auto", "train").tqdm(iterable, desc=text, total=total, leave=False, delay=1, disable=None)
 
 # %% ../nbs/00_core.ipynb #6ed9927e
 def png_uri(

@@ -1,12 +1,11 @@
 """Build the documentation from the notebooks: python docs/build.py [--out docs/_build]
 
-nbdev renders the signatures, a few steps of ours turn its notebooks into what myst-nb reads, Sphinx makes the pages. Stored outputs are
-shown as they are, nothing is run but imports and exported cells, nothing is fetched, and a warning is an error.
+nbdev's steps prepare the notebooks, a few of ours turn them into what myst-nb reads, Sphinx makes the pages. Signatures are shown as they were
+written, stored outputs as they are; nothing is run, nothing is fetched, and a warning is an error.
 """
-import argparse, ast, importlib, inspect, os, re, shutil, sys
+import argparse, ast, importlib, os, re, shutil, sys
 from pathlib import Path
 
-os.environ["IN_TEST"] = "1" # what nbdev sets while it renders: no progress bars, no colab links
 root = Path(__file__).resolve().parents[1]
 rooms = { # folder of cvkit -> title and sentence of the room
     "": ("Ground", "What every room stands on."),
@@ -20,12 +19,14 @@ rooms = { # folder of cvkit -> title and sentence of the room
 
 
 def rendered(path):
-    "One notebook with nbdev's `show_doc` cells executed; exported cells are kept."
+    "One notebook after nbdev's steps for documentation; nothing is run, and exported cells are kept: we show them ourselves."
     from fastcore.nbio import read_nb
-    from nbdev.processors import FilterDefaults, rm_export
+    from nbdev import processors
 
-    class Pages(FilterDefaults):
-        def base_procs(self): return [step for step in super().base_procs() if step is not rm_export]
+    class Pages(processors.FilterDefaults):
+        def base_procs(self):
+            own = ("add_show_docs", "exec_show_docs", "clean_show_doc", "rm_export", "add_fold", "mv_exports")
+            return [step for step in super().base_procs() if step.__name__ not in own]
     notebook = read_nb(path)
     Pages()(notebook)
     return notebook
@@ -61,49 +62,61 @@ def link(text, names, module):
     return "".join(part if i % 2 else re.sub(r"(?<![`\w])`([\w.]+(?:\(\))?)`(?!`)", replace, part) for i, part in enumerate(parts))
 
 
-def methods(owner):
-    "A class's own public methods and properties with their signatures, as a table; empty when it has none."
+functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def head(node, lines):
+    "The lines of a definition before its body, as they were written: with decorators, types and what each parameter means."
+    first = node.body[0]
+    kept = lines[min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1:first.lineno]
+    kept[-1] = kept[-1].encode()[:first.col_offset].decode()
+    return [line.rstrip() for line in kept if line.strip()]
+
+
+def methods(node):
+    "A class's public methods and properties, as a table; empty when it has none."
     rows = []
-    for name, member in vars(owner).items():
-        function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
-        if name.startswith("_") or not inspect.isfunction(function) or not function.__doc__: continue
-        parameters = "" if isinstance(member, property) else f"({', '.join(list(inspect.signature(function).parameters)[1:])})"
-        rows.append(f"| `{name}{parameters}` | {' '.join(function.__doc__.split())} |")
-    return "\n".join(["", "| method | |", "|:--|:--|", *rows, ""]) if rows else ""
+    for method in node.body:
+        if not isinstance(method, functions) or method.name.startswith("_") or not ast.get_docstring(method): continue
+        known = [name for decorator in method.decorator_list if (name := getattr(decorator, "id", "")) in ("property", "cached_property")]
+        parameters = [parameter.arg for parameter in [*method.args.posonlyargs, *method.args.args, *method.args.kwonlyargs]]
+        called = method.name if known else f"{method.name}({', '.join(name for name in parameters if name not in ('self', 'cls'))})"
+        rows.append(f"| `{called}` | {' '.join(ast.get_docstring(method).split())} |")
+    return "\n".join(["", "| method | |", "|:--|:--|", *rows]) if rows else ""
 
 
-def signature(cell, module):
-    "A `show_doc` cell as markdown: a heading that can be linked, the signature, what the parameters mean, the methods."
-    name = re.search(r"show_doc\(([\w.]+)", cell.source)[1]
-    value = getattr(sys.modules[module], name, None)
-    heading = f"({module}.{name})=\n### {name}\n\n"
-    if inspect.isclass(value) and issubclass(value, BaseException):
-        return f"{heading}```python\nclass {name}({', '.join(base.__name__ for base in value.__bases__)})\n```\n\n*{inspect.getdoc(value)}*"
-    text = next("".join(output["data"]["text/markdown"]) for output in cell.outputs if "text/markdown" in output.get("data", {}))
-    text = re.sub(r"^.*?^### .*?$\s*", "", text.strip(), count=1, flags=re.M | re.S).replace("__main__.", "")
-    if not inspect.isclass(value): return heading + text
-    return heading + text.replace("\ndef ", "\nclass ", 1).replace(")->None:", "):", 1) + "\n" + methods(value)
+def signatures(text, module):
+    "What an exported cell defines, as markdown: a heading that can be linked, the signature as written, the docstring, the methods."
+    lines = text.splitlines()
+    for node in ast.parse(text).body:
+        if not isinstance(node, (*functions, ast.ClassDef)) or node.name.startswith("_"): continue
+        shown = head(node, lines)
+        if isinstance(node, ast.ClassDef):
+            for part in node.body:
+                if isinstance(part, ast.AnnAssign): shown += lines[part.lineno - 1:part.end_lineno]
+                if isinstance(part, functions) and part.name == "__init__": shown += head(part, lines)
+        said = (ast.get_docstring(node) or "").split("\n\n", 1)
+        said = "\n\n".join([f"*{said[0]}*", *said[1:]]) if said[0] else ""
+        code = "\n".join(shown)
+        yield f"({module}.{node.name})=\n### {node.name}\n\n```python\n{code}\n```\n\n{said}\n{methods(node) if isinstance(node, ast.ClassDef) else ''}"
 
 
 def page(notebook, module, names):
     "The cells of a rendered notebook as myst-nb wants them."
     from nbformat.v4 import new_code_cell, new_markdown_cell
-    front, cells, signatures, source = notebook.frontmatter_, [], [], []
+    front, cells = notebook.frontmatter_, []
     cells.append(new_markdown_cell(f"({module})=\n# {front['title']}\n\n{front.get('description', '')}\n\n`{module}`"))
     for cell in notebook.cells:
         text = "\n".join(line for line in (cell.source or "").splitlines() if not line.startswith("#|")).strip()
         directives = getattr(cell, "directives_", None) or {}
         if cell.cell_type == "raw" or not text or "AUTOGENERATED" in text or {"default_exp", "hide"} & directives.keys(): continue
-        if cell.cell_type == "code" and text.startswith("show_doc("):
-            signatures.insert(0, new_markdown_cell(link(signature(cell, module), names, module))) # nbdev has the last name first
-            continue
-        cells += signatures + source # the source follows the signatures that it defines
-        signatures, source = [], []
-        exported = {"export", "exports", "exporti"} & directives.keys()
         if cell.cell_type == "markdown": cells.append(new_markdown_cell(link(text, names, module)))
-        elif not exported: cells.append(new_code_cell(text, outputs=[tidy(output) for output in cell.get("outputs", [])]))
-        elif not only_imports(text): source = [new_code_cell(text, metadata={"tags": ["hide-input"]})]
-    return cells + signatures + source
+        elif not {"export", "exports", "exporti"} & directives.keys():
+            cells.append(new_code_cell(text, outputs=[tidy(output) for output in cell.get("outputs", [])]))
+        elif not only_imports(text):
+            cells += [new_markdown_cell(link(words, names, module)) for words in signatures(text, module)]
+            cells.append(new_code_cell(text, metadata={"tags": ["hide-input"]}))
+    return cells
 
 
 def only_imports(text):
@@ -141,7 +154,6 @@ def sources(folder):
         notebook = rendered(path)
         name = exports(notebook)
         front, module = notebook.frontmatter_, f"cvkit.{name}"
-        importlib.import_module(module)
         write(folder / f"{name.replace('.', '/')}.ipynb", page(notebook, module, names))
         room = name.rpartition(".")[0]
         found[room].append((name.rpartition(".")[2], front["title"], front.get("description", ""), module))
