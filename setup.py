@@ -27,6 +27,5 @@ setup(
     package_dir={"cvkit.templates": "templates"},
     package_data={"cvkit": ["*.css", "*.yaml"], "cvkit.templates": ["*.ipynb", "*.yaml"]},
     entry_points={"console_scripts": ["cvkit=cvkit.flow.cli:main"]},
-    classifiers=["Private :: Do Not Upload", "Programming Language :: Python :: 3",
-                 "License :: OSI Approved :: Apache Software License"],
+    classifiers=["Private :: Do Not Upload", "Programming Language :: Python :: 3"],
 )
