@@ -11,15 +11,16 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from .manifest import Manifest
 
-# %% ../../nbs/1_data/12_checks.ipynb #95953aa8
+# %% ../../nbs/1_data/12_checks.ipynb #6118a937
 def find_duplicates(
     manifest:Manifest, # any
 ) -> list[np.ndarray]: # one array of row numbers a cluster of at least two
     "Clusters of images with equal content."
     names, index, count = np.unique(manifest.table["content"].to_numpy(str), return_inverse=True, return_counts=True)
-    return [np.flatnonzero(index == i) for i in np.flatnonzero(count > 1)]
+    rows = np.split(np.argsort(index, kind="stable"), np.cumsum(count)[:-1])
+    return [r for r in rows if len(r) > 1]
 
-# %% ../../nbs/1_data/12_checks.ipynb #6118a937
+# %% ../../nbs/1_data/12_checks.ipynb #bd0e9ecf
 @dataclass
 class Finding:
     "Something wrong, and where."
@@ -31,14 +32,23 @@ class Finding:
 class Findings(list):
     "A list of findings that shows itself."
     @property
-    def errors(self) -> list[Finding]: return [f for f in self if f.severity == "error"]
-    def to_dict(self) -> list[dict]: return [asdict(f) for f in self]
-    def __str__(self): return "\n".join(f"{f.severity:8} {f.kind:16} {', '.join(f.paths[:3])}: {f.detail}" for f in self) or "nothing found"
+    def errors(self) -> list[Finding]: # those that training refuses
+        "The findings of severity error."
+        return [f for f in self if f.severity == "error"]
+    def to_dict(self) -> list[dict]: # plain data
+        "All findings."
+        return [asdict(f) for f in self]
+    def __str__(self): return "\n".join(f"{f.severity:8} {f.kind:16} {_few(f.paths)}: {f.detail}" for f in self) or "nothing found"
     def _repr_html_(self):
-        from cvkit.pages import badge, fragment, table
-        return fragment(table([{"severity": badge(f.severity), "kind": f.kind, "files": ", ".join(f.paths[:4]) + (f" and {len(f.paths) - 4} more" if len(f.paths) > 4 else ""), "what to do": f.detail} for f in self]))
+        from cvkit.pages import badge, fragment, table, text
+        rows = [{"severity": badge(f.severity), "kind": f.kind.replace("_", " "), "files": _few(f.paths), "what to do": f.detail} for f in self]
+        return fragment(table(rows) if rows else text("Nothing found."))
 
-# %% ../../nbs/1_data/12_checks.ipynb #b0e4ae27
+def _few(paths):
+    "The first four paths."
+    return ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
+
+# %% ../../nbs/1_data/12_checks.ipynb #fcbddba1
 def check_manifest(
     manifest:Manifest, # any
     folds:int=5, # of the cross-validation to come
@@ -53,4 +63,4 @@ def check_manifest(
     for c in manifest.classes:
         n = int((labels == c).sum())
         if n < folds: found.append(Finding("rare_class", "error", uris[labels == c].tolist(), f"class {c!r} has {n} image{'s' if n != 1 else ''}, {folds} folds need at least {folds}; add images, use fewer folds, or merge the class"))
-    return Findings(sorted(found, key=lambda f: (f.severity, f.kind)))
+    return Findings(sorted(found, key=lambda f: (f.severity, f.kind, f.paths)))

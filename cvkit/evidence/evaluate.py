@@ -90,7 +90,7 @@ def evaluate_predictions(
 # %% ../../nbs/3_evidence/31_evaluate.ipynb #543135c3
 TITLES = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "precision": "Precision", "recall": "Recall", "f1": "F1", "auroc": "AUROC",
           "average_precision": "Average precision", "ece": "Calibration error", "brier": "Brier score", "log_loss": "Log loss"}
-RULES = {"wilson": "Wilson", "clopper-pearson": "Clopper-Pearson, exact", "bootstrap": "bootstrap, 1,000 draws"}
+RULES = {"wilson": "Wilson", "clopper-pearson": "Clopper-Pearson, exact", "bootstrap": "bootstrap, 1,000 draws", "exact, no error seen": "exact: no error was seen"}
 
 def _metric_table(e):
     from cvkit.pages import number, table

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['MINIMUM', 'Estimate', 'wilson', 'clopper_pearson', 'proportion', 'bootstrap_weights', 'bootstrap', 'class_rates',
-           'weighted_auroc', 'weighted_average_precision', 'reliability', 'expected_calibration_error',
+           'weighted_auroc', 'weighted_average_precision', 'reliability', 'expected_calibration_error', 'share',
            'classification_estimates']
 
 # %% ../../nbs/3_evidence/30_metrics.ipynb #7f421668
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from ..core import DataError, need, rng
@@ -32,13 +33,16 @@ class Estimate:
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n, "method": self.method}
 
 # %% ../../nbs/3_evidence/30_metrics.ipynb #59c2507a
+def _check_trials(successes, trials):
+    if trials < 1 or not 0 <= successes <= trials: raise DataError(f"expected between 0 and all of at least one trial to succeed, got {successes} of {trials}; count again")
+
 def wilson(
     successes:int, # how many
     trials:int, # of how many; at least 1
     level:float=.95, # coverage
 ) -> Estimate: # the proportion
     "Score interval of a proportion (Wilson 1927)."
-    from statistics import NormalDist
+    _check_trials(successes, trials)
     z, p = NormalDist().inv_cdf(.5 + level / 2), successes / trials
     centre, spread = p + z * z / (2 * trials), z * np.sqrt(p * (1 - p) / trials + z * z / (4 * trials**2))
     low, high = ((centre + s * spread) / (1 + z * z / trials) for s in (-1, 1))
@@ -50,6 +54,7 @@ def clopper_pearson(
     level:float=.95, # coverage, at least
 ) -> Estimate: # the proportion
     "Exact interval of a proportion (Clopper and Pearson 1934)."
+    _check_trials(successes, trials)
     beta, tail = need("scipy.stats", "train").beta, (1 - level) / 2
     low = beta.ppf(tail, successes, trials - successes + 1) if successes else 0.
     high = beta.ppf(1 - tail, successes + 1, trials - successes) if successes < trials else 1.
@@ -67,6 +72,11 @@ def proportion(
     return (clopper_pearson if trials < 40 else wilson)(int(successes), int(trials))
 
 # %% ../../nbs/3_evidence/30_metrics.ipynb #1c96fe44
+def _units(n, groups=None): # `(n,)` int: which independent unit an image belongs to
+    if groups is None: return np.arange(n)
+    if len(groups) != n: raise DataError(f"expected a group for each of {n} images, got {len(groups)}; give one each, \"\" where there is none")
+    return np.unique([f"g:{g}" if g not in ("", None) else f"i:{i}" for i, g in enumerate(groups)], return_inverse=True)[1]
+
 def bootstrap_weights(
     n:int, # images
     groups=None, # `(n,)`; images of one group are drawn together; `""` stands alone
@@ -74,24 +84,28 @@ def bootstrap_weights(
     seed:int=0, # of the draw
 ) -> np.ndarray: # `(replicates,n)` float64: how often each image counts
     "How often each image is drawn in each replicate."
-    keys = np.arange(n).astype(str) if groups is None else np.asarray(
-        [f"g:{g}" if g not in ("", None) else f"i:{i}" for i, g in enumerate(groups)])
-    names, index = np.unique(keys, return_inverse=True)
-    random = rng(seed, "bootstrap")
-    return random.multinomial(len(names), np.full(len(names), 1 / len(names)), replicates)[:, index].astype(float)
+    index = _units(n, groups)
+    units = index.max() + 1
+    return rng(seed, "bootstrap").multinomial(units, np.full(units, 1 / units), replicates)[:, index].astype(float)
 
+# %% ../../nbs/3_evidence/30_metrics.ipynb #8d86bf86
 def bootstrap(
     statistic, # function of weights `(b,n)` that returns `(b,)`; nan where undefined
     weights:np.ndarray, # `(b,n)` from `bootstrap_weights`
     groups:int|None=None, # how many independent groups; n by default
-) -> Estimate: # percentile interval
-    "A statistic with its percentile bootstrap interval (Efron 1979)."
-    value, draws = float(statistic(np.ones((1, weights.shape[1])))[0]), statistic(weights)
-    draws, n = draws[np.isfinite(draws)], int(groups or weights.shape[1])
+    level:float=.95, # coverage
+) -> Estimate: # expanded percentile interval
+    "A statistic with its bootstrap interval (Efron 1979; Hesterberg 2015)."
+    value, n = float(statistic(np.ones((1, weights.shape[1])))[0]), int(groups or weights.shape[1])
     if not np.isfinite(value): return Estimate(None, None, None, n, "undefined: a class is absent")
-    if n < MINIMUM or len(draws) < .9 * len(weights): return Estimate(None, None, None, n, f"undefined: {n} independent images are too few")
-    low, high = np.quantile(draws, [.025, .975])
-    return Estimate(value, float(low), float(high), n, "bootstrap")
+    if n < MINIMUM: return Estimate(None, None, None, n, f"undefined: {n} of at least {MINIMUM} independent images")
+    pieces = np.array_split(weights, -(-weights.size // 500_000)) # four megabytes at a time stay in the cache
+    draws = np.concatenate([statistic(w) for w in pieces])
+    draws = draws[np.isfinite(draws)]
+    if len(draws) < .9 * len(weights): return Estimate(None, None, None, n, "undefined: a class has too few images")
+    tail = NormalDist().cdf(np.sqrt(n / (n - 1)) * need("scipy.stats", "train").t.ppf((1 - level) / 2, n - 1))
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return Estimate(value, min(float(low), value), max(float(high), value), n, "bootstrap")
 
 # %% ../../nbs/3_evidence/30_metrics.ipynb #a4c7d7d4
 def _ratio(a, b): return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=b > 0)
@@ -141,7 +155,8 @@ def reliability(
     "Confidence against accuracy, in bins of equal count."
     weights = np.ones((1, len(confidence))) if weights is None else weights
     order = np.argsort(confidence, kind="stable")
-    starts = np.unique(np.linspace(0, len(order), min(bins, len(order)) + 1)[:-1].astype(int))
+    starts = np.linspace(0, len(order), min(bins, len(order)) + 1)[:-1].astype(int)
+    starts = np.unique(np.searchsorted(confidence[order], confidence[order][starts])) # equal confidences share a bin
     count, sure, right = (np.add.reduceat(weights[:, order] * x[order], starts, axis=1) for x in (np.ones(len(order)), confidence, correct.astype(float)))
     return _ratio(sure, count), _ratio(right, count), count
 
@@ -156,6 +171,25 @@ def expected_calibration_error(
     return np.nansum(np.abs(sure - right) * count, axis=1) / count.sum(1)
 
 # %% ../../nbs/3_evidence/30_metrics.ipynb #66d4904e
+def _faultless(estimate, trials):
+    "The exact interval in place of [1, 1] and [0, 0]."
+    if estimate.low != estimate.high or estimate.value not in (0., 1.): return estimate
+    if trials < MINIMUM: return Estimate(None, None, None, trials, f"undefined: no variation, and {trials} of at least {MINIMUM} trials")
+    exact = clopper_pearson(int(estimate.value * trials), trials)
+    return Estimate(estimate.value, exact.low, exact.high, trials, "clopper-pearson")
+
+def share(
+    correct:np.ndarray, # `(n,)` bool
+    groups=None, # `(n,)` what belongs together; None or all `""`: images are independent
+    seed:int=0, # of the bootstrap
+) -> Estimate: # of the share that is True
+    "A share of images, by group where there are groups."
+    correct, units = np.asarray(correct), _units(len(correct), groups)
+    if not len(correct) or units.max() + 1 == len(correct): return proportion(int(correct.sum()), len(correct))
+    estimate = bootstrap(lambda w: w @ correct / w.sum(1), bootstrap_weights(len(correct), groups, seed=seed), units.max() + 1)
+    return estimate if estimate.value is None else _faultless(estimate, estimate.n)
+
+# %% ../../nbs/3_evidence/30_metrics.ipynb #1748b6b1
 def _statistics(targets, probabilities, positive):
     "The metrics as functions of weights."
     n, c = probabilities.shape
@@ -163,11 +197,11 @@ def _statistics(targets, probabilities, positive):
     correct, hot = said == targets, np.eye(c)[targets]
     mean = lambda x: lambda w: w @ x / w.sum(1)
     over = lambda f: lambda w: np.mean([f(w, k) for k in classes], axis=0)
-    rates = lambda i: over(lambda w, k: np.nan_to_num(class_rates(w, targets == k, said == k)[i]))
+    rates = lambda i: over(lambda w, k: class_rates(w, targets == k, said == k)[i])
     return {
         "accuracy": mean(correct.astype(float)),
         "balanced_accuracy": lambda w: np.mean([class_rates(w, targets == k, said == k)[1] for k in range(c)], axis=0),
-        "precision": rates(0), "recall": rates(1), "f1": rates(2),
+        "precision": over(lambda w, k: np.nan_to_num(class_rates(w, targets == k, said == k)[0])), "recall": rates(1), "f1": rates(2),
         "auroc": over(lambda w, k: weighted_auroc(w, targets == k, probabilities[:, k])),
         "average_precision": over(lambda w, k: weighted_average_precision(w, targets == k, probabilities[:, k])),
         "ece": lambda w: expected_calibration_error(probabilities.max(1), correct, weights=w),
@@ -175,7 +209,26 @@ def _statistics(targets, probabilities, positive):
         "log_loss": mean(-np.log(np.clip(probabilities[np.arange(n), targets], 1e-12, 1.))),
     }
 
-# %% ../../nbs/3_evidence/30_metrics.ipynb #da347775
+# %% ../../nbs/3_evidence/30_metrics.ipynb #cb91402f
+def _trials(targets, units, classes, positive):
+    "By metric, the independent trials that a faultless result consists of."
+    count = lambda chosen: len(np.unique(units[chosen]))
+    if positive is None:
+        rarest = min(count(targets == k) for k in range(classes))
+        one, pairs = classes * rarest, classes * (rarest // 2)
+    else: one, pairs = count(targets == positive), min(count(targets == positive), count(targets != positive))
+    rarest = classes * min(count(targets == k) for k in range(classes))
+    return {"balanced_accuracy": rarest, "precision": one, "recall": one, "f1": one, "auroc": pairs, "average_precision": pairs}
+
+def _check_predictions(targets, probabilities, classes, positive):
+    n, c = len(targets), len(classes)
+    if not n: raise DataError("expected predictions, got none; is the split empty?")
+    if probabilities.shape != (n, c): raise DataError(f"expected probabilities ({n}, {c}), got {probabilities.shape}; give one row an image, one column a class")
+    if not np.allclose(probabilities.sum(1), 1, atol=1e-3) or probabilities.min() < 0: raise DataError("expected probabilities from 0 to 1 that sum to 1, got others; apply softmax to logits first")
+    if targets.dtype.kind not in "iu" or targets.min() < 0 or targets.max() >= c: raise DataError(f"expected targets as whole numbers from 0 to {c - 1}, got {targets.min()} to {targets.max()} ({targets.dtype}); index into the classes")
+    if positive is not None and positive not in classes: raise DataError(f"expected positive to be one of {classes}, got {positive!r}; name a class, or none")
+
+# %% ../../nbs/3_evidence/30_metrics.ipynb #0fcef99f
 def classification_estimates(
     targets:np.ndarray, # `(n,)` int, index into classes
     probabilities:np.ndarray, # `(n,c)` float, rows sum to 1
@@ -187,22 +240,14 @@ def classification_estimates(
 ) -> dict[str, Estimate]: # by metric name
     "All metrics of a classifier, each with its 95 % interval."
     targets, probabilities, classes = np.asarray(targets), np.asarray(probabilities, float), list(classes)
-    if probabilities.shape != (len(targets), len(classes)):
-        raise DataError(f"expected probabilities ({len(targets)}, {len(classes)}), got {probabilities.shape}; give one row an image, one column a class")
-    if not np.allclose(probabilities.sum(1), 1, atol=1e-3): raise DataError("expected probabilities that sum to 1, got others; apply softmax to logits first")
-    if positive is not None and positive not in classes: raise DataError(f"expected positive to be one of {classes}, got {positive!r}")
-    grouped = groups is not None and any(g not in ("", None) for g in groups)
-    weights = bootstrap_weights(len(targets), groups if grouped else None, replicates, seed)
-    units = len({g or i for i, g in enumerate(groups)}) if grouped else len(targets)
-    statistics = _statistics(targets, probabilities, None if positive is None else classes.index(positive))
-    out = {name: bootstrap(f, weights, units) for name, f in statistics.items()}
-    return out if grouped else {**out, **_proportions(targets, probabilities, classes, positive)}
-
-def _proportions(targets, probabilities, classes, positive):
-    "The metrics that count successes among independent images."
+    _check_predictions(targets, probabilities, classes, positive)
+    units, k = _units(len(targets), groups), None if positive is None else classes.index(positive)
+    weights, independent = bootstrap_weights(len(targets), groups, replicates, seed), units.max() + 1 == len(targets)
+    out = {name: bootstrap(f, weights, units.max() + 1) for name, f in _statistics(targets, probabilities, k).items()}
+    for name, trials in _trials(targets, units, len(classes), k).items():
+        if out[name].value is not None: out[name] = _faultless(out[name], trials)
     said = probabilities.argmax(1)
-    out = {"accuracy": proportion((said == targets).sum(), len(targets))}
-    if positive is None: return out
-    k = classes.index(positive)
+    out["accuracy"] = share(said == targets, groups, seed)
+    if k is None or not independent: return out
     hit = int(((said == k) & (targets == k)).sum())
     return {**out, "precision": proportion(hit, int((said == k).sum())), "recall": proportion(hit, int((targets == k).sum()))}

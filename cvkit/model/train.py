@@ -35,22 +35,24 @@ def _direction(
 def minimise(
     objective, # `(k,p)` float64 to (loss `(k,)`, gradient `(k,p)`); its rows are independent and convex
     start:np.ndarray, # `(k,p)` float64
-    tolerance:float=1e-4, # largest entry of the gradient at the end
+    tolerance:float=2e-5, # largest entry of the gradient at the end
     steps:int=1000, # at most
     memory:int=10, # pairs that are kept
 ) -> np.ndarray: # `(k,p)`
     "L-BFGS with backtracking (Nocedal and Wright 2006, algorithms 7.5 and 3.1), for k problems side by side."
-    place, history = start, []
+    place, history, stuck = start, [], np.zeros(len(start), bool)
     loss, gradient = objective(place)
     for _ in range(steps):
-        if np.abs(gradient).max() <= tolerance: break
-        way, step = _direction(gradient, history), np.ones(len(place))
+        live = (np.abs(gradient).max(1) > tolerance) & ~stuck
+        if not live.any(): break
+        way, step = _direction(gradient, history) * live[:, None], np.ones(len(place))
         slope, slack = np.einsum("kp,kp->k", gradient, way), 1e-6 * (1 + np.abs(loss))
         for _ in range(30):
             ahead, s = objective(place + step[:, None] * way), step[:, None] * way
             steep = ahead[0] > loss + 1e-4 * step * slope + slack
             if not steep.any(): break
             step = np.where(steep, step / 2, step)
+        stuck |= steep
         y = ahead[1] - gradient
         bend = np.einsum("kp,kp->k", s, y)
         history = [*history, (s, y, np.where(bend > 1e-14, 1 / np.maximum(bend, 1e-14), 0))][-memory:]

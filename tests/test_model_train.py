@@ -1,0 +1,131 @@
+"The probe equals scikit-learn, learns from nobody's own fold, and refuses what cannot be cross-validated."
+import numpy as np
+import pytest
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss as reference_loss
+
+from cvkit.core import DataError, ParameterError
+from cvkit.model.train import fit_heads, fit_probe, fit_temperature, log_loss, minimise, softmax_rows
+
+digits, cells = load_digits(), load_breast_cancer()
+data = {"ten": (digits.data, digits.target), "two": (cells.data, cells.target)}
+
+
+def scaled(x, rows):
+    spread = x[rows].std(0)
+    return (x - x[rows].mean(0)) / np.maximum(spread, np.median(spread))
+
+
+@pytest.mark.parametrize("name", data)
+@pytest.mark.parametrize("C", [.001, .01, .1])
+def test_heads_equal_scikit_learn(name, C):
+    x, y = data[name]
+    learn = np.stack([np.arange(len(y)) % 3 != k for k in range(3)])
+    weight, bias = fit_heads(x, y, learn, y.max() + 1, C)
+    for rows, w, b in zip(learn, weight, bias):
+        z = scaled(x, rows)
+        expected = LogisticRegression(C=C, tol=1e-9, max_iter=9999).fit(z[rows], y[rows]).predict_proba(z)
+        assert np.abs(softmax_rows(x @ w.T + b) - expected).max() < 1e-3
+
+
+def test_two_classes_have_opposite_rows():
+    x, y = data["two"]
+    weight, bias = fit_heads(x, y, np.ones((1, len(y)), bool), 2)
+    assert np.allclose(weight[0, 0], -weight[0, 1], rtol=1e-3, atol=1e-6)
+
+
+def test_minimise_keeps_problems_apart():
+    def bowls(p):
+        depth = np.array([1., 1000.])[:, None]
+        return (depth * (p - [[1.], [2.]])**2).sum(1), 2 * depth * (p - [[1.], [2.]])
+    together = minimise(bowls, np.zeros((2, 3)), 1e-8)
+    assert np.allclose(together, [[1] * 3, [2] * 3], atol=1e-6)
+
+
+def test_a_dead_or_constant_feature_does_no_harm():
+    x, y = data["two"]
+    rows = np.arange(len(y)) % 2 == 0
+    dead = np.zeros(len(y)); dead[1] = 5.; dead[0] = 1e-4
+    x = np.column_stack([x, dead, np.full(len(y), 3.)])
+    weight, bias = fit_heads(x, y, rows[None], 2)
+    assert np.isfinite(weight).all() and np.abs(weight[0, :, 30:] * 5).max() < .1
+
+
+def folds_of(n, k=5): return np.arange(n) % k
+
+
+def test_out_of_fold_predictions_come_from_other_folds_only():
+    x, y = data["two"]
+    folds = folds_of(len(y))
+    first = fit_probe(x, y, folds, cells.target_names)
+    flipped = np.where(folds == 2, 1 - y, y)
+    second = fit_probe(x, flipped, folds, cells.target_names)
+    assert np.allclose(first.oof_logits[folds == 2], second.oof_logits[folds == 2], atol=1e-4)
+    assert not np.allclose(first.oof_logits[folds == 1], second.oof_logits[folds == 1], atol=.1)
+
+
+def test_temperature_of_a_fold_comes_from_the_others():
+    x, y = data["ten"]
+    folds = folds_of(len(y), 4)
+    probe = fit_probe(x, y, folds, list("0123456789"))
+    for k in range(4):
+        others = folds != k
+        expected = softmax_rows(probe.oof_logits[~others] / fit_temperature(probe.oof_logits[others], y[others]))
+        assert np.allclose(probe.oof_probabilities[~others], expected, atol=1e-9)
+
+
+def test_images_left_out_change_nothing_and_have_no_prediction():
+    x, y = data["ten"]
+    folds = np.where(np.arange(len(y)) < 1500, folds_of(len(y)), -1)
+    probe, alone = (fit_probe(x[:n], y[:n], folds[:n], list("0123456789")) for n in (len(y), 1500))
+    assert np.isnan(probe.oof_logits[1500:]).all() and np.isnan(probe.oof_probabilities[1500:]).all()
+    assert np.array_equal(probe.weight, alone.weight) and probe.temperature == alone.temperature
+    assert np.allclose(probe.oof_probabilities[:1500].sum(1), 1)
+
+
+def test_report_and_numbers():
+    x, y = data["ten"]
+    folds, said = folds_of(len(y)), []
+    probe = fit_probe(x, y, folds, list("0123456789"), report=lambda step, values: said.append((step, values)))
+    right = probe.oof_logits.argmax(1) == y
+    assert [step for step, _ in said] == [f"fold {k}" for k in range(5)]
+    assert [v["accuracy"] for _, v in said] == [right[folds == k].mean() for k in range(5)] == list(probe.accuracies)
+    about = probe.to_dict()
+    assert about["accuracy_sd"] == pytest.approx(np.std(probe.accuracies, ddof=1)) and about["folds"] == 5 and about["images"] == 1797
+
+
+def test_same_inputs_same_bits():
+    x, y = data["two"]
+    one, two = (fit_probe(x, y, folds_of(len(y)), cells.target_names) for _ in range(2))
+    assert np.array_equal(one.weight, two.weight) and np.array_equal(one.oof_probabilities, two.oof_probabilities)
+
+
+def test_log_loss_and_temperature():
+    random = np.random.default_rng(0)
+    logits, y = random.normal(0, 3, (500, 4)), random.integers(0, 4, 500)
+    assert log_loss(logits, y) == pytest.approx(reference_loss(y, softmax_rows(logits)))
+    best = fit_temperature(logits, y)
+    assert log_loss(logits, y, best) <= min(log_loss(logits, y, t) for t in np.geomspace(.06, 18, 50)) + 1e-6
+
+
+n = 20
+x, y, f = np.random.default_rng(0).normal(size=(n, 3)), np.arange(n) % 2, np.arange(n) // 2 % 4
+bad = [
+    (x[:9], y, f, 1, DataError, "got 9 embeddings, 20 targets and 20 folds"),
+    (np.where(np.arange(n)[:, None] == 7, np.nan, x), y, f, 1, DataError, "row 7 is not"),
+    (x, y, np.zeros(n, int), 1, DataError, "expected at least 2 folds, got 1"),
+    (x, y, np.full(n, -1), 1, DataError, "expected at least 2 folds, got 0"),
+    (x, y, y, 1, DataError, "every class outside fold 0, but 'good' is not"),
+    (x, y, f, 0, ParameterError, "expected C above 0, got 0"),
+]
+
+
+@pytest.mark.parametrize("embedding, targets, folds, C, error, words", bad)
+def test_refusals(embedding, targets, folds, C, error, words):
+    with pytest.raises(error, match=words): fit_probe(embedding, targets, folds, ["good", "bad"], C=C)
+
+
+def test_interrupt_comes_through():
+    def stop(step, values): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): fit_probe(x, y, f, ["good", "bad"], report=stop)
