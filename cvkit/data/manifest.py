@@ -91,10 +91,11 @@ class Manifest:
     def path(self, row:int) -> Path: return self.root/self.table["uri"].iloc[row]
     def read(self, row:int) -> bytes: # the file as it was when the manifest was made
         "Read an image's file, and see that it is still the same."
-        try: content = self.path(row).read_bytes()
-        except OSError as error: raise DataError(f"expected an image at {self.path(row)}, but it cannot be read ({error.strerror.lower()}); put it back or ingest again") from None
-        if digest_bytes(content) != self.table["content"].iloc[row]: raise DataError(f"expected {self.path(row)} as it was ingested, but the file was changed; ingest again")
-        return content
+        uri, content = self.table["uri"].iloc[row], self.table["content"].iloc[row]
+        try: file = (self.root/uri).read_bytes()
+        except OSError as error: raise DataError(f"expected the image {uri} in {self.root}, but: {error.strerror.lower()}; ingest again") from None
+        if digest_bytes(file) != content: raise DataError(f"expected {uri} as it was ingested ({content[:12]}), found {digest_bytes(file)[:12]}; ingest again")
+        return file
     def take(self, rows) -> "Manifest": # rows: `(k,)` int, or `(n,)` bool
         "Some rows, in the order given."
         return Manifest(self.table.iloc[np.asarray(rows)].reset_index(drop=True), self.root, self.dataset, self.rejected)

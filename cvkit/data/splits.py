@@ -10,26 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ..core import DataError, atomic_folder, digest_json, need, read_json, rng, write_json
+from ..core import DataError, ParameterError, digest_json, need, read_json, rng, write_json
 from .checks import check_manifest, find_duplicates
-from .manifest import Manifest
+from .manifest import Manifest, writing_folder
 
-# %% ../../nbs/1_data/13_splits.ipynb #f06da7bc
+# %% ../../nbs/1_data/13_splits.ipynb #33ce6ded
 def find_units(
     manifest:Manifest, # any
-) -> np.ndarray: # `(n,)` int: rows with the same number must not be separated
+) -> np.ndarray: # `(n,)` int from 0: rows with the same number must not be separated
     "What no split may cut: groups and duplicates, joined."
     parent = np.arange(len(manifest))
     def top(i):
         while parent[i] != i: parent[i] = i = parent[parent[i]]
         return i
-    groups = manifest.groups
-    named = [np.flatnonzero(groups == g) for g in sorted(set(groups) - {""})]
-    for rows in [*named, *find_duplicates(manifest)]:
-        for row in rows[1:]: parent[top(row)] = top(rows[0])
-    return np.unique([top(i) for i in range(len(parent))], return_inverse=True)[1]
+    def join(names):
+        for rows in names: parent[[top(i) for i in rows]] = top(rows[0])
+    groups = need("pandas", "train").Series(manifest.groups)
+    join(rows.to_numpy() for rows in groups[groups != ""].groupby(groups).groups.values())
+    join(find_duplicates(manifest))
+    units = np.array([top(i) for i in range(len(parent))])
+    least = manifest.table["content"].groupby(units).transform("min")
+    return np.unique(least.to_numpy(str), return_inverse=True)[1]
 
-# %% ../../nbs/1_data/13_splits.ipynb #33ce6ded
+# %% ../../nbs/1_data/13_splits.ipynb #5ce364b4
 @dataclass
 class Splits:
     "Who is in the hold-out and who in which fold."
@@ -42,69 +45,99 @@ class Splits:
         "Of who is where."
         return digest_json({"manifest": self.manifest_digest, "rows": sorted(map(list, zip(self.table["image"], self.table["part"], map(int, self.table["fold"]))))})
     def folds(self, manifest:Manifest) -> np.ndarray: # `(n,)` int, -1 in the hold-out
-        "The fold of each row of a manifest."
-        return self.table.set_index("image")["fold"].loc[manifest.table["image"]].to_numpy(int)
+        "The fold of each row of a manifest, or of a part of it."
+        known = self.table.set_index("image")["fold"]
+        strange = manifest.table["image"][~manifest.table["image"].isin(known.index)]
+        if len(strange): raise DataError(f"expected the images of manifest {self.manifest_digest[:12]}, got {len(strange)} that were not split, such as {strange.iloc[0]}; make splits of this manifest")
+        return known.loc[manifest.table["image"]].to_numpy(int)
     def rows(self, manifest:Manifest, part:str) -> np.ndarray: # part: holdout or development; `(k,)` int
         "The rows of a manifest that are in a part."
-        if part not in ("holdout", "development"): raise DataError(f"expected part 'holdout' or 'development', got {part!r}")
+        if part not in ("holdout", "development"): raise ParameterError(f"expected part 'holdout' or 'development', got {part!r}; correct it")
         return np.flatnonzero((self.folds(manifest) < 0) == (part == "holdout"))
-    def save(self, folder) -> Path: # the folder, with splits.parquet and splits.json
-        "Write the splits to a folder."
-        with atomic_folder(folder) as part:
+    def save(self, folder) -> Path: # the folder
+        "Write splits.parquet and splits.json."
+        with writing_folder(folder) as part:
             self.table.to_parquet(part/"splits.parquet", index=False)
             write_json(part/"splits.json", {"manifest": self.manifest_digest, "parameters": self.parameters, "digest": self.digest})
         return Path(folder)
     @classmethod
-    def load(cls, folder) -> "Splits":
+    def load(cls, folder) -> "Splits": # checked against its digest
         "Read splits that `save` wrote."
-        about = read_json(Path(folder)/"splits.json")
-        found = cls(need("pandas", "train").read_parquet(Path(folder)/"splits.parquet"), about["manifest"], about["parameters"])
+        folder = Path(folder)
+        if not (folder/"splits.json").exists(): raise DataError(f"expected splits in {folder}, found none; make them with `cvkit train`")
+        about = read_json(folder/"splits.json")
+        found = cls(need("pandas", "train").read_parquet(folder/"splits.parquet"), about["manifest"], about["parameters"])
         if found.digest != about["digest"]: raise DataError(f"expected splits {about['digest'][:12]} in {folder}, found {found.digest[:12]}; the table was changed, fetch the original")
         return found
-    def to_dict(self) -> dict:
-        return {"manifest": self.manifest_digest, **self.parameters, "digest": self.digest, "holdout_images": int((self.table["part"] == "holdout").sum()), "development_images": int((self.table["part"] != "holdout").sum())}
+    def to_dict(self) -> dict: # plain data
+        "What a report says of them."
+        held = int((self.table["part"] == "holdout").sum())
+        return {"manifest": self.manifest_digest, **self.parameters, "digest": self.digest, "holdout_images": held, "development_images": len(self.table) - held}
     def __repr__(self): return "Splits {digest:.12}: {development_images} for development in {folds} folds, {holdout_images} held out".format(**self.to_dict())
 
-# %% ../../nbs/1_data/13_splits.ipynb #fdbc8f22
-def _assign(units, targets, parts, random):
-    "Give each unit a part so that every class is spread evenly: greedy, rarest and largest units first."
+# %% ../../nbs/1_data/13_splits.ipynb #45a512df
+def _assign(
+    units:np.ndarray, # `(n,)` int
+    targets:np.ndarray, # `(n,)` int
+    shares:list[float], # of each part; they add up to 1
+    random, # a numpy Generator
+) -> np.ndarray: # `(n,)` int: the part of each row
+    "Give each unit a part so that every class is spread by the shares."
     names, index = np.unique(units, return_inverse=True)
     counts = np.zeros((len(names), targets.max() + 1))
     np.add.at(counts, (index, targets), 1)
-    scale = 1 / np.maximum(counts.sum(0), 1)
-    order = np.lexsort((random.random(len(names)), -(counts * scale).max(1)))
-    load, out = np.zeros((len(parts), counts.shape[1])), np.zeros(len(names), int)
-    for u in order:
-        short = (((np.array(parts)[:, None] - load * scale) * (counts[u] * scale)).sum(1), random.random(len(parts)))
-        out[u] = np.lexsort((short[1], -short[0]))[0]
-        load[out[u]] += counts[u]
+    weight = counts / np.maximum(counts.sum(0), 1)
+    missing, out = np.tile(np.array(shares)[:, None], len(weight[0])), np.zeros(len(names), int)
+    lots = random.random((len(names), len(shares) + 1))
+    for u in np.lexsort((lots[:, -1], -weight.max(1).round(9))):
+        out[u] = np.lexsort((lots[u, :-1], -(missing @ weight[u]).round(9)))[0]
+        missing[out[u]] -= weight[u]
     return out[index]
 
+# %% ../../nbs/1_data/13_splits.ipynb #a37df4e7
+def _enough_units(manifest, units, folds):
+    "Each class must be able to reach every fold and the hold-out."
+    for k, c in enumerate(manifest.classes):
+        n = len(set(units[manifest.targets == k]))
+        if n <= folds: raise DataError(f"expected class {c!r} in at least {folds + 1} independent groups for {folds} folds and a hold-out, found {n}; add groups or use fewer folds")
+
+def _everywhere(manifest, fold, holdout, folds):
+    "Each class must have reached every fold and the hold-out."
+    for k, c in enumerate(manifest.classes):
+        absent = sorted(set(range(-1, folds)) - set(fold[manifest.targets == k].tolist()))
+        places = ", ".join("the hold-out" if f < 0 else f"fold {f}" for f in absent)
+        if absent: raise DataError(f"expected class {c!r} in every part, but it did not reach {places} (hold-out {holdout}, {folds} folds); hold out more, use fewer folds or smaller groups")
+
+# %% ../../nbs/1_data/13_splits.ipynb #20b552e5
 def make_splits(
     manifest:Manifest, # to be split
     holdout:float=.2, # share of images held out
     folds:int=5, # of cross-validation among the others
     seed:int=0, # of the draw
-    stored=None, # folder of earlier splits; they are returned when they are of this manifest
+    stored=None, # folder of earlier splits; those of this manifest are kept
 ) -> Splits: # stratified by class, units never cut
     "Draw a hold-out and folds, once."
+    if not 0 < holdout < 1: raise ParameterError(f"expected holdout to be a share between 0 and 1, got {holdout}; .2 holds out a fifth")
+    if folds < 2: raise ParameterError(f"expected at least 2 folds, got {folds}; 5 is usual")
+    held = None
     if stored and (Path(stored)/"splits.json").exists():
-        found = Splits.load(stored)
-        if found.manifest_digest == manifest.digest and found.parameters["folds"] == folds and found.parameters["holdout"] == holdout: return found
+        kept = Splits.load(stored)
+        if kept.manifest_digest == manifest.digest:
+            if kept.parameters["holdout"] != holdout: raise DataError(f"expected the hold-out of {kept.parameters['holdout']} that is stored in {stored}, got holdout={holdout}; a hold-out is drawn once, use another folder for another one")
+            if kept.parameters["folds"] == folds: return kept
+            held, seed = kept.folds(manifest) < 0, kept.parameters["seed"]
+    return _draw(manifest, holdout, folds, seed, held)
+
+# %% ../../nbs/1_data/13_splits.ipynb #5621fda9
+def _draw(manifest, holdout, folds, seed, held):
+    "Check the data, hold out (where nobody is yet), and spread the others over folds."
     errors = check_manifest(manifest, folds).errors
     if errors: raise DataError(f"{errors[0].detail} ({', '.join(errors[0].paths[:3])})" + (f"; and {len(errors) - 1} more" if len(errors) > 1 else ""))
     units, targets = find_units(manifest), manifest.targets
     _enough_units(manifest, units, folds)
-    held = _assign(units, targets, [1 - holdout, holdout], rng(seed, "holdout")) == 1
+    if held is None: held = _assign(units, targets, [1 - holdout, holdout], rng(seed, "holdout")) == 1
     fold = np.full(len(manifest), -1)
     fold[~held] = _assign(units[~held], targets[~held], [1 / folds] * folds, rng(seed, "folds"))
+    _everywhere(manifest, fold, holdout, folds)
     table = need("pandas", "train").DataFrame({"image": manifest.table["image"], "part": np.where(held, "holdout", "development"), "fold": fold})
     return Splits(table, manifest.digest, {"holdout": holdout, "folds": folds, "seed": seed})
-
-# %% ../../nbs/1_data/13_splits.ipynb #8c9aaf76
-def _enough_units(manifest, units, folds):
-    "Each class must reach every fold and the hold-out."
-    for k, c in enumerate(manifest.classes):
-        n = len(set(units[manifest.targets == k]))
-        if n < folds + 1:
-            raise DataError(f"expected class {c!r} in at least {folds + 1} independent groups for {folds} folds and a hold-out, found {n}; add groups or use fewer folds")

@@ -117,7 +117,8 @@ def class_rates(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # precision, recall, F1, `(b,)` each; nan where undefined
     "Precision, recall and F1 of one class."
     hit, true, said = (weights @ x.astype(float) for x in (truth & claimed, truth, claimed))
-    return _ratio(hit, said), _ratio(hit, true), _ratio(2 * hit, true + said)
+    precision = np.where((said == 0) & (true > 0), 0., _ratio(hit, said)) # never claimed, though it is there
+    return precision, _ratio(hit, true), _ratio(2 * hit, true + said)
 
 def weighted_auroc(
     weights:np.ndarray, # `(b,n)`
@@ -201,7 +202,7 @@ def _statistics(targets, probabilities, positive):
     return {
         "accuracy": mean(correct.astype(float)),
         "balanced_accuracy": lambda w: np.mean([class_rates(w, targets == k, said == k)[1] for k in range(c)], axis=0),
-        "precision": over(lambda w, k: np.nan_to_num(class_rates(w, targets == k, said == k)[0])), "recall": rates(1), "f1": rates(2),
+        "precision": rates(0), "recall": rates(1), "f1": rates(2),
         "auroc": over(lambda w, k: weighted_auroc(w, targets == k, probabilities[:, k])),
         "average_precision": over(lambda w, k: weighted_average_precision(w, targets == k, probabilities[:, k])),
         "ece": lambda w: expected_calibration_error(probabilities.max(1), correct, weights=w),

@@ -57,7 +57,7 @@ def summarise(
     three = lambda e: {k: e[k] for k in ("value", "low", "high")}
     wanted = ("accuracy", "precision", "recall", "f1", "auroc", "average_precision", "ece")
     values = {
-        "dataset": {"name": manifest["dataset"]["name"], "images": manifest["images"], "digest": manifest["digest"]},
+        "dataset": {"name": manifest["dataset"]["name"], "images": read("ingest", "run.json")["images"], "digest": manifest["digest"]},
         "cv": {"accuracy_mean": cv["accuracy_mean"], "accuracy_sd": cv["accuracy_sd"], "folds": len(cv["folds"])},
         "holdout": {k: three(evaluation["metrics"][k]) for k in wanted},
         "explain": {"report": str(out/"explain"/"report.html"), "methods": explanation["methods"], "verdict": explanation["verdict"]},

@@ -19,7 +19,7 @@ def _log(out, name, params=None, metrics=None, files=()):
     with tracked_run(name, params=params) as run:
         run.metrics(metrics or {})
         for path in files: run.file(path)
-    write_json(Path(out)/"run.json", {"run": run.id, "name": name})
+    write_json(Path(out)/"run.json", {"run": run.id, "name": name, **(metrics or {})})
 
 def _gallery(manifest, findings, most=48):
     "The page that shows a data set."
@@ -92,6 +92,12 @@ def _write_bundle(folder, manifest, splits, backbone, features, probe, name, pos
                 digests={"manifest": manifest.digest, "splits": splits.digest, "backbone": backbone.weights_digest})
     return write_bundle(folder, model, spec, fit_reference(features.embedding[used], probe.oof_probabilities[used]), network_state(network, backbone))
 
+def _log_training(out, bundle, cv, params):
+    "What MLflow keeps of a training."
+    digests = {k: v[:12] for k, v in bundle.spec["digests"].items()}
+    found = {"cv_accuracy": cv["accuracy_mean"], "temperature": bundle.spec["temperature"], **{f"oof_{k}": v["value"] for k, v in cv["pooled"].items()}}
+    _log(out, "train", {**params, "bundle": bundle.digest[:12], **digests}, found, [out/"cv.json", out/"bundle"/"bundle.json"])
+
 # %% ../../nbs/6_flow/62_develop.ipynb #3ab2ac65
 def train(
     manifest:str, # folder that ingest wrote, or a folder of class folders
@@ -117,8 +123,7 @@ def train(
     bundle = _write_bundle(out/"bundle", manifest, splits, trunk, features, probe, name or manifest.dataset.name, about["positive"])
     write_json(out/"cv.json", cv)
     np.savez(out/"oof.npz", probabilities=probe.oof_probabilities, folds=probe.folds)
-    _log(out, "train", {"seed": seed, "backbone": backbone, "folds": folds, "bundle": bundle.digest[:12], "manifest": manifest.digest[:12], "splits": splits.digest[:12]},
-         {"cv_accuracy": cv["accuracy_mean"], "temperature": probe.temperature, **{f"oof_{k}": v["value"] for k, v in cv["pooled"].items()}}, [out/"cv.json", out/"bundle"/"bundle.json"])
+    _log_training(out, bundle, cv, {"seed": seed, "backbone": backbone, "folds": folds, "size": size})
     return Trained(bundle, cv, manifest, probe)
 
 # %% ../../nbs/6_flow/62_develop.ipynb #35432927

@@ -47,7 +47,7 @@ def _randomised(asked, pixels, said, explanation):
     from cvkit.evidence.faithfulness import randomisation_correlation
     head, methods = asked.network.head.weight, ("grad-cam", "layer integrated gradients")
     kept = head.clone()
-    head.copy_(kept[:, __import__("torch").randperm(kept.shape[1], generator=__import__("torch").Generator().manual_seed(0))])
+    head.copy_(kept[:, rng(0, "random head").permutation(kept.shape[1])])
     try: other = asked.maps(pixels, said, methods=methods)
     finally: head.copy_(kept)
     return {m: float(np.median(randomisation_correlation(explanation.maps[m], other.maps[m]))) for m in methods}
@@ -119,6 +119,13 @@ def why(
     from cvkit.release.policy import Policy, judge
     return judge(Policy.load(policy or None), evidence_of(run), stage)
 
+def _write_verdicts(out, name, verdicts):
+    "What the policy says at each stage, as a record and as a page."
+    from cvkit.pages import Block, page, section
+    write_json(out/"verdicts.json", {s: v.to_dict() for s, v in verdicts.items()})
+    write_atomic(out/"verdicts.html", page(f"May {name} ship?", *[section(s.capitalize(), Block(v._repr_html_())) for s, v in verdicts.items()], footer="Made by cvkit release."))
+    return verdicts
+
 # %% ../../nbs/6_flow/63_justify.ipynb #6bd3dcdb
 def release(
     run:str="runs/demo", # folder of the walk: ingest, train, evaluate and explain are read
@@ -134,13 +141,9 @@ def release(
     out, bundle = Path(out or run/"release"), Bundle.load(run/"train"/"bundle")
     evaluation, explanation = run/"evaluate"/"evaluation.json", run/"explain"/"explanation.json"
     if not evaluation.exists(): raise DataError(f"expected {evaluation}, found none; run `cvkit evaluate` first")
-    images = read_json(run/"ingest"/"manifest"/"manifest.json").get("images") or len(_load_manifest(run/"ingest")[0])
-    card = model_card(bundle.spec, bundle.digest, evaluation, rules, images, explanation if explanation.exists() else None)
+    card = model_card(bundle.spec, bundle.digest, evaluation, rules, len(_load_manifest(run/"ingest")[0]), explanation if explanation.exists() else None)
     check_card(card.save(out), evaluation, *([explanation] if explanation.exists() else []))
-    verdicts = {stage: why(run, stage, policy) for stage in rules.stages}
-    write_json(out/"verdicts.json", {s: v.to_dict() for s, v in verdicts.items()})
-    from cvkit.pages import Block, page, section
-    write_atomic(out/"verdicts.html", page(f"May {bundle.spec['name']} ship?", *[section(s, Block(v._repr_html_())) for s, v in verdicts.items()], footer="Made by cvkit release."))
+    verdicts = _write_verdicts(out, bundle.spec["name"], {stage: why(run, stage, policy) for stage in rules.stages})
     files = [out/n for n in ("model_card.md", "model_card.html", "verdicts.json", "verdicts.html")] + [p for p in (run/"evaluate"/"report.html", run/"explain"/"report.html") if p.exists()]
     version = register(bundle, bundle.spec["name"], files, {f"cvkit.{s}": v.verdict for s, v in verdicts.items()})
     write_json(out/"version.json", version)

@@ -45,31 +45,31 @@ def check_parameters(
     return out
 
 # %% ../../nbs/6_flow/60_notebooks.ipynb #d92eecb4
+def _execute(path, part, values, progress):
+    "Papermill, in a kernel that is reached through files of this user and not through ports."
+    import logging
+    from traitlets.config import Config
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    bar = {"desc": path.stem, "leave": False} if progress else False
+    need("papermill", "train").execute_notebook(str(path), str(part), values, progress_bar=bar, kernel_name="python3", cwd=os.getcwd(), config=Config({"KernelManager": {"transport": "ipc"}}))
+
 def run_notebook(
     path, # of the notebook
     out=None, # where the executed copy goes; beside the notebook, `NAME.run.ipynb`, by default
     parameters:dict|None=None, # name to value
     progress:bool=True, # a bar, cell by cell
-    env:dict|None=None, # variables for its kernel
 ) -> Path: # of the executed notebook
     "Run a notebook with parameters and keep the executed copy."
     path, values = Path(path), check_parameters(path, parameters or {})
     out = Path(out) if out else path.with_suffix(".run.ipynb")
     out.parent.mkdir(parents=True, exist_ok=True)
     part, failed = out.with_suffix(".running.ipynb"), out.with_suffix(".failed.ipynb")
-    import logging
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    papermill = need("papermill", "train")
-    before = {k: os.environ.get(k) for k in (env or {})}
-    os.environ.update(env or {})
-    try: papermill.execute_notebook(str(path), str(part), values, progress_bar={"desc": path.stem, "leave": False} if progress else False, kernel_name="python3", cwd=os.getcwd())
+    try: _execute(path, part, values, progress)
     except BaseException as error:
         if part.exists(): os.replace(part, failed)
-        if isinstance(error, papermill.exceptions.PapermillExecutionError):
+        if isinstance(error, need("papermill.exceptions", "train").PapermillExecutionError):
             raise NotebookError(f"{path.name}, cell {error.cell_index}: {error.ename}: {error.evalue}; the executed notebook is {failed}") from None
         raise
-    finally:
-        for k, v in before.items(): os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, v)
     failed.unlink(missing_ok=True)
     os.replace(part, out)
     return out

@@ -112,10 +112,9 @@ def _ahead(make, items, depth=4):
 def _decode(manifest, row, spec):
     "The pixels of one image, if its file is still what was ingested."
     uri, content = manifest.table["uri"].iloc[row], manifest.table["content"].iloc[row]
-    try: bytes_ = manifest.read(row)
-    except OSError as error: raise DataError(f"expected the image {uri} in {manifest.root}, but: {error.strerror.lower()}; ingest again") from None
-    if digest_bytes(bytes_) != content: raise DataError(f"expected {uri} as it was ingested ({content[:12]}), found {digest_bytes(bytes_)[:12]}; ingest again")
-    return spec.pixels(bytes_)
+    read = manifest.read(row)
+    if digest_bytes(read) != content: raise DataError(f"expected {uri} as it was ingested ({content[:12]}), found {digest_bytes(read)[:12]}; ingest again")
+    return spec.pixels(read)
 
 # %% ../../nbs/2_model/21_features.ipynb #b6e728af
 def pixel_store(

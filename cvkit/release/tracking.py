@@ -6,7 +6,7 @@
 __all__ = ['tracking_uri', 'mlflow_module', 'prepare_store', 'Run', 'tracked_run']
 
 # %% ../../nbs/4_release/41_tracking.ipynb #cc11b365
-import os, socket
+import logging, os, socket
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ def mlflow_module(): # the `mlflow` module, pointed at the store
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow = need("mlflow", "train")
+    for name in ("mlflow", "alembic"): logging.getLogger(name).setLevel(logging.WARNING)
     if mlflow.get_tracking_uri() != tracking_uri(): mlflow.set_tracking_uri(tracking_uri())
     return mlflow
 
@@ -40,8 +41,6 @@ def prepare_store(
         except OSError as error:
             raise TrackingError(f"expected an MLflow server at {parts.scheme}://{parts.hostname}:{parts.port or ''}, but {str(error).lower()}; "
                                 "start it, correct MLFLOW_TRACKING_URI, or unset it to log to mlflow.db here") from None
-    import logging
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     mlflow = mlflow_module()
     if mlflow.get_experiment_by_name(experiment) is None:
         local = Path(uri.removeprefix("sqlite:///")).parent/"mlruns" if uri.startswith("sqlite:///") else None
