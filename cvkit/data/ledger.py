@@ -6,7 +6,7 @@
 __all__ = ['Ledger']
 
 # %% ../../nbs/1_data/14_ledger.ipynb #2b03d206
-import getpass, json
+import getpass, json, os
 from pathlib import Path
 
 from ..core import DataError, canonical_json, digest_bytes, digest_json, utc_now
@@ -27,6 +27,11 @@ def _read_looks(
     return looks
 
 # %% ../../nbs/1_data/14_ledger.ipynb #a1675121
+def _user():
+    "The name of the user, or the number where a container has no names."
+    try: return getpass.getuser()
+    except (KeyError, OSError): return f"user {os.getuid()}"
+
 class Ledger:
     "Looks at a hold-out, one line each."
     def __init__(self,
@@ -46,9 +51,13 @@ class Ledger:
         "Write a look down, before looking."
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a") as file: return _append(file, self.path, dict(who=who or getpass.getuser(), at=utc_now(), purpose=purpose, bundle=bundle, splits=splits))
+            with self.path.open("a") as file: return _append(file, self.path, dict(who=who or _user(), at=utc_now(), purpose=purpose, bundle=bundle, splits=splits))
         except OSError as error:
             raise DataError(f"expected to write to {self.path}, but that is not possible ({error.strerror.lower()}); a look that is not written down is not allowed, so choose another folder") from None
+    @property
+    def head(self) -> str: # digest of the last look, `""` before the first
+        "What to quote, so that a look that is cut off at the end is missed."
+        return self.looks[-1]["digest"] if len(self) else ""
     def verify(self) -> int: # number of looks
         "Check the chain; a changed line is an error."
         return len(self.looks)

@@ -6,7 +6,7 @@
 __all__ = ['COLUMNS', 'EXTENSIONS', 'Dataset', 'writing_folder', 'Manifest', 'ingest_table', 'ingest_folder']
 
 # %% ../../nbs/1_data/11_manifest.ipynb #a4f8a6c2
-import re
+import os, re, unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -144,7 +144,7 @@ def _read_images(
 ) -> list: # (content digest, width, height), or the reason why not
     "Decode every image once."
     def look(uri):
-        if not (root/uri).resolve().is_relative_to(root): return "expected a file below the root, got a path that leaves it; move the file"
+        if os.path.isabs(uri) or os.path.normpath(uri).startswith(".."): return "expected a file below the root, got a path that leaves it; move the file"
         try:
             content = (root/uri).read_bytes()
             h, w = decode_image(content).shape[:2]
@@ -182,9 +182,9 @@ def _fill_columns(
     seen:list, # (content, width, height) a row
     dataset:Dataset, # what is declared of all images
 ) -> "pd.DataFrame": # all columns of a manifest
-    "Keys, sizes, and what the data set says where the row says nothing."
+    "Keys, sizes, and what the data set says where the row says nothing; one spelling of each accent."
     content, width, height = zip(*seen)
-    text = lambda column: table[column].fillna("").astype(str)
+    text = lambda column: table[column].fillna("").astype(str).map(lambda word: unicodedata.normalize("NFC", word))
     defaults = {"group": "", "source": dataset.source, "licence": dataset.licence, "owner": dataset.owner, "captured_at": "", "pii_status": "unchecked"}
     attributes = [c for c in table if str(c).startswith("attribute.")]
     table = table.assign(**{c: text(c) for c in attributes}, **{k: text(k).where(text(k) != "", v) if k in table else v for k, v in defaults.items()},
@@ -204,16 +204,33 @@ def ingest_folder(
     "Make a manifest from a folder of class folders."
     pd, root = need("pandas", "train"), Path(root)
     if not root.is_dir(): raise DataError(f"expected a folder of class folders, but {root} is no folder; check the path")
-    places = (p.relative_to(root) for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS)
-    files = sorted(p.as_posix() for p in places if not any(part.startswith(".") for part in p.parts))
+    files = _find_images(root)
     loose, files = [f for f in files if "/" not in f], [f for f in files if "/" in f]
     if not loose + files: raise DataError(f"expected images ({', '.join(sorted(EXTENSIONS))}) in class folders below {root}, found none; check the path")
     if not files: raise DataError(f"expected class folders below {root}, but its {len(loose)} images lie in it directly; put each class in a folder of its own")
     table = pd.DataFrame({"uri": files, "label": [f.split("/")[0] for f in files], "group": _read_groups(files, group_from)})
     found = ingest_table(table, root, dataset or Dataset.load(root))
-    lost = pd.DataFrame({"uri": loose, "reason": "expected it in a class folder, it lies beside them; move it into one"})
-    if loose: found.rejected = pd.concat([found.rejected, lost], ignore_index=True)
+    lost = [(f, "expected it in a class folder, it lies beside them; move it into one") for f in loose]
+    lost += [(f, "expected images in this class folder, found none; remove it or fill it") for f in _empty_classes(root, files)]
+    if lost: found.rejected = pd.concat([found.rejected, pd.DataFrame(lost, columns=["uri", "reason"])], ignore_index=True)
     return found
+
+# %% ../../nbs/1_data/11_manifest.ipynb #a201852d
+def _find_images(
+    root:Path, # a folder
+) -> list[str]: # paths below it that are images by their extension, sorted
+    "Look through a folder and what is linked into it."
+    found = []
+    for folder, below, names in os.walk(root, followlinks=True):
+        above = lambda name: (os.path.realpath(folder) + os.sep).startswith(os.path.realpath(os.path.join(folder, name)) + os.sep)
+        below[:] = [name for name in below if not name.startswith(".") and not above(name)]
+        found += [(Path(folder)/name).relative_to(root).as_posix() for name in names if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS]
+    return sorted(found)
+
+def _empty_classes(root, files):
+    "Folders in the place of a class, without an image."
+    full = {f.split("/")[0] for f in files}
+    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name not in full)
 
 # %% ../../nbs/1_data/11_manifest.ipynb #f8eb0670
 def _read_groups(

@@ -14,21 +14,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..core import DataError, ParameterError, digest_json
 
 # %% ../../nbs/1_data/10_preprocess.ipynb #7ca21804
-def _eight_bits(
-    picture:Image.Image, # of any mode
-) -> Image.Image: # 8 bits a value
-    "Drop the lower byte of 16-bit gray; refuse what has no fixed range."
-    wide = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG")
-    if wide: return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.mode in ("I", "F"):
-        raise DataError(f"expected 8 or 16 bits a value, got 32 (mode {picture.mode}), which has no fixed range; scale it to 8 bits and save it again")
-    return picture
-
 def _upright_rgb(
     picture:Image.Image, # opened, not yet decoded
 ) -> Image.Image: # mode RGB
-    "One picture, turned upright, as RGB, over white where it is transparent."
-    picture = ImageOps.exif_transpose(_eight_bits(picture))
+    "One picture, turned upright, 8 bits a value, as RGB over white where it is transparent."
+    deep = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG")
+    if picture.mode in ("I", "F") and not deep:
+        raise DataError(f"expected 8 or 16 bits a value, got 32 (mode {picture.mode}), which has no fixed range; scale it to 8 bits and save it again")
+    picture = ImageOps.exif_transpose(picture)
+    if deep: return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")

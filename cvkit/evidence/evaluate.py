@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from ..core import DataError, need, plain, write_atomic
-from .metrics import Estimate, classification_estimates, proportion, reliability
+from .metrics import Estimate, classification_estimates, proportion, reliability, share
 
 # %% ../../nbs/3_evidence/31_evaluate.ipynb #1ab7141f
 def confusion_matrix(
@@ -26,15 +26,19 @@ def slice_table(
     targets:np.ndarray, # `(n,)` int
     probabilities:np.ndarray, # `(n,c)`
     attributes:dict[str, np.ndarray], # name to `(n,)` values
+    groups=None, # `(n,)` what belongs together; None: images are independent
     most:int=12, # values an attribute may have; one with more is not sliced by
+    seed:int=0, # of the bootstrap by group
 ) -> list[dict]: # attribute, value, n, accuracy: Estimate
     "Accuracy for each value of each attribute."
     correct, rows = np.asarray(probabilities).argmax(1) == targets, []
+    groups = np.full(len(correct), "") if groups is None else np.asarray(groups)
     for name, values in attributes.items():
         values = np.asarray(values).astype(str)
+        if len(values) != len(correct): raise DataError(f"expected a value of {name!r} for each of {len(correct)} images, got {len(values)}; give one each")
         names = np.unique(values)
         if not 1 < len(names) <= most: continue
-        rows += [{"attribute": name, "value": v, "n": int((values == v).sum()), "accuracy": proportion(correct[values == v].sum(), (values == v).sum())} for v in names]
+        for v in names: rows.append({"attribute": name, "value": str(v), "n": int((values == v).sum()), "accuracy": share(correct[values == v], groups[values == v], seed)})
     return rows
 
 # %% ../../nbs/3_evidence/31_evaluate.ipynb #b4e5c1d7
@@ -81,11 +85,13 @@ def evaluate_predictions(
     targets, probabilities = np.asarray(targets), np.asarray(probabilities, float)
     if not len(targets): raise DataError("expected images to evaluate on, got none; is the hold-out empty?")
     metrics = classification_estimates(targets, probabilities, classes, positive, groups, seed)
+    unknown = {p["metric"] for p in published or []} - set(metrics)
+    if unknown: raise DataError(f"expected published figures of {', '.join(metrics)}; got {', '.join(sorted(unknown))}; rename or drop them")
     predicted = probabilities.argmax(1)
     sure, right, count = reliability(probabilities.max(1), predicted == targets)
     bins = {name: values[0].tolist() for name, values in [("confidence", sure), ("accuracy", right), ("count", count)]}
     return Evaluation(list(classes), positive, metrics, confusion_matrix(targets, predicted, len(classes)),
-                      slice_table(targets, probabilities, attributes or {}), bins, published or [], digests or {}, looks)
+                      slice_table(targets, probabilities, attributes or {}, groups, seed=seed), bins, published or [], digests or {}, looks)
 
 # %% ../../nbs/3_evidence/31_evaluate.ipynb #543135c3
 TITLES = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "precision": "Precision", "recall": "Recall", "f1": "F1", "auroc": "AUROC",

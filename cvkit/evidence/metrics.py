@@ -22,7 +22,7 @@ class Estimate:
     low:float|None # lower end
     high:float|None # upper end
     n:int # images, or groups of images, that it rests on
-    method:str # `"wilson"`, `"clopper-pearson"`, `"bootstrap"`, or `"undefined: why"`
+    method:str # `"wilson"`, `"clopper-pearson"`, `"bootstrap"`, `"exact, no error seen"`, or `"undefined: why"`
 
     def __str__(self):
         if self.value is None: return self.method
@@ -177,7 +177,7 @@ def _faultless(estimate, trials):
     if estimate.low != estimate.high or estimate.value not in (0., 1.): return estimate
     if trials < MINIMUM: return Estimate(None, None, None, trials, f"undefined: no variation, and {trials} of at least {MINIMUM} trials")
     exact = clopper_pearson(int(estimate.value * trials), trials)
-    return Estimate(estimate.value, exact.low, exact.high, trials, "clopper-pearson")
+    return Estimate(estimate.value, exact.low, exact.high, trials, "exact, no error seen")
 
 def share(
     correct:np.ndarray, # `(n,)` bool
@@ -221,6 +221,14 @@ def _trials(targets, units, classes, positive):
     rarest = classes * min(count(targets == k) for k in range(classes))
     return {"balanced_accuracy": rarest, "precision": one, "recall": one, "f1": one, "auroc": pairs, "average_precision": pairs}
 
+def _unseen(out):
+    "Faultless accuracy: what mistakes too rare to be seen could add to calibration error and Brier score."
+    if out["accuracy"].value != 1.: return {}
+    rate = 1 - out["accuracy"].low
+    endless = Estimate(None, None, None, out["accuracy"].n, "undefined: no error was seen, and one may cost any amount")
+    return {"log_loss": endless} | {name: Estimate(out[name].value, out[name].low, float(max(out[name].high, min(cost, out[name].value + cost * rate))), out["accuracy"].n, "exact, no error seen")
+            for name, cost in (("ece", 1), ("brier", 2))}
+
 def _check_predictions(targets, probabilities, classes, positive):
     n, c = len(targets), len(classes)
     if not n: raise DataError("expected predictions, got none; is the split empty?")
@@ -249,6 +257,7 @@ def classification_estimates(
         if out[name].value is not None: out[name] = _faultless(out[name], trials)
     said = probabilities.argmax(1)
     out["accuracy"] = share(said == targets, groups, seed)
+    out.update(_unseen(out))
     if k is None or not independent: return out
     hit = int(((said == k) & (targets == k)).sum())
     return {**out, "precision": proportion(hit, int((said == k).sum())), "recall": proportion(hit, int((targets == k).sum()))}

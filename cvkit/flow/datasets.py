@@ -37,15 +37,15 @@ def load_elpv() -> Source: # 2,624 images of 300 x 300, gray
 # %% ../../nbs/6_flow/61_datasets.ipynb #33abe4b8
 def load_surfaces(
     folder, # where the crops are written
-) -> Source: # 300 images of 51 x 51, gray, three classes
+) -> Source: # 768 images of 32 x 32, gray, three classes
     "Crops of three photographs of materials."
     from PIL import Image
     photographs, folder = need("skimage", "demo").data, Path(folder)
     for name in ("brick", "grass", "gravel"):
         (folder/name).mkdir(parents=True, exist_ok=True)
         picture = getattr(photographs, name)()
-        for y in range(10):
-            for x in range(10): Image.fromarray(picture[51 * y:51 * y + 51, 51 * x:51 * x + 51]).save(folder/name/f"pair{5 * y + x // 2:02}_{y}{x}.png")
+        for y in range(16):
+            for x in range(16): Image.fromarray(picture[32 * y:32 * y + 32, 32 * x:32 * x + 32]).save(folder/name/f"pair{8 * y + x // 2:03}_{y:02}{x:02}.png")
     about = Dataset("surfaces", owner="scikit-image", licence="CC0-1.0", source="scikit-image's brick, grass and gravel", intended_use="Tell three building materials apart, as an example.", pii_basis="no people: photographs of materials")
     return Source(ingest_folder(folder, about, group_from=r"(\w+/pair\d+)"))
 

@@ -6,7 +6,7 @@
 __all__ = ['notebook_parameters', 'check_parameters', 'run_notebook']
 
 # %% ../../nbs/6_flow/60_notebooks.ipynb #70faedfd
-import ast, os
+import ast, os, tempfile
 from pathlib import Path
 
 from ..core import NotebookError, ParameterError, need
@@ -51,7 +51,9 @@ def _execute(path, part, values, progress):
     from traitlets.config import Config
     logging.getLogger("papermill").setLevel(logging.ERROR)
     bar = {"desc": path.stem, "leave": False} if progress else False
-    need("papermill", "train").execute_notebook(str(path), str(part), values, progress_bar=bar, kernel_name="python3", cwd=os.getcwd(), config=Config({"KernelManager": {"transport": "ipc"}}))
+    with tempfile.TemporaryDirectory(prefix="cvkit-") as private:
+        sockets = Config({"KernelManager": {"transport": "ipc", "ip": f"{private}/kernel"}})
+        need("papermill", "train").execute_notebook(str(path), str(part), values, progress_bar=bar, kernel_name="python3", cwd=os.getcwd(), config=sockets)
 
 def run_notebook(
     path, # of the notebook
