@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
-from ..core import ParameterError, need
+from ..core import CvkitError, DataError, ParameterError, need
 
 # %% ../../nbs/3_evidence/32_explain.ipynb #202ae81e
 def count_hooks(
     network, # torch module
 ) -> int: # forward and backward hooks in all of its parts
     "Hooks that hang in a network."
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in network.modules())
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(m, kind)) for m in network.modules() for kind in kinds)
 
 @contextmanager
 def hook_guard(network):
@@ -26,9 +27,9 @@ def hook_guard(network):
     before = count_hooks(network)
     yield
     left = count_hooks(network) - before
-    if left: raise RuntimeError(f"expected no hooks left in the network, found {left} more than before; load the network again")
+    if left: raise CvkitError(f"expected no hooks left in the network, found {left} more than before; load the network again")
 
-# %% ../../nbs/3_evidence/32_explain.ipynb #332567bc
+# %% ../../nbs/3_evidence/32_explain.ipynb #294c6cdf
 METHODS = ("layer integrated gradients", "grad-cam", "occlusion", "integrated gradients", "shap partition")
 UNRELIABLE = .05 # relative completeness error above which a map is labelled unreliable
 
@@ -38,6 +39,7 @@ class Explanation:
     maps:dict[str, np.ndarray] # method to `(n,h,w)` float32; nan rows where a method was not run
     completeness:dict[str, np.ndarray] # method to `(n,)` relative error of the promised sum; nan where none is promised
     seconds:dict = field(default_factory=dict) # by method
+    calls:dict = field(default_factory=dict) # by method: pictures that the network or the graph was asked about
     def label(self, method:str, i:int) -> str: # `""`, or why not to trust the map
         error = self.completeness[method][i]
         return f"unreliable: misses its sum by {error:.0%}" if np.isfinite(error) and error > UNRELIABLE else ""
@@ -48,8 +50,10 @@ class _Logits:
     def __new__(cls, network):
         torch = need("torch", "explain")
         class Logits(torch.nn.Module):
-            def __init__(self): super().__init__(); self.network = network
-            def forward(self, images): return self.network(images)[0]
+            def __init__(self): super().__init__(); self.network, self.asked = network, 0
+            def forward(self, images):
+                self.asked += len(images)
+                return self.network(images)[0]
         return Logits().eval()
 
 def _resize(maps, size): # `(n,1,h,w)` tensor to `(n,size,size)` array
@@ -62,35 +66,35 @@ def _completeness(total, model, images, baseline, targets):
     with torch.no_grad(): promised = (model(images) - model(baseline)).gather(1, targets[:, None])[:, 0]
     return ((total - promised).abs() / promised.abs().clamp(min=1e-6)).numpy()
 
-# %% ../../nbs/3_evidence/32_explain.ipynb #294c6cdf
-def _integrated_gradients(model, images, targets, pixels, predict, layer=None, steps=32):
-    captum = need("captum.attr", "explain")
-    baseline = images * 0 + images.min() # black, normalised
+# %% ../../nbs/3_evidence/32_explain.ipynb #2387e898
+def _integrated_gradients(model, images, black, targets, layer=None, steps=32):
+    captum, baseline = need("captum.attr", "explain"), black.expand_as(images)
     if layer is None:
         found = captum.IntegratedGradients(model).attribute(images.requires_grad_(True), baseline, target=targets, n_steps=steps // 2, internal_batch_size=8).detach()
         images.requires_grad_(False)
     else: found = captum.LayerIntegratedGradients(model, layer).attribute(images, baseline, target=targets, n_steps=steps, internal_batch_size=8).detach()
     return _resize(found.sum(1, keepdim=True), images.shape[-1]), _completeness(found.flatten(1).sum(1), model, images, baseline, targets)
 
-def _grad_cam(model, images, targets, pixels, predict, layer):
+def _grad_cam(model, images, targets, layer):
     found = need("captum.attr", "explain").LayerGradCam(model, layer).attribute(images.requires_grad_(True), target=targets, relu_attributions=False)
     images.requires_grad_(False)
     return _resize(found, images.shape[-1]), np.full(len(images), np.nan)
 
-def _occlusion(model, images, targets, pixels, predict, window=32):
-    n, size = len(pixels), pixels.shape[1]
-    cells = [(y, x) for y in range(0, size, window) for x in range(0, size, window)]
-    covered = np.repeat(pixels, len(cells), 0)
-    for k, (y, x) in enumerate(cells): covered[k::len(cells), y:y + window, x:x + window] = 128
-    logits = predict(np.concatenate([pixels, covered]))
-    rows, t = np.arange(n), np.asarray(targets)
-    drop = logits[rows, t][:, None] - logits[n:].reshape(n, len(cells), -1)[rows, :, t]
-    maps = np.zeros((n, size, size), np.float32)
-    for k, (y, x) in enumerate(cells): maps[:, y:y + window, x:x + window] = drop[:, k, None, None]
-    return maps, np.full(n, np.nan)
+def _occlusion(predict, pixels, targets, window=32, at_once=4):
+    size = pixels.shape[1]
+    cells, maps = [(y, x) for y in range(0, size, window) for x in range(0, size, window)], np.zeros(pixels.shape[:3], np.float32)
+    for start in range(0, len(pixels), at_once): # a few pictures at a time: their covered copies fill the memory
+        whole, t = pixels[start:start + at_once], np.asarray(targets)[start:start + at_once]
+        n, rows = len(whole), np.arange(len(whole))
+        covered = np.repeat(whole[:, None], len(cells), 1)
+        for k, (y, x) in enumerate(cells): covered[:, k, y:y + window, x:x + window] = 128
+        logits = predict(np.concatenate([whole, covered.reshape(-1, *whole.shape[1:])]))
+        drop = logits[rows, t][:, None] - logits[n:].reshape(n, len(cells), -1)[rows, :, t]
+        for k, (y, x) in enumerate(cells): maps[start:start + n, y:y + window, x:x + window] = drop[:, k, None, None]
+    return maps, np.full(len(pixels), np.nan)
 
-# %% ../../nbs/3_evidence/32_explain.ipynb #2387e898
-def _shap_partition(model, images, targets, pixels, predict, most=4, evaluations=100):
+# %% ../../nbs/3_evidence/32_explain.ipynb #3672c9bd
+def _shap_partition(predict, pixels, targets, most=4, evaluations=100):
     shap = need("shap", "explain")
     n, size = len(pixels), pixels.shape[1]
     maps = np.full((n, size, size), np.nan, np.float32)
@@ -101,6 +105,13 @@ def _shap_partition(model, images, targets, pixels, predict, most=4, evaluations
         maps[i] = values[0].reshape(size, size, 3).sum(-1)
     return maps, np.full(n, np.nan)
 
+def _check_asked(pixels, targets, methods):
+    unknown = set(methods) - set(METHODS)
+    if unknown: raise ParameterError(f"expected methods among {', '.join(METHODS)}; got {sorted(unknown)}")
+    if pixels.ndim != 4 or pixels.dtype != np.uint8 or len(pixels) != len(targets) or not len(pixels):
+        raise DataError(f"expected pixels (n,h,w,3) uint8 with a class for each, got {pixels.shape} {pixels.dtype} and {len(targets)} classes; make them with preprocess.pixels")
+
+# %% ../../nbs/3_evidence/32_explain.ipynb #140b0d42
 def explain_images(
     network, # from `make_network` or `load_network`
     preprocess, # Preprocess that belongs to it
@@ -108,21 +119,22 @@ def explain_images(
     targets, # `(n,)` int: the class to be explained
     predict, # function of pixels `(m,h,w,3)` uint8 to logits `(m,c)`; the graph that ships
     methods=METHODS, # which
-    layer=None, # where Grad-CAM and layer integrated gradients look; blocks[-2] by default
+    layer=None, # where layer integrated gradients look; blocks[-2] by default
 ) -> Explanation: # one map an image and method
     "Explain decisions by several methods."
-    unknown = set(methods) - set(METHODS)
-    if unknown: raise ParameterError(f"expected methods among {', '.join(METHODS)}; got {sorted(unknown)}")
-    torch, model = need("torch", "explain"), _Logits(network)
-    images, t = torch.from_numpy(preprocess.tensor(pixels)), torch.as_tensor(np.asarray(targets))
-    layer = layer if layer is not None else network.trunk.blocks[-2]
-    run = {"layer integrated gradients": lambda *a: _integrated_gradients(*a, layer=layer), "integrated gradients": _integrated_gradients,
-           "grad-cam": lambda *a: _grad_cam(*a, layer=network.trunk.blocks[-1]), "occlusion": _occlusion, "shap partition": _shap_partition}
-    found = Explanation({}, {})
+    _check_asked(pixels, targets, methods)
+    torch, model, found = need("torch", "explain"), _Logits(network), Explanation({}, {})
+    tensor = lambda p: torch.from_numpy(preprocess.tensor(p))
+    images, black, t = tensor(pixels), tensor(np.zeros_like(pixels[:1])), torch.as_tensor(np.asarray(targets))
+    def ask(pixels): model.asked += len(pixels); return predict(pixels)
+    run = {"layer integrated gradients": lambda: _integrated_gradients(model, images, black, t, network.trunk.blocks[-2] if layer is None else layer),
+           "integrated gradients": lambda: _integrated_gradients(model, images, black, t), "grad-cam": lambda: _grad_cam(model, images, t, network.trunk.blocks[-1]),
+           "occlusion": lambda: _occlusion(ask, pixels, targets), "shap partition": lambda: _shap_partition(ask, pixels, targets)}
     for name in methods:
-        start = time.perf_counter()
-        with hook_guard(network): maps, completeness = run[name](model, images, t, pixels, predict)
-        found.maps[name], found.completeness[name], found.seconds[name] = np.asarray(maps, np.float32), completeness, time.perf_counter() - start
+        start, before = time.perf_counter(), model.asked
+        with hook_guard(network): maps, completeness = run[name]()
+        found.maps[name], found.completeness[name] = np.asarray(maps, np.float32), completeness
+        found.seconds[name], found.calls[name] = time.perf_counter() - start, model.asked - before
     return found
 
 # %% ../../nbs/3_evidence/32_explain.ipynb #88f31657

@@ -51,12 +51,12 @@ def stage_key(
 # %% ../../nbs/6_flow/65_pipeline.ipynb #2f193349
 def _tasks(out, parameters, say):
     "The graph as Luigi tasks."
-    luigi = need("luigi", "train")
+    luigi, keys = need("luigi", "train"), {s: stage_key(s, parameters) for s in STAGES}
     class Stage(luigi.Task):
         stage = luigi.Parameter()
         mark = property(lambda self: out/self.stage/"done.json")
         def requires(self): return [Stage(stage=s) for s in STAGES[self.stage]]
-        def complete(self): return self.mark.exists() and read_json(self.mark)["key"] == stage_key(self.stage, parameters)
+        def complete(self): return self.mark.exists() and read_json(self.mark)["key"] == keys[self.stage]
         def run(self):
             start = time.perf_counter()
             say(f"{self.stage} ...")
@@ -66,7 +66,7 @@ def _tasks(out, parameters, say):
                 raise
             seconds = round(time.perf_counter() - start, 1)
             (out/self.stage/"error.json").unlink(missing_ok=True)
-            write_json(self.mark, {"key": stage_key(self.stage, parameters), "seconds": seconds})
+            write_json(self.mark, {"key": keys[self.stage], "seconds": seconds})
             say(f"{self.stage} {seconds:.1f} s")
     return Stage
 

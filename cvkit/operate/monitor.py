@@ -7,10 +7,10 @@ __all__ = ['fit_reference', 'project', 'ks_statistics', 'ks_p_values', 'Drift', 
            'smallest_visible_shift', 'drift_report']
 
 # %% ../../nbs/5_operate/51_monitor.ipynb #8c5acbc7
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from ..core import DataError, rng, write_atomic
+from ..core import DataError, need, rng, write_atomic
 
 # %% ../../nbs/5_operate/51_monitor.ipynb #57d7b2bd
 def fit_reference(
@@ -21,6 +21,8 @@ def fit_reference(
     seed:int=0, # of the choice
 ) -> dict[str, np.ndarray]: # centre `(d,)`, directions `(k,d)`, projected `(m,k)`, probabilities `(m,c)`
     "What monitoring will compare with."
+    if len(embedding) != len(probabilities) or len(embedding) < 2:
+        raise DataError(f"expected an embedding and probabilities of the same two or more images, got {len(embedding)} and {len(probabilities)}; pass both of the development images")
     rows = np.sort(rng(seed, "reference").permutation(len(embedding))[:most])
     centre = embedding.mean(0, dtype=np.float64).astype(np.float32)
     k = min(directions, *embedding.shape)
@@ -34,21 +36,21 @@ def project(
     reference:dict[str, np.ndarray], # from `fit_reference`
 ) -> np.ndarray: # `(n,k)` float32
     "An embedding along the directions of the reference."
+    wide = len(reference["centre"])
+    if np.ndim(embedding) != 2 or np.shape(embedding)[1] != wide:
+        raise DataError(f"expected an embedding (n,{wide}), got {np.shape(embedding)}; project with the reference of the same bundle")
     return ((embedding - reference["centre"]) @ reference["directions"].T).astype(np.float32)
 
-# %% ../../nbs/5_operate/51_monitor.ipynb #afa07a6e
+# %% ../../nbs/5_operate/51_monitor.ipynb #05d563cc
 def ks_statistics(
     reference:np.ndarray, # `(n,k)`
     window:np.ndarray, # `(m,k)`
 ) -> np.ndarray: # `(k,)` in [0, 1]
     "Largest distance between the distribution functions, column by column."
-    n, m = len(reference), len(window)
-    values = np.concatenate([reference, window])
-    order = np.argsort(values, axis=0, kind="stable")
-    steps = np.where(order < n, 1 / n, -1 / m).cumsum(0)
-    ranked = np.take_along_axis(values, order, 0)
-    last = np.vstack([ranked[1:] != ranked[:-1], np.ones((1, values.shape[1]), bool)])
-    return np.where(last, np.abs(steps), 0).max(0)
+    n, m, found = len(reference), len(window), np.empty(reference.shape[1])
+    for k, (r, w) in enumerate(zip(np.sort(reference.T, 1), np.sort(window.T, 1))):
+        found[k] = max(np.abs(np.searchsorted(r, w, side) / n - np.searchsorted(w, w, side) / m).max() for side in ("left", "right"))
+    return found
 
 def ks_p_values(
     statistics:np.ndarray, # `(k,)`
@@ -61,7 +63,7 @@ def ks_p_values(
     j = np.arange(1, 101)
     return np.where(x[:, 0] < .2, 1., np.clip(2 * ((-1.)**(j - 1) * np.exp(-2 * j**2 * x**2)).sum(1), 0, 1))
 
-# %% ../../nbs/5_operate/51_monitor.ipynb #035e6534
+# %% ../../nbs/5_operate/51_monitor.ipynb #0fa58c07
 @dataclass
 class Drift:
     "Whether a window differs from the reference, and in what."
@@ -78,6 +80,15 @@ class Drift:
         from cvkit.pages import fragment, verdict
         return fragment(verdict(self.answer, str(self)))
 
+def _channels(
+    pair:tuple, # (projected `(n,k)`, probabilities `(n,c)`)
+    name:str, # for the error
+) -> np.ndarray: # `(n,k+c)` float32
+    "Directions and probabilities side by side."
+    found = np.concatenate([np.asarray(x, np.float32) for x in pair], 1)
+    if not np.isfinite(found).all(): raise DataError(f"expected finite numbers in the {name}, got {(~np.isfinite(found)).sum()} that are not; find the images that they belong to")
+    return found
+
 def drift_test(
     reference:tuple, # (projected `(n,k)`, probabilities `(n,c)`)
     window:tuple, # the same of today's images
@@ -85,8 +96,10 @@ def drift_test(
     alpha:float=.05, # false alarms allowed
 ) -> Drift: # with the distance of each channel
     "Compare a window with the reference."
-    ours, theirs = (np.concatenate([np.asarray(x, np.float32) for x in pair], 1) for pair in (reference, window))
+    ours, theirs = _channels(reference, "reference"), _channels(window, "window")
     if len(theirs) < 10: raise DataError(f"expected at least 10 images in a window, got {len(theirs)}; wait for more requests")
+    if ours.shape[1] != theirs.shape[1]:
+        raise DataError(f"expected as many channels in the window as in the reference ({ours.shape[1]}), got {theirs.shape[1]}; compare requests with the reference of the bundle that answered them")
     distance = ks_statistics(ours, theirs)
     p = float(min(1, ks_p_values(distance, len(ours), len(theirs)).min() * len(distance)))
     k, c = np.shape(reference[0])[1], np.shape(reference[1])[1]
@@ -120,6 +133,7 @@ def smallest_visible_shift(
     seed:int=0, # of the draw
 ) -> float|None: # standard deviations along the first direction; None above 2
     "The smallest shift of the first direction that rings the alarm in at least 80 of 100 windows."
+    if len(pool[0]) < 20: raise DataError(f"expected at least 20 images outside the reference, got {len(pool[0])}; hold more images out")
     random, size, spread = rng(seed, "visible"), min(window, len(pool[0]) // 2), float(np.std(reference[0][:, 0]))
     for shift in (.1, .2, .3, .4, .5, .6, .8, 1., 1.25, 1.5, 2.):
         hits = 0
@@ -131,29 +145,66 @@ def smallest_visible_shift(
     return None
 
 # %% ../../nbs/5_operate/51_monitor.ipynb #676f5687
+def _limit(
+    n:int, # images in the reference
+    m:int, # images in the window
+    tests:int, # channels
+    alpha:float, # false alarms allowed
+) -> float: # in [0, 1]
+    "The distance at which a channel rings the alarm."
+    grid = np.linspace(0, 1, 4001)
+    return float(grid[np.argmax(ks_p_values(grid, n, m) * tests < alpha)])
+
+def _bars(ax, found, reference):
+    "Distances of the channels of each window that moved most in any, with the alarm line of the first."
+    names = sorted({c for d, _ in found.values() for c in sorted(d.channels, key=d.channels.get)[-4:]}, key=lambda c: max(d.channels[c] for d, _ in found.values()))[-8:]
+    high = .8 / len(found)
+    for i, (name, (drift, _)) in enumerate(found.items()):
+        ax.barh(np.arange(len(names)) - i * high, [drift.channels[c] for c in names], high, label=name)
+        ax.axvline(_limit(len(reference[0]), drift.images, len(drift.channels), drift.alpha), color=f"C{i}", ls=":")
+    ax.set(yticks=np.arange(len(names)) - .4 + high / 2, yticklabels=names, xlabel="distance from the reference", xlim=(0, 1), title="What moved")
+    ax.grid(False, axis="y")
+
+def _curves(ax, found, reference):
+    "Distribution functions of the direction that moved most in the last window."
+    last, _ = list(found.values())[-1]
+    i = int(np.argmax([last.channels[f"direction {k + 1}"] for k in range(reference[0].shape[1])]))
+    share = lambda x: (np.sort(x), np.arange(1, len(x) + 1) / len(x))
+    ax.plot(*share(reference[0][:, i]), color="#9aa5b3", lw=5, alpha=.7, label="reference")
+    for name, (_, window) in found.items(): ax.step(*share(window[0][:, i]), where="post", label=name)
+    ax.set(title=f"Where images lie along direction {i + 1}", xlabel=f"direction {i + 1} of the embedding", ylabel="share of images at or below", ylim=(0, 1.02))
+
+# %% ../../nbs/5_operate/51_monitor.ipynb #9b3614e2
+def _trust(rate, visible, alpha):
+    "How often the alarm is false and what it misses, in words."
+    often = f"once in about {1 / rate['value']:.0f} days" if rate["value"] else f"at most once in about {1 / rate['high']:.0f} days (upper end of the interval)"
+    blind = (f"A shift of {visible:g} standard deviations along the first direction rings in at least 80 of 100 such windows; a smaller one is often missed." if visible else
+             "Even a shift of two standard deviations along the first direction is missed in more than 20 of 100 such windows: use larger windows.")
+    return (f"Of {rate['n']} windows of {rate['window']} images in which nothing had changed, none of them in the reference, {rate['value']:.1%} rang the alarm "
+            f"(95 % interval {rate['low']:.1%} to {rate['high']:.1%}); {alpha:.0%} are allowed. With one window a day it rings falsely {often}.", blind,
+            "A quiet window is no proof that the model is still right: what an image means can change while images stay the same, and only new labels show that.")
+
 def drift_report(
     path, # of the HTML file
     reference:tuple, # (projected, probabilities)
-    found:dict[str, tuple], # name to (Drift, (projected, probabilities)) of each window
+    found:dict[str, tuple], # name to (Drift, (projected, probabilities)) of each window; the first is the verdict's
     rate:dict, # from `false_alarm_rate`
     visible:float|None, # from `smallest_visible_shift`
     title:str="Drift", # of the page
     says:str="", # a sentence on what the windows are
 ): # the path
     "Write what the monitor saw as a self-contained page."
-    from cvkit.pages import badge, figure, number, page, section, style_plots, table, text
-    import matplotlib.pyplot as plt
-    today, _ = next(iter(found.values()))
-    rows = [{"window": name, "images": d.images, "answer": badge(d.answer), "p, all tests together": f"{d.p:.2g}", "most moved": ", ".join(sorted(d.channels, key=d.channels.get, reverse=True)[:3])} for name, (d, _) in found.items()]
+    from cvkit.pages import badge, figure, page, section, style_plots, table, text
+    plt, today = need("matplotlib.pyplot", "train"), next(iter(found.values()))[0]
+    most = lambda d: ", ".join(f"{c} ({d.channels[c]:.2f})" for c in sorted(d.channels, key=d.channels.get, reverse=True)[:3])
+    rows = [{"window": name, "images": d.images, "answer": badge(d.answer), "p of all tests": f"{d.p:.2g}", "moved most (distance)": most(d)} for name, (d, _) in found.items()]
     with style_plots():
-        fig, axes = plt.subplots(1, 2, figsize=(9, 3.2))
-        for ax, i in zip(axes, (0, 1)):
-            ax.hist(reference[0][:, i], 40, density=True, color="#c9d1db", label="reference")
-            for name, (_, window) in found.items(): ax.hist(window[0][:, i], 25, density=True, histtype="step", lw=1.8, label=name)
-            ax.set(title=f"direction {i + 1} of the embedding", yticks=[])
-        axes[0].legend(fontsize=8)
+        fig, (left, right) = plt.subplots(1, 2, figsize=(10.4, 3.6), layout="constrained")
+        _bars(left, found, reference)
+        _curves(right, found, reference)
+        fig.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     plt.close(fig)
-    trust = text(f"Of {rate['n']} windows of {rate['window']} images in which nothing had changed, disjoint from the reference, {rate['value']:.1%} rang the alarm (95 % interval {rate['low']:.1%} to {rate['high']:.1%}); {today.alpha:.0%} are allowed.",
-                 f"A shift of {visible:g} standard deviations along the first direction is seen in at least 80 of 100 such windows." if visible else "Even a shift of two standard deviations along the first direction is missed in more than 20 of 100 such windows: use larger windows.")
-    said = f"{next(iter(found))}: {'differs from' if today.alarm else 'no difference found from'} what the model was trained on ({today.images} images)."
-    return write_atomic(path, page(title, section("Windows", text(says) if says else "", table(rows)), section("Where they lie", figure(fig, "Gray: training. Lines: windows.")), section("How far to trust it", trust), answer=(today.answer, said), footer="Made by cvkit monitor."))
+    said = f"{next(iter(found))}: {'differs from' if today.alarm else 'no difference found from'} what the model was trained on ({today.images} images, p {today.p:.2g})."
+    seen = figure(fig, "Distances are Kolmogorov-Smirnov statistics; a bar beyond the dotted line of its colour rings the alarm.", 960)
+    return write_atomic(path, page(title, section("Windows", text(says) if says else "", table(rows)), section("What changed", seen),
+                                   section("How far to trust it", text(*_trust(rate, visible, today.alpha))), answer=(today.answer, said), footer="Made by cvkit monitor."))

@@ -6,11 +6,12 @@
 __all__ = ['softmax', 'Predictions', 'Predictor', 'PyfuncModel']
 
 # %% ../../nbs/5_operate/50_predictor.ipynb #7cf84c2b
+import base64, os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ..core import BundleError, DataError, digest_bytes, progress
+from ..core import BundleError, DataError, need, progress
 from ..release.bundle import Bundle
 
 # %% ../../nbs/5_operate/50_predictor.ipynb #4b897282
@@ -55,9 +56,12 @@ class Predictor:
         self.classes, self.preprocess = list(self.bundle.classes), self.bundle.preprocess
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = threads, 3
-        try: self.session = ort.InferenceSession(str(self.bundle.folder/"model.onnx"), options, providers=["CPUExecutionProvider"])
-        except Exception as error: raise BundleError(f"expected an ONNX graph in {self.bundle.folder/'model.onnx'}, but onnxruntime says: {str(error).splitlines()[0]}; write the bundle again") from None
+        graph = self.bundle.folder/"model.onnx"
+        try: self.session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        except Exception as error: raise BundleError(f"expected an ONNX graph in {graph}, but onnxruntime says: {str(error).splitlines()[0]}; write the bundle again") from None
         self.outputs = [o.name for o in self.session.get_outputs()]
+        missing = {"logits", "embedding"} - set(self.outputs)
+        if missing: raise BundleError(f"expected outputs logits and embedding in {graph}, got {', '.join(self.outputs)}; write the bundle again with `cvkit train`")
 
     def run(self,
         tensor:np.ndarray, # `(n,3,h,w)` float32
@@ -71,7 +75,9 @@ class Predictor:
         batch:int=32, # images at a time
     ) -> Predictions: # in the order given
         "Predict for images that are already decoded and resized."
-        parts = [self.run(self.preprocess.tensor(pixels[i:i + batch]), ("logits", "embedding")) for i in progress(range(0, len(pixels), batch), "predicting")]
+        if not len(pixels): raise DataError("expected at least one image to predict, got none")
+        starts = range(0, len(pixels), batch)
+        parts = [self.run(self.preprocess.tensor(pixels[i:i + batch]), ("logits", "embedding")) for i in (progress(starts, "predicting") if len(starts) > 1 else starts)]
         logits, embedding = (np.concatenate(p) for p in zip(*parts))
         return Predictions(self.classes, logits, softmax(logits, self.bundle.spec["temperature"]), embedding)
 
@@ -81,14 +87,21 @@ class Predictor:
     ) -> Predictions: # in the order given
         "Predict for image files or arrays."
         images = [images] if isinstance(images, (bytes, str, Path)) or getattr(images, "ndim", 0) == 3 else list(images)
-        if not len(images): raise DataError("expected at least one image to predict, got none")
-        read = lambda x: Path(x).read_bytes() if isinstance(x, (str, Path)) else x
-        pixels = np.stack([self._pixels(read(x), x if isinstance(x, (str, Path)) else f"image {i}") for i, x in enumerate(images)])
-        return self.predict_pixels(pixels, batch)
+        pixels = [self._pixels(image, i) for i, image in enumerate(images)]
+        return self.predict_pixels(np.array(pixels), batch)
 
-    def _pixels(self, data, name):
-        try: return self.preprocess.pixels(data)
-        except DataError as error: raise DataError(f"{name}: {error}") from None
+    def warm(self) -> "Predictor": # itself
+        "Run once on a gray image, so that the first request is as quick as the others."
+        size = self.preprocess.size
+        self.predict_pixels(np.full((1, size, size, 3), 128, np.uint8))
+        return self
+    def _pixels(self, image, i):
+        "One image, resized; an error names its file or its place."
+        is_file = isinstance(image, (str, Path))
+        try: return self.preprocess.pixels(Path(image).read_bytes() if is_file else image)
+        except (DataError, OSError) as error:
+            reason = f"cannot be read ({error.strerror.lower()}); check the path" if isinstance(error, OSError) else error
+            raise DataError(f"{image if is_file else f'image {i}'}: {reason}") from None
     def __repr__(self): return f"Predictor of {self.bundle}"
 
 # %% ../../nbs/5_operate/50_predictor.ipynb #6b2a3769
@@ -100,11 +113,15 @@ class PyfuncModel:
         params=None, # MLflow's; unused
     ): # a table: label, and a column a class
         "Predict for a table of images."
-        import base64
-        import pandas as pd
-        images = model_input["image"].tolist() if hasattr(model_input, "columns") else list(model_input)
-        decode = lambda x: base64.b64decode(x) if isinstance(x, str) and len(x) > 1024 else x
-        found = self.predictor.predict([decode(x) for x in images])
-        return pd.DataFrame(found.probabilities, columns=found.classes).assign(label=found.labels)[["label", *found.classes]]
+        pd, table = need("pandas", "train"), hasattr(model_input, "columns")
+        if table and "image" not in model_input: raise DataError(f"expected a column `image`, got {', '.join(map(str, model_input.columns))}; rename the one that holds paths or bytes")
+        found = self.predictor.predict([_from_text(x) for x in (model_input["image"] if table else model_input)])
+        return pd.DataFrame(found.probabilities, columns=[f"p.{c}" for c in found.classes]).assign(label=found.labels)[["label", *(f"p.{c}" for c in found.classes)]]
+
+def _from_text(image):
+    "A file as its path, base64 text as bytes, everything else as it is."
+    if not isinstance(image, str) or os.path.isfile(image): return image
+    try: return base64.b64decode(image, validate=True)
+    except ValueError: return image # a path that does not exist; reading it says so
 
 def _load_pyfunc(data_path): return PyfuncModel(Predictor(data_path))

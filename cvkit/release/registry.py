@@ -7,8 +7,8 @@ __all__ = ['ModelVersion', 'register', 'find_version', 'promote']
 
 # %% ../../nbs/4_release/44_registry.ipynb #f23aff28
 from dataclasses import dataclass
-from pathlib import Path
 
+import cvkit
 from ..core import PolicyError, TrackingError
 from .bundle import Bundle
 from .policy import Verdict
@@ -22,11 +22,12 @@ class ModelVersion:
     version:int # 1, 2, ...
     bundle_digest:str # 64 hexadecimal digits
     run:str # MLflow run that registered it
-    alias:str|None = None # such as `"champion"`
+    alias:str|None = None # such as `"production"`
 
     @property
     def uri(self) -> str: return f"models:/{self.name}/{self.version}"
     def to_dict(self) -> dict: return dict(vars(self))
+    def __str__(self): return f"{self.name} version {self.version}, bundle {self.bundle_digest[:12]}, alias {self.alias or 'none'}"
     def _repr_html_(self):
         from cvkit.pages import code, definition, fragment
         return fragment(definition({"model": self.name, "version": self.version, "bundle": code(self.bundle_digest[:12]), "alias": self.alias or "none", "load": code(self.uri)}))
@@ -39,37 +40,46 @@ def register(
     loader:str="cvkit.operate.predictor", # the module that loads it, by name
 ) -> ModelVersion: # without an alias
     "Register a bundle in MLflow, without an alias."
-    bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-    mlflow = mlflow_module()
+    if not name or set(name) & set("/:"): raise TrackingError(f"expected a model name without / and :, got {name!r}; give it another")
+    bundle = (bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)).verify()
     with tracked_run("register", params={"bundle": bundle.digest[:12], "model": name}) as run:
-        for path in files: run.file(path)
-        info = mlflow.pyfunc.log_model(name="model", loader_module=loader, data_path=str(bundle.folder), pip_requirements=["propertyai-cvkit"])
-        found = mlflow.register_model(info.model_uri, name, tags={"cvkit.bundle": bundle.digest, "cvkit.licence": bundle.spec["licence"], **(tags or {})})
+        for path in files: run.file(path, "evidence")
+        info = run.mlflow.pyfunc.log_model(name="model", loader_module=loader, data_path=str(bundle.folder), pip_requirements=[f"propertyai-cvkit=={cvkit.__version__}"])
+        about = {"cvkit.bundle": bundle.digest, "cvkit.licence": bundle.spec["licence"], **{f"cvkit.{k}": v for k, v in bundle.spec["digests"].items()}}
+        found = run.mlflow.register_model(info.model_uri, name, tags={k: str(v) for k, v in {**about, **(tags or {})}.items()})
         return ModelVersion(name, int(found.version), bundle.digest, run.id)
 
-# %% ../../nbs/4_release/44_registry.ipynb #9981013e
+# %% ../../nbs/4_release/44_registry.ipynb #3e63dcd9
 def find_version(
     name:str, # of the registered model
     version:int|str, # a number, or an alias
 ) -> ModelVersion: # as MLflow has it now
     "Look a version up by number or alias."
     prepare_store()
-    client, number = mlflow_module().MlflowClient(), str(version).isdigit()
-    try: found = client.get_model_version(name, str(version)) if number else client.get_model_version_by_alias(name, version)
-    except Exception as error: raise TrackingError(f"expected version or alias {version!r} of model {name!r} in the registry, but {str(error).splitlines()[0]}; register it with `cvkit release`") from None
+    mlflow, number = mlflow_module(), str(version).isdigit()
+    client = mlflow.MlflowClient()
+    try: found = client.get_model_version(name, str(version)) if number else client.get_model_version_by_alias(name, str(version))
+    except mlflow.MlflowException as error:
+        raise TrackingError(f"expected version or alias {version!r} of model {name!r} in the registry, but {str(error).splitlines()[0]}; register it with `cvkit release`") from None
     return ModelVersion(name, int(found.version), found.tags.get("cvkit.bundle", ""), found.run_id, None if number else str(version))
 
+# %% ../../nbs/4_release/44_registry.ipynb #4987bb21
 def promote(
     model:ModelVersion, # that has earned it
-    alias:str, # such as `"champion"`
+    alias:str, # the stage: research, staging or production
     verdict:Verdict, # of the policy, over this bundle's evidence
 ) -> ModelVersion: # with the alias
-    "Move an alias to a version whose verdict is pass."
+    "Move the alias of a stage to a version whose verdict is pass."
+    where = f"before alias {alias!r} moves to version {model.version} of {model.name}"
+    if verdict.stage != alias: raise PolicyError(f"expected a verdict for {alias} {where}, got one for {verdict.stage}; judge the stage that the alias is named after")
     if verdict.verdict != "pass":
         first = verdict.reasons[0]
-        raise PolicyError(f"expected the policy's {verdict.stage} rules to pass before alias {alias!r} moves to version {model.version}, got {verdict.verdict}: "
-                          f"{first['rule']} ({first['role']}): {first['text']}; see `cvkit why`")
+        raise PolicyError(f"expected the policy's {alias} rules to pass {where}, got {verdict.verdict}: {first['rule']} ({first['role']}): {first['text']}; see `cvkit why --stage {alias}`")
+    registered = find_version(model.name, model.version).bundle_digest
+    if not verdict.bundle == model.bundle_digest == registered:
+        raise PolicyError(f"expected one model {where}, but the verdict speaks of bundle {verdict.bundle[:12] or 'not given'}, the version of {model.bundle_digest[:12]}, "
+                          f"the registry of {registered[:12] or 'none'}; judge the evidence of the registered bundle")
     client = mlflow_module().MlflowClient()
+    client.set_model_version_tag(model.name, str(model.version), f"cvkit.{alias}", f"pass under policy {verdict.policy[:12]}")
     client.set_registered_model_alias(model.name, alias, str(model.version))
-    client.set_model_version_tag(model.name, str(model.version), f"cvkit.{verdict.stage}", "pass")
     return find_version(model.name, alias)

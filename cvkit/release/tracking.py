@@ -26,7 +26,7 @@ def mlflow_module(): # the `mlflow` module, pointed at the store
              "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
     for name, value in quiet.items(): os.environ.setdefault(name, value)
     mlflow = need("mlflow", "train")
-    for name in ("alembic", "mlflow.store", "mlflow.tracking"): logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("mlflow", "alembic"): logging.getLogger(name).setLevel(logging.WARNING)
     if mlflow.get_tracking_uri() != tracking_uri(): mlflow.set_tracking_uri(tracking_uri())
     return mlflow
 
