@@ -175,4 +175,7 @@ def style_plots():
     look = {"figure.figsize": (5.4, 3.4), "figure.dpi": 100, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
             "grid.color": "#e3e7ec", "axes.axisbelow": True, "axes.edgecolor": "#8a94a3", "axes.titlesize": 11, "axes.titlelocation": "left",
             "axes.prop_cycle": mpl.cycler(color=PALETTE), "lines.linewidth": 1.8, "legend.frameon": False}
-    with mpl.rc_context(look): yield
+    with mpl.rc_context(look):
+        yield
+        interactive = mpl.is_interactive()
+    mpl.interactive(interactive) # rc_context would switch it off, and later figures would not show

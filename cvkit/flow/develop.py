@@ -109,18 +109,16 @@ def train(
     weights:str="packaged", # packaged, or a path
     size:int=224, # side of the input in pixels
     name:str="", # of the model; the data set's by default
-): # a dict: bundle, cv, probe, splits
+): # a Trained: bundle, cv, manifest, probe
     "Hold out, cross-validate, calibrate, fit, and write a bundle."
-    from cvkit.model.backbones import load_backbone
-    from cvkit.model.features import extract_features
-    from cvkit.model.train import fit_probe
+    from cvkit.model import backbones, features, train as probing
     out, (manifest, about) = Path(out), _load_manifest(manifest)
     splits = _stored_splits(manifest, out/"splits", holdout, folds, seed)
-    trunk = load_backbone(backbone, weights, size)
-    features = extract_features(manifest, trunk)
-    probe = fit_probe(features.embedding, manifest.targets, splits.folds(manifest), manifest.classes)
+    trunk = backbones.load_backbone(backbone, weights, size)
+    seen = features.extract_features(manifest, trunk)
+    probe = probing.fit_probe(seen.embedding, manifest.targets, splits.folds(manifest), manifest.classes)
     cv = _cv_record(probe, manifest, about["positive"])
-    bundle = _write_bundle(out/"bundle", manifest, splits, trunk, features, probe, name or manifest.dataset.name, about["positive"])
+    bundle = _write_bundle(out/"bundle", manifest, splits, trunk, seen, probe, name or manifest.dataset.name, about["positive"])
     write_json(out/"cv.json", cv)
     np.savez(out/"oof.npz", probabilities=probe.oof_probabilities, folds=probe.folds)
     _log_training(out, bundle, cv, {"seed": seed, "backbone": backbone, "folds": folds, "size": size})

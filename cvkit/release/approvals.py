@@ -16,6 +16,7 @@ from .policy import ROLES, STAGE_NAMES
 class Approvals(list):
     "Sign-offs, one dictionary each; shows itself as a table."
     def to_dict(self) -> list[dict]: return list(self)
+    def __repr__(self): return "\n".join(f"{a['stage']:11} {a['role']:16} {a['decision']:8} {a['name']}" + f": {a['note']}" * bool(a["note"]) for a in self) or "no sign-off"
     def _repr_html_(self):
         from cvkit.pages import badge, code, fragment, table
         return fragment(table([{"role": a["role"], "name": a["name"], "stage": a["stage"], "decision": badge(a["decision"]), "model": code(a["digests"]["bundle"][:12]), "note": a["note"]} for a in self]))

@@ -6,7 +6,9 @@
 __all__ = ['ModelVersion', 'register', 'find_version', 'promote']
 
 # %% ../../nbs/4_release/44_registry.ipynb #f23aff28
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 
 import cvkit
 from ..core import PolicyError, TrackingError
@@ -15,7 +17,7 @@ from .policy import Verdict
 from .tracking import mlflow_module, prepare_store, tracked_run
 
 # %% ../../nbs/4_release/44_registry.ipynb #39c38634
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelVersion:
     "A version in MLflow's registry."
     name:str # of the registered model
@@ -27,7 +29,7 @@ class ModelVersion:
     @property
     def uri(self) -> str: return f"models:/{self.name}/{self.version}"
     def to_dict(self) -> dict: return dict(vars(self))
-    def __str__(self): return f"{self.name} version {self.version}, bundle {self.bundle_digest[:12]}, alias {self.alias or 'none'}"
+    def __repr__(self): return f"{self.name} version {self.version}, bundle {self.bundle_digest[:12]}, alias {self.alias or 'none'}"
     def _repr_html_(self):
         from cvkit.pages import code, definition, fragment
         return fragment(definition({"model": self.name, "version": self.version, "bundle": code(self.bundle_digest[:12]), "alias": self.alias or "none", "load": code(self.uri)}))
@@ -46,7 +48,8 @@ def register(
         for path in files: run.file(path, "evidence")
         info = run.mlflow.pyfunc.log_model(name="model", loader_module=loader, data_path=str(bundle.folder), pip_requirements=[f"propertyai-cvkit=={cvkit.__version__}"])
         about = {"cvkit.bundle": bundle.digest, "cvkit.licence": bundle.spec["licence"], **{f"cvkit.{k}": v for k, v in bundle.spec["digests"].items()}}
-        found = run.mlflow.register_model(info.model_uri, name, tags={k: str(v) for k, v in {**about, **(tags or {})}.items()})
+        with redirect_stderr(StringIO()): # MLflow announces the version there
+            found = run.mlflow.register_model(info.model_uri, name, tags={k: str(v) for k, v in {**about, **(tags or {})}.items()})
         return ModelVersion(name, int(found.version), bundle.digest, run.id)
 
 # %% ../../nbs/4_release/44_registry.ipynb #3e63dcd9
