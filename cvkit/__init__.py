@@ -1,7 +1,7 @@
 "From a folder of labelled images to a governed, explained, monitored model that Seldon Core serves."
 __version__ = "0.1.0"
 
-_verbs = ("demo", "ingest", "train", "evaluate", "explain", "release", "why", "serve", "predict", "monitor", "run")
+_verbs = ("demo", "ingest", "train", "evaluate", "explain", "release", "why", "sign", "serve", "predict", "monitor", "run")
 __all__ = list(_verbs)
 
 

@@ -9,7 +9,7 @@ __all__ = ['CvkitError', 'DataError', 'ParameterError', 'BundleError', 'PolicyEr
            'cache_folder', 'progress', 'png_uri', 'Pictures', 'show_images']
 
 # %% ../nbs/00_core.ipynb #43dc594c
-import hashlib, importlib, json, os, shutil, subprocess, tempfile, warnings
+import hashlib, importlib, json, os, shutil, subprocess, sys, tempfile, warnings
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from io import BytesIO
@@ -129,6 +129,7 @@ def atomic_folder(
     try:
         yield part
         old = path.with_name(f".{path.name}.old")
+        shutil.rmtree(old, ignore_errors=True) # of a run that was killed here
         if path.exists(): path.rename(old)
         os.chmod(part, 0o755)
         part.rename(path)
@@ -177,8 +178,9 @@ def progress(
     text:str, # what is being done, such as `"decoding"`
     total:int|None=None, # how many, where `iterable` does not know
 ): # the iterable, with a bar
-    "Show progress in a notebook or a terminal."
-    return need("tqdm.auto", "train").tqdm(iterable, desc=text, total=total, leave=False, delay=1, disable=None)
+    "Show progress in a notebook or a terminal, not in a batch job."
+    in_lab = "ipykernel" in sys.modules and not os.environ.get("CVKIT_BATCH")
+    return need("tqdm.auto", "train").tqdm(iterable, desc=text, total=total, leave=False, delay=1, disable=False if in_lab else None)
 
 # %% ../nbs/00_core.ipynb #6ed9927e
 def png_uri(

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'TONES', 'PALETTE', 'Block', 'safe', 'fragment', 'badge', 'number', 'text', 'section', 'definition', 'code',
-           'table', 'figure', 'pictures', 'verdict', 'page', 'style_plots']
+           'link', 'table', 'figure', 'pictures', 'verdict', 'page', 'style_plots']
 
 # %% ../nbs/01_pages.ipynb #50fe054c
 from contextlib import contextmanager
 from html import escape
 from io import BytesIO
+from urllib.parse import quote
 
 import numpy as np
 from .core import ParameterError, png_uri
@@ -94,6 +95,13 @@ def definition(
 def code(words:str) -> Block: # a command or a digest
     "Text in a fixed width."
     return Block(f"<code>{safe(words)}</code>")
+
+def link(
+    words, # what is read
+    where:str, # path relative to the page
+) -> Block: # an anchor
+    "A link to another page of a run."
+    return Block(f'<a href="{escape(quote(where))}">{safe(words)}</a>')
 
 # %% ../nbs/01_pages.ipynb #e67965ba
 def table(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MINIMUM', 'Estimate', 'wilson', 'clopper_pearson', 'proportion', 'bootstrap_weights', 'bootstrap', 'class_rates',
            'weighted_auroc', 'weighted_average_precision', 'reliability', 'expected_calibration_error', 'share',
-           'classification_estimates']
+           'classification_estimates', 'class_estimates']
 
 # %% ../../nbs/3_evidence/30_metrics.ipynb #7f421668
 from dataclasses import dataclass
@@ -55,9 +55,9 @@ def clopper_pearson(
 ) -> Estimate: # the proportion
     "Exact interval of a proportion (Clopper and Pearson 1934)."
     _check_trials(successes, trials)
-    beta, tail = need("scipy.stats", "train").beta, (1 - level) / 2
-    low = beta.ppf(tail, successes, trials - successes + 1) if successes else 0.
-    high = beta.ppf(1 - tail, successes + 1, trials - successes) if successes < trials else 1.
+    quantile, tail = need("scipy.special", "train").betaincinv, (1 - level) / 2
+    low = quantile(successes, trials - successes + 1, tail) if successes else 0.
+    high = quantile(successes + 1, trials - successes, 1 - tail) if successes < trials else 1.
     return Estimate(successes / trials, float(low), float(high), trials, "clopper-pearson")
 
 # %% ../../nbs/3_evidence/30_metrics.ipynb #4b678f42
@@ -103,7 +103,7 @@ def bootstrap(
     draws = np.concatenate([statistic(w) for w in pieces])
     draws = draws[np.isfinite(draws)]
     if len(draws) < .9 * len(weights): return Estimate(None, None, None, n, "undefined: a class has too few images")
-    tail = NormalDist().cdf(np.sqrt(n / (n - 1)) * need("scipy.stats", "train").t.ppf((1 - level) / 2, n - 1))
+    tail = NormalDist().cdf(np.sqrt(n / (n - 1)) * need("scipy.special", "train").stdtrit(n - 1, (1 - level) / 2))
     low, high = np.quantile(draws, [tail, 1 - tail])
     return Estimate(value, min(float(low), value), max(float(high), value), n, "bootstrap")
 
@@ -211,15 +211,16 @@ def _statistics(targets, probabilities, positive):
     }
 
 # %% ../../nbs/3_evidence/30_metrics.ipynb #cb91402f
-def _trials(targets, units, classes, positive):
+def _trials(targets, said, units, classes, positive):
     "By metric, the independent trials that a faultless result consists of."
     count = lambda chosen: len(np.unique(units[chosen]))
     if positive is None:
         rarest = min(count(targets == k) for k in range(classes))
-        one, pairs = classes * rarest, classes * (rarest // 2)
-    else: one, pairs = count(targets == positive), min(count(targets == positive), count(targets != positive))
+        one = claimed = classes * rarest
+        pairs = classes * (rarest // 2)
+    else: one, claimed, pairs = count(targets == positive), count(said == positive), min(count(targets == positive), count(targets != positive))
     rarest = classes * min(count(targets == k) for k in range(classes))
-    return {"balanced_accuracy": rarest, "precision": one, "recall": one, "f1": one, "auroc": pairs, "average_precision": pairs}
+    return {"balanced_accuracy": rarest, "precision": claimed, "recall": one, "f1": one, "auroc": pairs, "average_precision": pairs}
 
 def _unseen(out):
     "Faultless accuracy: what mistakes too rare to be seen could add to calibration error and Brier score."
@@ -253,11 +254,36 @@ def classification_estimates(
     units, k = _units(len(targets), groups), None if positive is None else classes.index(positive)
     weights, independent = bootstrap_weights(len(targets), groups, replicates, seed), units.max() + 1 == len(targets)
     out = {name: bootstrap(f, weights, units.max() + 1) for name, f in _statistics(targets, probabilities, k).items()}
-    for name, trials in _trials(targets, units, len(classes), k).items():
-        if out[name].value is not None: out[name] = _faultless(out[name], trials)
     said = probabilities.argmax(1)
+    for name, trials in _trials(targets, said, units, len(classes), k).items():
+        if out[name].value is not None: out[name] = _faultless(out[name], trials)
     out["accuracy"] = share(said == targets, groups, seed)
     out.update(_unseen(out))
     if k is None or not independent: return out
     hit = int(((said == k) & (targets == k)).sum())
     return {**out, "precision": proportion(hit, int((said == k).sum())), "recall": proportion(hit, int((targets == k).sum()))}
+
+# %% ../../nbs/3_evidence/30_metrics.ipynb #9a131eac
+def _one_class(is_it, said, units, independent, weights):
+    "Precision, recall and F1 of one class, as estimates."
+    groups, count = units.max() + 1, lambda chosen: len(np.unique(units[chosen]))
+    if independent: rates = [proportion(int((is_it & said).sum()), int(chosen.sum())) for chosen in (said, is_it)]
+    else: rates = [bootstrap(lambda w, i=i: class_rates(w, is_it, said)[i], weights, groups) for i in (0, 1)]
+    found = dict(zip(("precision", "recall", "f1"), [*rates, bootstrap(lambda w: class_rates(w, is_it, said)[2], weights, groups)]))
+    trials = {"precision": count(said), "recall": count(is_it), "f1": count(is_it)}
+    return {name: e if e.value is None else _faultless(e, trials[name]) for name, e in found.items()}
+
+def class_estimates(
+    targets:np.ndarray, # `(n,)` int, index into classes
+    probabilities:np.ndarray, # `(n,c)` float, rows sum to 1
+    classes, # c names
+    groups=None, # `(n,)` what must be drawn together; None or all `""`: images are independent
+    seed:int=0, # of the bootstrap
+    replicates:int=1000, # of the bootstrap
+) -> list[dict]: # class, images, claimed, precision, recall, f1; the last three are estimates
+    "Precision, recall and F1 of each class against the rest."
+    targets, probabilities, classes = np.asarray(targets), np.asarray(probabilities, float), list(classes)
+    _check_predictions(targets, probabilities, classes, None)
+    units, said, weights = _units(len(targets), groups), probabilities.argmax(1), bootstrap_weights(len(targets), groups, replicates, seed)
+    counted = lambda k: {"class": classes[k], "images": int((targets == k).sum()), "claimed": int((said == k).sum())}
+    return [counted(k) | _one_class(targets == k, said == k, units, units.max() + 1 == len(targets), weights) for k in range(len(classes))]

@@ -7,6 +7,8 @@ __all__ = ['notebook_parameters', 'check_parameters', 'run_notebook']
 
 # %% ../../nbs/6_flow/60_notebooks.ipynb #70faedfd
 import ast, os, tempfile
+from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 from ..core import NotebookError, ParameterError, need
@@ -33,25 +35,36 @@ def check_parameters(
     "Refuse parameters that a notebook does not take, and values of another type."
     known, out = notebook_parameters(path), {}
     for name, value in given.items():
-        if name not in known: raise ParameterError(f"{Path(path).name} takes no parameter {name!r}; it takes {', '.join(known) or 'none'}")
+        near = get_close_matches(name, known, 1)
+        if name not in known: raise ParameterError(f"{Path(path).name} takes no parameter {name!r}; {f'did you mean {near[0]}? ' if near else ''}it takes {', '.join(known) or 'none'}")
         default = known[name]
         if isinstance(value, str) and default is not None and not isinstance(default, str):
             try: value = ast.literal_eval(value.capitalize() if value.lower() in ("true", "false") else value)
             except (ValueError, SyntaxError): pass
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool): value = float(value)
         if default is not None and type(value) is not type(default):
-            raise ParameterError(f"expected {name} of {Path(path).name} to be {type(default).__name__} such as {default!r}, got {type(value).__name__} {value!r}")
+            raise ParameterError(f"expected {name} of {Path(path).name} to be {type(default).__name__} such as {default!r}, got {type(value).__name__} {value!r}; correct it")
         out[name] = value
     return out
 
 # %% ../../nbs/6_flow/60_notebooks.ipynb #d92eecb4
-def _execute(path, part, values, progress):
+@contextmanager
+def _environment(values):
+    "Environment variables for the length of a `with` block."
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try: yield
+    finally:
+        for name, value in before.items(): os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+def _execute(path, part, values, progress, environment):
     "Papermill, in a kernel that is reached through files of this user and not through ports."
     import logging
     from traitlets.config import Config
     logging.getLogger("papermill").setLevel(logging.ERROR)
     bar = {"desc": path.stem, "leave": False} if progress else False
-    with tempfile.TemporaryDirectory(prefix="cvkit-") as private:
+    need("tqdm.auto", "train") # before papermill imports it, with a warning
+    with tempfile.TemporaryDirectory(prefix="cvkit-") as private, _environment({"CVKIT_BATCH": "1", **environment}):
         sockets = Config({"KernelManager": {"transport": "ipc", "ip": f"{private}/kernel"}})
         need("papermill", "train").execute_notebook(str(path), str(part), values, progress_bar=bar, kernel_name="python3", cwd=os.getcwd(), config=sockets)
 
@@ -60,13 +73,14 @@ def run_notebook(
     out=None, # where the executed copy goes; beside the notebook, `NAME.run.ipynb`, by default
     parameters:dict|None=None, # name to value
     progress:bool=True, # a bar, cell by cell
+    environment:dict|None=None, # variables for the kernel: name to text
 ) -> Path: # of the executed notebook
     "Run a notebook with parameters and keep the executed copy."
     path, values = Path(path), check_parameters(path, parameters or {})
     out = Path(out) if out else path.with_suffix(".run.ipynb")
     out.parent.mkdir(parents=True, exist_ok=True)
     part, failed = out.with_suffix(".running.ipynb"), out.with_suffix(".failed.ipynb")
-    try: _execute(path, part, values, progress)
+    try: _execute(path, part, values, progress, environment or {})
     except BaseException as error:
         if part.exists(): os.replace(part, failed)
         if isinstance(error, need("papermill.exceptions", "train").PapermillExecutionError):

@@ -62,11 +62,23 @@ def _gate(
         return answer
     return gate
 
+# %% ../../nbs/5_operate/52_component.ipynb #48c1831b
+def _append(
+    log:str, # file; "" for none
+    line:str, # with its end
+):
+    "Add a line to a log in one write; only its owner can read it."
+    if not log: return
+    try: file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError as error: raise ServeError(f"expected a file to append to, but {log} cannot be written ({error.strerror.lower()}); choose another log") from None
+    try: os.write(file, line.encode())
+    finally: os.close(file)
+
 # %% ../../nbs/5_operate/52_component.ipynb #e012138f
 class SeldonModel:
     "A bundle as a Seldon Core component."
     def __init__(self,
-        bundle:str="/mnt/bundle", # folder of the bundle
+        bundle:str="/cvkit/bundle", # folder of the bundle
         log:str="", # JSONL file for monitoring; `CVKIT_REQUEST_LOG` by default, none where that is not set
         digest:str="", # of the bundle that was approved; any by default
         max_bytes:int=20_000_000, # of one image
@@ -77,7 +89,7 @@ class SeldonModel:
         if digest and digest != self.bundle.digest:
             raise BundleError(f"expected bundle {digest[:12]} in {bundle}, found {self.bundle.digest[:12]}; mount the bundle that was approved, or approve this one")
         self.log = log or os.environ.get("CVKIT_REQUEST_LOG", "")
-        self._append("")
+        _append(self.log, "")
     def load(self): # called in each process that answers
         "Open the graph and run it once."
         self.predictor = Predictor(self.bundle, self.threads).warm()
@@ -107,8 +119,8 @@ class SeldonModel:
         found = self.predictor.predict([image])
         milliseconds = 1000 * (time.perf_counter() - start)
         label, values = found.labels[0], found.probabilities[0].tolist()
-        seen = project(found.embedding, self.reference)[0].round(4).tolist() if "directions" in self.reference else []
-        self._append(canonical_json({"at": utc_now(), "bundle": self.bundle.digest[:12], "label": label, "probabilities": values, "projected": seen, "milliseconds": round(milliseconds, 2)}) + "\n")
+        seen = [float(f"{x:.5g}") for x in project(found.embedding, self.reference)[0]] if "directions" in self.reference else []
+        _append(self.log, canonical_json({"at": utc_now(), "bundle": self.bundle.digest[:12], "label": label, "probabilities": values, "projected": seen, "milliseconds": round(milliseconds, 2)}) + "\n")
         metrics = [{"type": "COUNTER", "key": "cvkit_images", "value": 1, "tags": {"label": label}}, {"type": "TIMER", "key": "cvkit_seconds", "value": milliseconds},
                    {"type": "GAUGE", "key": "cvkit_confidence", "value": max(values)}]
         return {"label": label, "probabilities": dict(zip(found.classes, values)), "model": self.bundle.spec["name"], "bundle": self.bundle.digest}, metrics
@@ -120,11 +132,3 @@ class SeldonModel:
             self.refused += 1
             raise _refusal(str(error).removeprefix("image 0: "), 413 if isinstance(X, bytes) and len(X) > self.max_bytes else 400) from None
         return SeldonResponse(found, metrics=metrics)
-
-    def _append(self, line):
-        "Add a line to the log in one write, so that processes do not mix; only its owner can read it."
-        if not self.log: return
-        try: file = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        except OSError as error: raise ServeError(f"expected a file to append to, but {self.log} cannot be written ({error.strerror.lower()}); choose another log") from None
-        try: os.write(file, line.encode())
-        finally: os.close(file)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ..core import BundleError, DataError, need, progress
+from ..core import BundleError, DataError, ParameterError, need, progress
 from ..release.bundle import Bundle
 
 # %% ../../nbs/5_operate/50_predictor.ipynb #4b897282
@@ -45,23 +45,35 @@ class Predictions:
         return fragment(table([{"image": i, "label": l, **{c: round(float(x), 4) for c, x in zip(self.classes, p)}} for i, (l, p) in enumerate(zip(self.labels, self.probabilities))]))
 
 # %% ../../nbs/5_operate/50_predictor.ipynb #a0ffb28f
+def _open_graph(
+    graph, # model.onnx of a bundle
+    classes, # c names
+    threads:int, # of onnxruntime
+): # onnxruntime's InferenceSession
+    "The graph on the CPU, with the input and the outputs that a bundle promises."
+    import onnxruntime as ort
+    options, again = ort.SessionOptions(), "write the bundle again with `cvkit train`"
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    try: session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error: raise BundleError(f"expected an ONNX graph in {graph}, but onnxruntime says: {str(error).splitlines()[0]}; {again}") from None
+    given, made = [i.name for i in session.get_inputs()], {o.name: o.shape for o in session.get_outputs()}
+    if given != ["images"] or {"logits", "embedding"} - set(made):
+        raise BundleError(f"expected input images and outputs logits and embedding in {graph}, got {', '.join(given)} and {', '.join(made)}; {again}")
+    wide = made["logits"][-1]
+    if isinstance(wide, int) and wide != len(classes): raise BundleError(f"expected {len(classes)} logits in {graph}, one for each of {', '.join(classes)}, got {wide}; {again}")
+    return session
+
+# %% ../../nbs/5_operate/50_predictor.ipynb #4e521d00
 class Predictor:
     "A verified bundle, loaded for inference on the CPU."
     def __init__(self,
         bundle, # a Bundle, or the folder of one
         threads:int=0, # of onnxruntime; 0: as many as there are cores
     ):
-        import onnxruntime as ort
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self.classes, self.preprocess = list(self.bundle.classes), self.bundle.preprocess
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = threads, 3
-        graph = self.bundle.folder/"model.onnx"
-        try: self.session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        except Exception as error: raise BundleError(f"expected an ONNX graph in {graph}, but onnxruntime says: {str(error).splitlines()[0]}; write the bundle again") from None
+        self.session = _open_graph(self.bundle.folder/"model.onnx", self.classes, threads)
         self.outputs = [o.name for o in self.session.get_outputs()]
-        missing = {"logits", "embedding"} - set(self.outputs)
-        if missing: raise BundleError(f"expected outputs logits and embedding in {graph}, got {', '.join(self.outputs)}; write the bundle again with `cvkit train`")
 
     def run(self,
         tensor:np.ndarray, # `(n,3,h,w)` float32
@@ -76,17 +88,21 @@ class Predictor:
     ) -> Predictions: # in the order given
         "Predict for images that are already decoded and resized."
         if not len(pixels): raise DataError("expected at least one image to predict, got none")
+        if batch < 1: raise ParameterError(f"expected a batch of at least one image, got {batch}")
+        size = self.preprocess.size
+        if np.shape(pixels)[1:3] != (size, size): raise DataError(f"expected pixels (n,{size},{size},3), got {np.shape(pixels)}; make them with `preprocess.pixels` of this bundle")
         starts = range(0, len(pixels), batch)
         parts = [self.run(self.preprocess.tensor(pixels[i:i + batch]), ("logits", "embedding")) for i in (progress(starts, "predicting") if len(starts) > 1 else starts)]
         logits, embedding = (np.concatenate(p) for p in zip(*parts))
         return Predictions(self.classes, logits, softmax(logits, self.bundle.spec["temperature"]), embedding)
 
     def predict(self,
-        images, # list of bytes, paths, or `(h,w,3)` uint8 arrays; or one of them
+        images, # list of bytes, paths, or `(h,w,3)` or `(h,w)` uint8 arrays; or one of them
         batch:int=32, # images at a time
     ) -> Predictions: # in the order given
         "Predict for image files or arrays."
-        images = [images] if isinstance(images, (bytes, str, Path)) or getattr(images, "ndim", 0) == 3 else list(images)
+        one = isinstance(images, (bytes, bytearray, str, Path)) or getattr(images, "ndim", 0) in (2, 3)
+        images = [images] if one or not hasattr(images, "__iter__") else list(images)
         pixels = [self._pixels(image, i) for i, image in enumerate(images)]
         return self.predict_pixels(np.array(pixels), batch)
 
@@ -98,6 +114,7 @@ class Predictor:
     def _pixels(self, image, i):
         "One image, resized; an error names its file or its place."
         is_file = isinstance(image, (str, Path))
+        if not is_file and not isinstance(image, (bytes, bytearray, np.ndarray)): raise DataError(f"image {i}: expected bytes, a path or an array, got {type(image).__name__}; read it first")
         try: return self.preprocess.pixels(Path(image).read_bytes() if is_file else image)
         except (DataError, OSError) as error:
             reason = f"cannot be read ({error.strerror.lower()}); check the path" if isinstance(error, OSError) else error

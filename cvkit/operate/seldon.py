@@ -44,13 +44,14 @@ def _serve(
     parser = argparse.ArgumentParser("python -m cvkit.operate.seldon", description=_serve.__doc__)
     parser.add_argument("--bundle", required=True, help="folder of the bundle")
     parser.add_argument("--log", default="", help="JSONL file for requests")
+    parser.add_argument("--digest", default="", help="of the bundle that was approved; any by default")
     for name, port in (("rest", 9000), ("grpc", 9500), ("metrics", 6000)): parser.add_argument(f"--{name}", type=int, default=port, help=f"port, {port} by default")
     parser.add_argument("--follow", action="store_true", help="end when standard input closes")
     words = parser.parse_args(arguments)
     if words.follow: _end_with_starter()
     from seldon_core import microservice
     _loopback(microservice)
-    parameters = [{"name": "bundle", "value": words.bundle, "type": "STRING"}, {"name": "log", "value": words.log, "type": "STRING"}]
+    parameters = [{"name": name, "value": getattr(words, name), "type": "STRING"} for name in ("bundle", "log", "digest")]
     sys.argv = ["seldon-core-microservice", "cvkit.operate.component.SeldonModel", "--service-type", "MODEL", "--http-port", str(words.rest), "--grpc-port", str(words.grpc),
                 "--metrics-port", str(words.metrics), "--parameters", json.dumps(parameters), "--log-level", "WARNING"]
     microservice.main()
@@ -156,8 +157,9 @@ class SeldonServer(SeldonQuestions):
         grpc:int=0, # port
         metrics:int=0, # port
         seconds:float=60, # to wait until it is ready
+        digest:str="", # of the bundle that was approved; any by default
     ):
-        self.bundle, self.log, self.seconds = Path(bundle).resolve(), str(Path(log).resolve()) if log else "", seconds
+        self.bundle, self.log, self.seconds, self.approved = Path(bundle).resolve(), str(Path(log).resolve()) if log else "", seconds, digest
         self.ports, self.process = {"rest": rest or free_port(), "grpc": grpc or free_port(), "metrics": metrics or free_port()}, None
     def __enter__(self):
         self.digest = Bundle.load(self.bundle).digest
@@ -165,7 +167,7 @@ class SeldonServer(SeldonQuestions):
             if port_in_use(port) or list(self.ports.values()).count(port) > 1:
                 raise ServeError(f"expected port {port} for {name} to be free, but it is in use; stop that server or choose another port")
         self.folder = tempfile.TemporaryDirectory(prefix="cvkit-seldon-")
-        words = [seldon_python(), "-W", "ignore", "-m", "cvkit.operate.seldon", "--follow", "--bundle", str(self.bundle), "--log", self.log]
+        words = [seldon_python(), "-W", "ignore", "-m", "cvkit.operate.seldon", "--follow", "--bundle", str(self.bundle), "--log", self.log, "--digest", self.approved]
         for name, port in self.ports.items(): words += [f"--{name}", str(port)]
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.PIPE, start_new_session=True, env={**os.environ, "TMPDIR": self.folder.name})
@@ -225,6 +227,8 @@ def serving_parity(
         if len(answers) != len(probabilities): raise ServeError(f"expected {len(probabilities)} answers over {transport}, got {len(answers)}; ask about the images that were evaluated")
         strange = next((a for a in answers if set(a.get("probabilities", ())) != set(classes)), None)
         if strange: raise ServeError(f"expected probabilities of {', '.join(classes)} over {transport}, got {strange!r:.120}; is another model served?")
-        return float(max((abs(a["probabilities"][c] - p) for a, row in zip(answers, probabilities) for c, p in zip(classes, row)), default=0.))
+        served = np.array([[a["probabilities"][c] for c in classes] for a in answers], float).reshape(-1, len(classes))
+        if not np.isfinite(served).all(): raise ServeError(f"expected finite probabilities over {transport}, got {(~np.isfinite(served)).sum()} that are not; do not serve this bundle")
+        return float(np.abs(served - probabilities).max(initial=0.))
     both = {"rest": distance(rest, "rest"), "grpc": distance(grpc, "grpc")}
     return {"n": len(rest), "max_abs_diff": max(both.values()), **both}

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from zipfile import ZIP_STORED, ZipFile, ZipInfo
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 from ..core import BundleError, atomic_folder, digest_bytes, digest_file, need, plain
@@ -39,8 +39,9 @@ def check_spec(
     where="the bundle's spec", # named in the error
 ) -> dict: # the same
     "Refuse a description that a server could misread."
-    def expect(ok, what, came): 
+    def expect(ok, what, came):
         if not ok: raise BundleError(f"expected {what} in {where}, got {came!r:.80}; train again with `cvkit train`, or correct what you pass")
+    expect(isinstance(spec, dict), "a mapping of names to values", spec)
     missing = [key for key in REQUIRED if key not in spec]
     if missing: raise BundleError(f"expected {', '.join(missing)} in {where}, got only {', '.join(sorted(spec)) or 'nothing'}; add them, or train again with `cvkit train`")
     expect(spec.get("format", FORMAT) == FORMAT, f"format {FORMAT}, which this cvkit reads,", spec.get("format"))
@@ -57,29 +58,36 @@ def read_listing(
     folder, # of a bundle
 ) -> dict[str, str]: # relative path to digest
     "What MANIFEST.sha256 lists."
-    listed = {}
-    for number, line in enumerate((Path(folder)/"MANIFEST.sha256").read_text().splitlines(), 1):
+    path, listed, before = Path(folder)/"MANIFEST.sha256", {}, ""
+    data = path.read_bytes()
+    for number, line in enumerate(data.decode("utf-8", "replace").removesuffix("\n").split("\n"), 1):
         digest, _, name = line.partition("  ")
-        outside = Path(name).is_absolute() or ".." in Path(name).parts
-        if len(digest) != 64 or not name or outside or name in listed:
-            raise BundleError(f"expected a digest, two spaces and a path inside the bundle on line {number} of {Path(folder)/'MANIFEST.sha256'}, got {line!r:.90}; "
+        inside = name == Path(name).as_posix() and not Path(name).is_absolute() and ".." not in Path(name).parts
+        if len(digest) != 64 or set(digest) - set("0123456789abcdef") or not inside or name <= before:
+            raise BundleError(f"expected a digest, two spaces and a path inside the bundle, sorted by path, on line {number} of {path}, got {line!r:.90}; "
                               "do not serve it, fetch or write the bundle again")
-        listed[name] = digest
+        listed[name], before = digest, name
+    if data != _listing(listed): raise BundleError(f"expected {path} to end with a whole line, but it is cut short; do not serve it, fetch or write the bundle again")
     return listed
+
+def _listing(digests): return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()
 
 def compare_with_listing(
     folder, # of a bundle
 ):
-    "Raise at the first file that is missing, changed, or not listed; files under train/ may be absent."
+    "Raise at the first file that is missing, changed, not listed, or a link; files under train/ may be absent."
     folder, listed = Path(folder), read_listing(folder)
+    there = [(p, p.relative_to(folder).as_posix()) for p in sorted(folder.rglob("*"))]
+    link = next((name for path, name in there if path.is_symlink()), None)
+    if link: raise BundleError(f"{link} in {folder} is a link, and what it points at can change after it was checked; put the file itself there, or write the bundle again")
     for name, digest in listed.items():
         path = folder/name
         if not path.exists() and name.startswith("train/"): continue
         found = digest_file(path) if path.is_file() else "nothing"
         if found != digest:
             raise BundleError(f"{name} in {folder} was changed: expected {digest[:12]}, found {found[:12]}; do not serve it, fetch or write the bundle again")
-    extra = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()} - set(listed) - {"MANIFEST.sha256"}
-    if extra: raise BundleError(f"{sorted(extra)[0]} in {folder} is not in the manifest; remove it, or write the bundle again")
+    extra = next((name for path, name in there if not path.is_dir() and name not in {*listed, "MANIFEST.sha256"}), None)
+    if extra: raise BundleError(f"{extra} in {folder} is not in the manifest; remove it, or write the bundle again")
 
 # %% ../../nbs/4_release/40_bundle.ipynb #e86085a6
 @dataclass
@@ -99,7 +107,7 @@ class Bundle:
         for name in ("MANIFEST.sha256", "bundle.json", "model.onnx"):
             if not (folder/name).is_file(): raise BundleError(f"expected a bundle in {folder}, but {name} is missing; write it again with `cvkit train`")
         if verify: compare_with_listing(folder)
-        try: spec = json.loads((folder/"bundle.json").read_text())
+        try: spec = json.loads((folder/"bundle.json").read_text(encoding="utf-8"))
         except ValueError as error: raise BundleError(f"expected JSON in {folder/'bundle.json'}, but {error}; fetch or write the bundle again") from None
         return cls(folder, check_spec(spec, folder/"bundle.json"), digest_file(folder/"MANIFEST.sha256"))
     def verify(self) -> "Bundle": # itself
@@ -120,7 +128,9 @@ class Bundle:
     def reference(self) -> dict[str, np.ndarray]: # arrays by name, empty where none were kept
         "Statistics for monitoring."
         if not (self.folder/"reference.npz").exists(): return {}
-        with np.load(self.folder/"reference.npz", allow_pickle=False) as arrays: return dict(arrays)
+        try:
+            with np.load(self.folder/"reference.npz", allow_pickle=False) as arrays: return dict(arrays)
+        except (ValueError, BadZipFile) as error: raise BundleError(f"expected plain arrays in {self.folder/'reference.npz'}, but {error}; do not serve it, train again with `cvkit train`") from None
     def to_dict(self) -> dict: return {**self.spec, "digest": self.digest}
     def __repr__(self): return f"Bundle {self.spec['name']} {self.digest[:12]}: {self.spec['task']}, {', '.join(self.classes)}"
     def _repr_html_(self):
@@ -137,8 +147,9 @@ def write_bundle(
     network:tuple[dict, dict]|None=None, # (state: name to tensor, architecture: plain data), for gradients
 ) -> Bundle: # verified
     "Write a bundle, whole or not at all."
-    text = lambda value: (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, default=plain) + "\n").encode()
-    files = {"model.onnx": model, "bundle.json": text({"format": FORMAT, **check_spec(spec)})}
+    text = lambda value: (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False, default=plain) + "\n").encode()
+    try: files = {"model.onnx": model, "bundle.json": text({"format": FORMAT, **check_spec(spec)})}
+    except (TypeError, ValueError) as error: raise BundleError(f"expected plain data without nan in the bundle's spec, but {error}; correct what you pass") from None
     if reference: files["reference.npz"] = array_bytes(reference)
     if network:
         state = {k: v.detach().cpu().contiguous() for k, v in network[0].items()}
@@ -147,5 +158,5 @@ def write_bundle(
         for name, data in files.items():
             (part/name).parent.mkdir(exist_ok=True)
             (part/name).write_bytes(data)
-        (part/"MANIFEST.sha256").write_text("".join(f"{digest_bytes(data)}  {name}\n" for name, data in sorted(files.items())))
+        (part/"MANIFEST.sha256").write_bytes(_listing({name: digest_bytes(data) for name, data in files.items()}))
     return Bundle.load(folder)

@@ -4,18 +4,19 @@
 
 # %% auto #0
 __all__ = ['FREE', 'RESEARCH_ONLY', 'STAGE_NAMES', 'ROLES', 'RISKS', 'SMALL_IS_GOOD', 'METRICS', 'DECLARED', 'KINDS', 'ANSWERS',
-           'licence_allows', 'Policy', 'demand', 'more_needed', 'Verdict', 'judge', 'verdicts_page']
+           'licence_allows', 'Policy', 'demand', 'more_needed', 'same_person', 'Verdict', 'judge']
 
 # %% ../../nbs/4_release/42_policy.ipynb #f153a9f6
 from dataclasses import dataclass
 from difflib import get_close_matches
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 from statistics import NormalDist
 from typing import Literal
+from unicodedata import normalize
 
 import cvkit
-from ..core import PolicyError, digest_bytes
+from ..core import PolicyError, digest_bytes, need
 
 # %% ../../nbs/4_release/42_policy.ipynb #fb02ef7b
 FREE = ("CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "CC-BY-SA-4.0", "MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "PDDL-1.0", "ODC-By-1.0", "ODbL-1.0", "Unlicense", "LicenseRef-own")
@@ -27,7 +28,7 @@ def licence_allows(
 ) -> bool|None: # None where the licence is not known
     "Whether a data licence allows a use."
     known = {name.lower(): name in FREE for name in FREE + RESEARCH_ONLY}
-    free = known.get("-".join(licence.lower().split()))
+    free = known.get("-".join(str(licence).lower().split()))
     return None if free is None else free or use == "research"
 
 # %% ../../nbs/4_release/42_policy.ipynb #db2cb218
@@ -53,10 +54,9 @@ def _schema():
     "Strict pydantic models of the table."
     from typing import Annotated, Union
     from pydantic import ConfigDict, Field, create_model
-    strict = ConfigDict(extra="forbid", strict=True)
+    strict = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, str_min_length=1, str_strip_whitespace=True)
     def rule(kind): return create_model(kind, __config__=strict, rule=(str, ...), kind=(Literal[kind], ...), role=(Literal[ROLES], ...), why=(str, ""), **KINDS[kind])
-    rules = list[Annotated[Union[tuple(map(rule, KINDS))], Field(discriminator="kind")]]
-    stages = create_model("stages", __config__=strict, **{name: (rules, ...) for name in STAGE_NAMES})
+    stages = create_model("stages", __config__=strict, **dict.fromkeys(STAGE_NAMES, (list[Annotated[Union[tuple(map(rule, KINDS))], Field(discriminator="kind")]], ...)))
     return create_model("policy", __config__=strict, name=(str, ...), owner=(str, ...), risk_level=(Literal[RISKS], ...), intended_use=(str, ...), stages=(stages, ...))
 
 # %% ../../nbs/4_release/42_policy.ipynb #7e9d7c58
@@ -65,21 +65,19 @@ def _read_yaml(path):
     import yaml
     class Loader(yaml.SafeLoader): pass
     def mapping(loader, node):
-        keys = [key.value for key, _ in node.value]
-        twice = [k for k in keys if keys.count(k) > 1]
-        if twice: raise PolicyError(f"expected each key once in {path}, but {twice[0]!r} stands twice at line {node.start_mark.line + 1} and below; keep one")
+        keys = [str(key.value) for key, _ in node.value]
+        for twice in (k for k in keys if keys.count(k) > 1): raise PolicyError(f"expected each key once in {path}, but {twice!r} stands twice at line {node.start_mark.line + 1} and below; keep one")
         return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
     Loader.add_constructor("tag:yaml.org,2002:map", mapping)
     try: found = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except FileNotFoundError: raise PolicyError(f"expected a policy in {path}, found no such file; leave the policy out to use cvkit's own") from None
+    except OSError as error: raise PolicyError(f"expected a policy in {path}, but got: {error.strerror.lower()}; leave the policy out to use cvkit's own") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error: raise PolicyError(f"expected YAML in {path}, but {' '.join(str(error).split())}; correct the file") from None
     if not isinstance(found, dict): raise PolicyError(f"expected a policy in {path} (name, owner, risk_level, intended_use, stages), got {type(found).__name__}; see cvkit's own policy.yaml")
     return found
 
 def _explain(error, data):
     "One pydantic error in words that name the rule."
-    loc, came = list(error["loc"]), error.get("input")
-    place, where, kind = data, "", None
+    loc, came, place, where, kind = list(error["loc"]), error.get("input"), data, "", None
     if loc[:1] == ["stages"] and len(loc) > 2:
         place, kind = data["stages"][loc[1]][loc[2]], loc[3] if len(loc) > 3 else None
         where, loc = f"{loc[1]}, rule {place.get('rule', loc[2] + 1) if isinstance(place, dict) else loc[2] + 1}: ", loc[4:]
@@ -87,10 +85,10 @@ def _explain(error, data):
     known = ["rule", "kind", "role", "why", *KINDS[kind]] if kind in KINDS else [*STAGE_NAMES, "name", "owner", "risk_level", "intended_use", "stages"]
     if error["type"] == "union_tag_invalid": is_key, name, known = True, str(place["kind"]), list(KINDS)
     near = get_close_matches(name.split(".")[-1], known, 1)
-    word = "kind" if error["type"] == "union_tag_invalid" else "key"
     if error["type"] in ("missing", "union_tag_not_found"): return f"{where}{name or 'kind'} is missing"
-    if is_key: return f"{where}unknown {word} {name!r}, " + (f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}")
-    said = error["msg"].replace("Input should be", "should be").removeprefix("Value error, ")
+    if is_key: return f"{where}unknown {'kind' if error['type'] == 'union_tag_invalid' else 'key'} {name!r}, " + (f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}")
+    words = {"model_type": "should be a mapping", "model_attributes_type": "should be a mapping", "string_too_short": "is empty", "finite_number": "should be a finite number", "invalid_key": "is no text, put it in quotes"}
+    said = words.get(error["type"], error["msg"].replace("Input should be", "should be"))
     number = " (YAML takes 1e-4 for text; write 1.0e-4)" if error["type"] == "float_type" and isinstance(came, str) and "e" in came.lower() else ""
     return f"{where}{name or 'kind'} {said}, got {came!r:.60}{number}"
 
@@ -102,10 +100,12 @@ def _contradictions(stages):
         yield from (f"{stage}: two rules are named {n!r}; rename one" for n in sorted({n for n in names if names.count(n) > 1}))
         for r in rules:
             yield from (f"{stage}, rule {r['rule']}: {k} is empty; name at least one" for k, v in r.items() if v == [])
-            if r["kind"] != "metric": continue
-            side = "at_most" if r["metric"] in SMALL_IS_GOOD else "at_least"
-            if {"at_least", "at_most"} & set(r) != {side}: yield f"{stage}, rule {r['rule']}: {r['metric']} takes {side}, and only that"
-            elif r["metric"] != "log_loss" and not 0 <= r[side] <= 1: yield f"{stage}, rule {r['rule']}: {side} should lie in 0 to 1, got {r[side]:g}; 85 % is 0.85"
+            if r["kind"] == "looks" and r["at_most"] < 1: yield f"{stage}, rule {r['rule']}: at_most should be 1 or more, got {r['at_most']}; an evaluation is a look"
+            if r["kind"] not in ("metric", "parity", "monitored"): continue
+            name = r.get("metric", r["kind"])
+            side = "at_least" if r["kind"] == "metric" and name not in SMALL_IS_GOOD else "at_most"
+            if {"at_least", "at_most"} & set(r) != {side}: yield f"{stage}, rule {r['rule']}: {name} takes {side}, and only that"
+            elif not 0 <= r[side] <= (float("inf") if name == "log_loss" else 1): yield f"{stage}, rule {r['rule']}: {side} should lie in 0 to 1, got {r[side]:g}; a share of 85 % is 0.85"
 
 # %% ../../nbs/4_release/42_policy.ipynb #c53dd048
 @dataclass
@@ -126,7 +126,7 @@ class Policy:
         path = Path(path or Path(cvkit.__file__).parent/"policy.yaml")
         from pydantic import ValidationError
         data = _read_yaml(path)
-        try: found = _schema()(**data).model_dump(exclude_none=True)
+        try: found = _schema().model_validate(data).model_dump(exclude_none=True)
         except ValidationError as error: wrong = [_explain(e, data) for e in error.errors()]
         else: wrong = list(_contradictions(found["stages"]))
         if wrong: raise PolicyError("\n  ".join([f"expected a policy in {path}, but correct these:" if len(wrong) > 1 else f"expected a policy in {path}, but", *wrong]))
@@ -146,7 +146,7 @@ def demand(
     say = {"metric": lambda r: f"lower end of {r['metric']} at least {r['at_least']:g}" if "at_least" in r else f"upper end of {r['metric']} at most {r['at_most']:g}",
            "declared": lambda r: f"declared: {', '.join(r['fields'])}", "licence": lambda r: f"licence allows {r['use']} use", "risk": lambda r: f"risk level {' or '.join(r['levels'])}",
            "looks": lambda r: f"at most {r['at_most']} looks at the hold-out", "explained": lambda r: "explanations with a verdict" if len(r["verdicts"]) == 3 else f"explanations found {' or '.join(r['verdicts'])}",
-           "parity": lambda r: f"served and evaluated probabilities within {r['at_most']:g}", "monitored": lambda r: f"drift monitor with false alarms not above {r['at_most']:g}", "signed": lambda r: f"signed by {', '.join(r['roles'])}"}
+           "parity": lambda r: f"served and evaluated probabilities within {r['at_most']:g}", "monitored": lambda r: f"upper end of the drift monitor's false alarms at most {r['at_most']:g}", "signed": lambda r: f"signed under this policy by {', '.join(r['roles'])}"}
     return say[rule["kind"]](rule)
 
 # %% ../../nbs/4_release/42_policy.ipynb #0d828da5
@@ -155,28 +155,40 @@ def more_needed(
     threshold:float, # on the good side of which the value already lies
 ) -> int|None: # how many more, at this estimate; None where no number would do
     "How many more trials would move the near end of an interval to a threshold."
-    value, n = estimate["value"], estimate["n"]
+    value, n, method = estimate["value"], estimate["n"], estimate.get("method", "")
     gap, near = abs(value - threshold), estimate["low"] if value > threshold else estimate["high"]
     if gap < 1e-6: return None
-    z = NormalDist().inv_cdf(.975)
-    needed = z * z * threshold * (1 - threshold) / gap**2 if estimate["method"] == "wilson" else n * ((value - near) / gap)**2
+    if method == "wilson": needed = NormalDist().inv_cdf(.975)**2 * threshold * (1 - threshold) / gap**2
+    elif method.startswith(("clopper-pearson", "exact")): needed = _exact_trials(value, threshold)
+    else: needed = n * ((value - near) / gap)**2
     return max(1, ceil(needed - n)) if needed < 1e7 else None
 
-# %% ../../nbs/4_release/42_policy.ipynb #659db315
-def _metric(rule, evidence):
-    name, metrics = rule["metric"], evidence.get("metrics", {})
-    estimate = metrics.get(name)
-    if not estimate or estimate["value"] is None: return "insufficient", f"{name} was not measured" + (f" ({estimate['method']})" if estimate else "; run `cvkit evaluate`")
-    value, low, high, least = estimate["value"], estimate["low"], estimate["high"], "at_least" in rule
-    if low is None or high is None: return "insufficient", f"{name} {value:.3f} has no interval; evaluate again"
-    bar, said = rule["at_least"] if least else rule["at_most"], f"{name} {value:.3f} [{low:.3f}, {high:.3f}]"
-    said += f", {'at least' if least else 'at most'} {bar:g} demanded"
+def _exact_trials(value, threshold):
+    "How many trials bring the near end of an exact interval to a threshold."
+    beta, few, many = need("scipy.stats", "train").beta, 0., 1e7
+    low, high = (lambda n: beta.ppf(.025, value * n, n - value * n + 1)), (lambda n: beta.ppf(.975, value * n + 1, n - value * n))
+    while many - few > 1e-3:
+        n = (few + many) / 2
+        few, many = (few, n) if (low(n) >= threshold if value > threshold else high(n) <= threshold) else (n, many)
+    return many
+
+# %% ../../nbs/4_release/42_policy.ipynb #6f825545
+def _interval(estimate, bar, least, said, unit, share=1.):
+    "Which side of a threshold a whole interval lies on; where it straddles, how much more would clear it."
+    value, low, high = (estimate.get(k) for k in ("value", "low", "high"))
+    if not all(isinstance(x, (int, float)) and isfinite(x) for x in (value, low, high)): return "insufficient", f"{said} has no interval; measure again"
+    said += f" {value:.3f} [{low:.3f}, {high:.3f}], {'at least' if least else 'at most'} {bar:g} demanded"
     if low >= bar if least else high <= bar: return "pass", said
     if high < bar if least else low > bar: return "fail", said
     more = more_needed(estimate, bar) if (value > bar if least else value < bar) else None
-    if more is None: return "insufficient", f"{said}: the interval straddles it, and never clears it at this estimate; the model must become better"
-    images = metrics.get("accuracy", {}).get("n") or estimate["n"]
-    return "insufficient", f"{said}: the interval straddles it; about {ceil(more * images / estimate['n']):,} more held-out images would clear it if the estimate stays"
+    return "insufficient", f"{said}: the interval straddles it" + (f"; about {ceil(more * share):,} more {unit} would clear it if the estimate stays" if more else f", and more {unit} never clear it at this estimate; what is measured must become better")
+
+def _metric(rule, evidence):
+    name, metrics, least = rule["metric"], evidence.get("metrics", {}), "at_least" in rule
+    estimate = metrics.get(name)
+    if not estimate or estimate["value"] is None: return "insufficient", f"{name} was not measured" + (f" ({estimate['method']})" if estimate else "; run `cvkit evaluate`")
+    share = (metrics.get("accuracy", {}).get("n") or estimate["n"]) / estimate["n"]
+    return _interval(estimate, rule["at_least"] if least else rule["at_most"], least, name, "held-out images", share)
 
 def _declared(rule, evidence):
     missing = [f for f in rule["fields"] if not str(evidence.get("dataset", {}).get(f) or "").strip()]
@@ -198,7 +210,7 @@ def _looks(rule, evidence):
     if looks is None: return "insufficient", "no ledger of looks at the hold-out"
     return "pass" if looks <= rule["at_most"] else "fail", f"{looks} look{'s' * (looks != 1)} at the hold-out, {rule['at_most']} allowed" + ("" if looks <= rule["at_most"] else "; evaluate on images that nobody has looked at")
 
-# %% ../../nbs/4_release/42_policy.ipynb #4d5063a9
+
 def _explained(rule, evidence):
     found = evidence.get("explanation")
     if not found: return "insufficient", "the model was not explained; run `cvkit explain`"
@@ -213,17 +225,22 @@ def _parity(rule, evidence):
 def _monitored(rule, evidence):
     rate = (evidence.get("drift") or {}).get("null_alarm_rate")
     if not rate: return "insufficient", "the false alarms of a drift monitor were not measured on this model; run `cvkit monitor`"
-    said = f"false alarms in {rate['value']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}] of {rate['n']} windows without drift"
-    return ("pass", f"{said}, not shown to exceed {rule['at_most']:g}") if rate["low"] <= rule["at_most"] else ("fail", f"{said}, {rule['at_most']:g} allowed")
+    return _interval(rate, rule["at_most"], False, f"share of {rate['n']} windows without drift in which the monitor rang", "windows")
+
+def same_person(name, other) -> bool: # what differs in case, spaces or composition only is one name
+    "Whether two names are one person's."
+    one, two = (" ".join(normalize("NFKC", str(n)).casefold().split()) for n in (name, other))
+    return one == two != ""
 
 def _signed(rule, evidence):
-    "One role at a time: `judge` asks for each."
-    role, policy = rule["role"], evidence["policy"].digest
-    mine = [a for a in evidence.get("approvals", []) if a["role"] == role and a["stage"] == evidence["stage"] and a["digests"].get("bundle") == evidence.get("bundle", "not given")]
+    "One role at a time: `judge` asks for each. A refusal stands until that role approves; an approval holds for the policy that it names."
+    role, stage = rule["role"], evidence["stage"]
+    mine = [a for a in evidence.get("approvals", []) if a["role"] == role and a["stage"] == stage and a["digests"].get("bundle") == evidence.get("bundle", "not given")]
     if not mine: return "insufficient", f"waiting for the sign-off of {role}"
     last = mine[-1]
-    if last["decision"] == "refuse": return "fail", f"{last['name']} refused" + (f": {last['note']}" if last.get("note") else "")
-    if last["digests"].get("policy", policy) != policy: return "insufficient", f"{last['name']} signed under another policy; {role} must sign again"
+    if last["decision"] != "approve": return "fail", f"{last['name']} refused" + (f": {last['note']}" if last.get("note") else "")
+    if last["digests"].get("policy") != evidence["policy"].digest: return "insufficient", f"{last['name']} signed under another policy; {role} must sign again"
+    if any(same_person(last["name"], author) for author in (evidence.get("author", ""), last.get("author", ""))): return "insufficient", f"{last['name']} made this model and cannot sign it; somebody else must sign as {role}"
     return "pass", f"signed by {last['name']}"
 
 _JUDGES = dict(metric=_metric, declared=_declared, licence=_licence, risk=_risk, looks=_looks, explained=_explained, parity=_parity, monitored=_monitored, signed=_signed)
@@ -250,8 +267,7 @@ class Verdict:
         roles = list(dict.fromkeys(r["role"] for r in self.reasons))
         return f"{self.stage.capitalize()} {ANSWERS[self.verdict]}: {len(self.answers) - len(self.reasons)} of {len(self.answers)} rules hold" + (f"; {', '.join(roles)} can change that." if roles else ".")
     def to_dict(self) -> dict: return {**vars(self), "reasons": self.reasons}
-    def __repr__(self): return str(self)
-    def __str__(self):
+    def __repr__(self):
         if not self.reasons: return f"{self.stage}: pass, all {len(self.answers)} rules hold"
         lines = [f"{self.stage}: {'refused' if self.verdict == 'fail' else 'insufficient evidence'}"]
         for role in dict.fromkeys(r["role"] for r in self.reasons):
@@ -270,30 +286,15 @@ class Verdict:
 
 def judge(
     policy:Policy, # the rules
-    evidence:dict, # dataset, bundle, metrics, looks, explanation, parity, drift, approvals: whatever there is
+    evidence:dict, # dataset, bundle, author, metrics, looks, explanation, parity, drift, approvals: whatever there is
     stage:str, # research, staging or production
 ) -> Verdict: # pass only if every rule passes
     "Judge evidence by the rules of a stage."
     if stage not in policy.stages: raise PolicyError(f"expected a stage of policy {policy.name!r} ({', '.join(policy.stages)}), got {stage!r}")
     seen, answers = {**evidence, "policy": policy, "stage": stage}, []
     for rule in policy.stages[stage]:
-        asked = [{**rule, "role": role} for role in rule["roles"]] if rule["kind"] == "signed" else [rule]
-        for one in asked:
+        for one in [{**rule, "role": role} for role in rule.get("roles", [rule["role"]])]:
             answer, text = _JUDGES[rule["kind"]](one, seen)
             answers.append({"rule": rule["rule"], "role": one["role"], "answer": answer, "text": text})
     given = {a["answer"] for a in answers}
-    return Verdict(stage, "fail" if "fail" in given else "insufficient" if "insufficient" in given else "pass", answers, policy.digest, evidence.get("bundle", ""))
-
-# %% ../../nbs/4_release/42_policy.ipynb #583f3bf8
-def verdicts_page(
-    title:str, # such as `"May cells ship?"`
-    verdicts, # Verdicts; the last is the strictest
-    policy:Policy, # that was applied
-) -> str: # a self-contained HTML document
-    "What a policy says of a model at every stage."
-    from cvkit.pages import code, definition, page, section, verdict
-    last, *others = reversed(list(verdicts))
-    head = definition({"policy": f"{policy.name}, owned by {policy.owner}", "governs models that": policy.intended_use, "risk level": policy.risk_level, "model": code(last.bundle[:12] or "not named")})
-    parts = [section(v.stage.capitalize(), verdict(v.verdict, v.sentence), *v.blocks()) for v in others]
-    return page(title, section(last.stage.capitalize(), *last.blocks()), *parts, section("The policy", head), answer=(last.verdict, last.sentence),
-                footer=f"Policy {policy.digest[:12]}, model {last.bundle[:12]}. Judged again by `cvkit why`.")
+    return Verdict(stage, "fail" if "fail" in given else "pass" if given == {"pass"} else "insufficient", answers, policy.digest, evidence.get("bundle", ""))

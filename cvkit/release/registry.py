@@ -75,11 +75,11 @@ def promote(
     "Move the alias of a stage to a version whose verdict is pass."
     where = f"before alias {alias!r} moves to version {model.version} of {model.name}"
     if verdict.stage != alias: raise PolicyError(f"expected a verdict for {alias} {where}, got one for {verdict.stage}; judge the stage that the alias is named after")
-    if verdict.verdict != "pass":
-        first = verdict.reasons[0]
-        raise PolicyError(f"expected the policy's {alias} rules to pass {where}, got {verdict.verdict}: {first['rule']} ({first['role']}): {first['text']}; see `cvkit why --stage {alias}`")
+    if verdict.verdict != "pass" or verdict.reasons:
+        first = next((f": {r['rule']} ({r['role']}): {r['text']}" for r in verdict.reasons), "")
+        raise PolicyError(f"expected the policy's {alias} rules to pass {where}, got {verdict.verdict}{first}; see `cvkit why --stage {alias}`")
     registered = find_version(model.name, model.version).bundle_digest
-    if not verdict.bundle == model.bundle_digest == registered:
+    if not verdict.bundle == model.bundle_digest == registered != "":
         raise PolicyError(f"expected one model {where}, but the verdict speaks of bundle {verdict.bundle[:12] or 'not given'}, the version of {model.bundle_digest[:12]}, "
                           f"the registry of {registered[:12] or 'none'}; judge the evidence of the registered bundle")
     client = mlflow_module().MlflowClient()

@@ -7,7 +7,7 @@ __all__ = ['PORTS', 'tracking_uri', 'mlflow_module', 'knock', 'prepare_store', '
 
 # %% ../../nbs/4_release/41_tracking.ipynb #cc11b365
 import logging, os, socket
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -41,7 +41,8 @@ def knock(
     parts = urlsplit(uri)
     scheme = parts.scheme.split("+")[0]
     if not parts.hostname or scheme not in PORTS: return
-    port = parts.port or PORTS[scheme]
+    try: port = parts.port or PORTS[scheme]
+    except ValueError: raise TrackingError(f"expected a port between 0 and 65535 in the address of the MLflow store at {parts.hostname}, got none; correct MLFLOW_TRACKING_URI") from None
     try:
         if scheme in ("http", "https"): _ask_health(uri, seconds)
         else: socket.create_connection((parts.hostname, port), seconds).close()
@@ -52,29 +53,41 @@ def knock(
 
 def _ask_health(uri, seconds):
     "Any answer below 500 is a server that lives, be it 401."
+    from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import urlopen
     parts = urlsplit(uri)
     try: urlopen(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/health", timeout=seconds).close()
     except HTTPError as error:
         if error.code >= 500: raise OSError(f"answer {error.code} {error.reason}") from None
-    except ValueError as error: raise OSError(error) from None
+    except (HTTPException, ValueError) as error: raise OSError(f"no answer in HTTP ({type(error).__name__})") from None
 
 # %% ../../nbs/4_release/41_tracking.ipynb #33d5cd6b
+@contextmanager
+def _alone(folder):
+    "Hold a lock on a folder; it goes when the process goes."
+    import fcntl
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally: os.close(handle)
+
 def prepare_store(
     experiment:str="cvkit", # made where it does not exist
 ) -> str: # the tracking URI
-    "See that the store answers, and make its tables and the experiment; call it once before several processes log."
+    "See that the store answers, and make its tables and the experiment."
     uri = tracking_uri()
     knock(uri)
     mlflow = mlflow_module()
     file = Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
     try:
         if file: file.parent.mkdir(parents=True, exist_ok=True)
-        found = mlflow.get_experiment_by_name(experiment)
-        if found is None:
-            with suppress(mlflow.MlflowException): mlflow.create_experiment(experiment, artifact_location=(file.parent/"mlruns").as_uri() if file else None)
+        with _alone(file.parent) if file else nullcontext():
             found = mlflow.get_experiment_by_name(experiment)
+            if found is None:
+                with suppress(mlflow.MlflowException): mlflow.create_experiment(experiment, artifact_location=(file.parent/"mlruns").as_uri() if file else None)
+                found = mlflow.get_experiment_by_name(experiment)
     except Exception as error:
         raise TrackingError(f"expected an MLflow store in {file or urlsplit(uri).hostname}, but got: {str(error).splitlines()[0]:.200}; "
                             "correct MLFLOW_TRACKING_URI, or move what stands there away") from None

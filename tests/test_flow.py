@@ -1,0 +1,230 @@
+"Notebooks as jobs, records, the pipeline's memory, and a command line that answers every mistake with one sentence."
+import json, os, socket, subprocess, sys, time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvkit.core import DataError, NotebookError, ParameterError
+from cvkit.flow import cli, pipeline
+from cvkit.flow.demo import claim_folder
+from cvkit.flow.notebooks import check_parameters, notebook_parameters, run_notebook
+from cvkit.flow.pipeline import STAGES, data_state, stage_keys, template
+
+command = Path(sys.executable).with_name("cvkit")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def store(tmp_path_factory):
+    "One store for all: making its tables takes seconds."
+    before, os.environ["MLFLOW_TRACKING_URI"] = os.environ.get("MLFLOW_TRACKING_URI"), f"sqlite:///{tmp_path_factory.mktemp('store')/'mlflow.db'}"
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI") if before is None else os.environ.update(MLFLOW_TRACKING_URI=before)
+
+
+def cvkit(folder, *words, **env):
+    return subprocess.run([command, *map(str, words)], cwd=folder, env={**os.environ, **env}, capture_output=True, text=True, timeout=120)
+
+
+def notebook(folder, *cells, name="job"):
+    "A notebook whose first cell holds the parameters."
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text, metadata={"tags": ["parameters"]} if i == 0 else {}) for i, text in enumerate(cells)])
+    made.metadata.kernelspec = {"name": "python3", "display_name": "python3", "language": "python"}
+    nbformat.write(made, folder / f"{name}.ipynb")
+    return folder / f"{name}.ipynb"
+
+
+def shown(path): return "".join(o.get("text", "") for c in nbformat.read(path, 4).cells for o in c.get("outputs", []))
+
+
+parameters = "count: int = 2\nshare = 0.5\nname: str = 'a'\nquick = True\nsizes = [1, 2]\nnothing = None"
+
+
+@pytest.mark.parametrize("given, taken", [({"count": "4"}, 4), ({"share": "1"}, 1.), ({"share": 2}, 2.), ({"name": "5"}, "5"), ({"quick": "false"}, False), ({"sizes": "[3]"}, [3]), ({"nothing": "x"}, "x"), ({"count": "-1"}, -1)])
+def test_text_becomes_the_type_of_the_default(tmp_path, given, taken):
+    found = check_parameters(notebook(tmp_path, parameters), given)
+    assert list(found.values()) == [taken] and type(found.popitem()[1]) is type(taken)
+
+
+@pytest.mark.parametrize("given, words", [
+    ({"cuont": 4}, "job.ipynb takes no parameter 'cuont'; did you mean count? it takes count, share, name, quick, sizes, nothing"),
+    ({"count": "four"}, "expected count of job.ipynb to be int such as 2, got str 'four'; correct it"),
+    ({"count": "2.5"}, "expected count of job.ipynb to be int such as 2, got float 2.5"),
+    ({"count": True}, "got bool True"), ({"quick": "1"}, "to be bool such as True, got int 1"), ({"share": True}, "got bool True"), ({"name": 3}, "to be str such as 'a', got int 3"), ({"sizes": "3"}, "to be list such as [1, 2], got int 3"),
+    ({"count": "__import__('os').getcwd()"}, "got str"),
+])
+def test_a_parameter_that_does_not_fit_is_refused_before_anything_runs(tmp_path, given, words):
+    path = notebook(tmp_path, parameters, "open('ran', 'w')")
+    with pytest.raises(ParameterError) as error: run_notebook(path, parameters=given, progress=False)
+    assert words in str(error.value) and sorted(p.name for p in tmp_path.iterdir()) == ["job.ipynb"]
+
+
+def test_a_notebook_without_parameters_takes_none(tmp_path):
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")])
+    nbformat.write(made, tmp_path / "job.ipynb")
+    assert notebook_parameters(tmp_path / "job.ipynb") == {}
+    with pytest.raises(ParameterError, match="takes no parameter 'x'; it takes none"): check_parameters(tmp_path / "job.ipynb", {"x": 1})
+    with pytest.raises(NotebookError, match="expected a notebook at .*absent.ipynb, found none"): run_notebook(tmp_path / "absent.ipynb")
+
+
+def test_a_failing_notebook_is_kept_as_far_as_it_came(tmp_path):
+    path = notebook(tmp_path, "count = 2", "print('before', count)", "raise ValueError(f'{count} is odd')", "print('after')")
+    done = cvkit(tmp_path, "run", path, "-p", "count=3")
+    assert done.returncode == 1 and "job.ipynb, cell 3: ValueError: 3 is odd; the executed notebook is " in done.stderr and "Traceback" not in done.stderr
+    assert shown(tmp_path / "job.run.failed.ipynb").strip() == "before 3" and not (tmp_path / "job.run.ipynb").exists()
+    fine = cvkit(tmp_path, "run", notebook(tmp_path, "count = 2", "print(2 * count)"), "-p", "count=3")
+    assert fine.returncode == 0 and shown(tmp_path / "job.run.ipynb") == "6\n" and not (tmp_path / "job.run.failed.ipynb").exists()
+    assert nbformat.read(path, 4).cells[1].get("outputs") == [], "the notebook itself is not touched"
+
+
+def test_a_kernel_knows_that_nobody_watches_and_ours_does_not(tmp_path):
+    path = notebook(tmp_path, "x = 1", "import os; print(os.environ.get('CVKIT_BATCH'), os.environ.get('COLOUR'))")
+    before = os.environ.get("CVKIT_BATCH")
+    assert shown(run_notebook(path, progress=False, environment={"COLOUR": "blue"})) == "1 blue\n"
+    assert os.environ.get("CVKIT_BATCH") == before and "COLOUR" not in os.environ
+
+
+def test_templates_take_what_the_walk_gives_and_verbs_know():
+    import inspect
+    from cvkit.flow import demo, verbs
+    given = demo._parameters("surfaces", Path("run"), 0, "", "", 96)
+    for stage in STAGES:
+        takes = notebook_parameters(template(stage))
+        assert given[stage].keys() <= takes.keys()
+        assert takes.keys() <= inspect.signature(getattr(verbs, stage)).parameters.keys(), stage
+        check_parameters(template(stage), given[stage])
+
+
+def test_a_stage_is_redone_when_what_it_was_made_from_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path/'one.db'}")
+    (tmp_path / "data").mkdir()
+    image, rules = tmp_path / "data/a.png", tmp_path / "policy.yaml"
+    image.write_bytes(b"1"), rules.write_text("a: 1")
+    given = {"ingest": {"data": str(tmp_path / "data")}, "train": {"seed": 0}, "release": {"policy": str(rules)}}
+    first = stage_keys(given)
+    changed = lambda: [s for s in STAGES if stage_keys(given)[s] != first[s]]
+    assert changed() == []
+    rules.write_text("a: 2")
+    assert changed() == ["release", "serve", "monitor"]
+    rules.write_text("a: 1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path/'two.db'}")
+    assert changed() == ["release", "serve", "monitor"], "a version is registered in one store"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path/'one.db'}")
+    given["train"]["seed"] = 1
+    assert changed() == list(STAGES)[1:]
+    given["train"]["seed"] = 0
+    image.write_bytes(b"22")
+    assert changed() == list(STAGES)
+
+
+def test_a_mark_of_an_earlier_walk_does_not_cover_a_later_failure(tmp_path, monkeypatch):
+    "Done with one folder, failed with another, asked for the first again: it is run again."
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path/'mlflow.db'}")
+    path = notebook(tmp_path, "data = 'a'\nout = ''", "assert data != 'b', 'b is bad'\nopen(f'{out}/seen.txt', 'w').write(data)", name="ingest")
+    monkeypatch.setattr(pipeline, "template", lambda stage: path)
+    out = tmp_path / "ingest"
+    run = lambda data: pipeline._run_stage(tmp_path, "ingest", {"data": data, "out": str(out)}, data, lambda line: None)
+    run("a")
+    assert json.loads((out / "done.json").read_text())["key"] == "a"
+    with pytest.raises(NotebookError, match="b is bad"): run("b")
+    assert not (out / "done.json").exists() and "b is bad" in json.loads((out / "error.json").read_text())["error"]
+    run("a")
+    assert not (out / "error.json").exists() and not (out / "ingest.failed.ipynb").exists()
+
+
+def pictures(folder, classes=("crack", "whole"), each=8, size=16):
+    random = np.random.default_rng(0)
+    for c in classes:
+        (folder / c).mkdir(parents=True, exist_ok=True)
+        for i in range(each): Image.fromarray(random.integers(0, 255, (size, size, 3), np.uint8)).save(folder / c / f"{i:02}.png")
+    return folder
+
+
+def no_images(folder): folder.mkdir()
+def one_class(folder): pictures(folder, ["crack"])
+def few(folder): pictures(folder), [path.unlink() for path in sorted((folder / "crack").iterdir())[3:]]
+def twins(folder): pictures(folder), (folder / "whole/00.png").write_bytes((folder / "crack/00.png").read_bytes())
+def wrong_yaml(folder): pictures(folder), (folder / "dataset.yaml").write_text("ownr: Ada")
+
+
+@pytest.mark.parametrize("prepare, words", [
+    (no_images, "expected images (.bmp, "), (one_class, "expected at least 2 classes, found 1 ('crack')"), (few, "class 'crack' has 3 images, 5 folds need at least 5"),
+    (twins, "one image under the labels crack, whole"), (wrong_yaml, "got ownr; correct the name or remove it"),
+], ids=lambda value: getattr(value, "__name__", None))
+def test_a_folder_that_cannot_be_learned_from(tmp_path, prepare, words):
+    prepare(tmp_path / "data")
+    verb = ("ingest", tmp_path / "data", "--out", "ingest") if prepare in (no_images, one_class, wrong_yaml) else ("train", tmp_path / "data", "--out", "train", "--size", "32")
+    done = cvkit(tmp_path, *verb)
+    assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, "one sentence"
+
+
+def test_a_walk_over_a_bad_folder_ends_with_the_sentence_of_the_first_stage(tmp_path):
+    one_class(tmp_path / "data")
+    done = cvkit(tmp_path, "demo", "--data", tmp_path / "data", "--out", "run")
+    assert done.returncode == 1 and "DataError: expected at least 2 classes" in done.stderr and "Traceback" not in done.stderr
+    assert (tmp_path / "run/ingest/ingest.failed.ipynb").exists()
+
+
+def test_a_server_that_is_down_is_noticed_before_the_first_stage(tmp_path):
+    with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
+    start = time.monotonic()
+    done = cvkit(tmp_path, "demo", "--data", "surfaces", "--out", "run", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
+    assert done.returncode == 1 and f"expected an MLflow store at http://127.0.0.1:{port}" in done.stderr and "start it, correct MLFLOW_TRACKING_URI" in done.stderr
+    assert not (tmp_path / "run").exists() and time.monotonic() - start < 60
+
+
+def test_no_seldon_environment_is_noticed_before_the_first_stage(tmp_path):
+    done = cvkit(tmp_path, "demo", "--data", "surfaces", "--out", "run", CVKIT_SELDON_PYTHON=str(tmp_path / "absent"))
+    assert done.returncode == 1 and "absent does not exist; correct it, or unset it" in done.stderr and not (tmp_path / "run").exists()
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    done = cvkit(tmp_path, "demo", "--data", "surfaces", "--out", tmp_path / "taken" / "run")
+    assert done.returncode == 1 and "cannot be written (not a directory); choose another with --out" in done.stderr
+    assert (tmp_path / "taken").read_text() == "a file"
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters/dear.txt").write_text("Dear")
+    done = cvkit(tmp_path, "demo", "--data", "surfaces", "--out", "letters")
+    assert done.returncode == 1 and "found dear.txt; choose another with --out" in done.stderr
+    assert [p.name for p in (tmp_path / "letters").iterdir() if p.name != ".walk.lock"] == ["dear.txt"]
+
+
+def test_two_walks_do_not_share_a_folder(tmp_path):
+    with claim_folder(tmp_path / "run", "elpv"):
+        done = cvkit(tmp_path, "demo", "--data", "elpv", "--out", "run")
+    assert done.returncode == 1 and "another walk is running in it" in done.stderr
+
+
+@pytest.mark.parametrize("words, code, said", [
+    (["trian"], 2, "no verb 'trian'; did you mean train?"), (["why", "nowhere"], 1, "expected a trained model in nowhere/train"), (["predict", "nowhere"], 1, "expected a bundle in nowhere"),
+    (["evaluate", "nowhere", "none"], 1, "none"), (["serve", "nowhere"], 1, "run `cvkit evaluate` first"), (["ingest", "nowhere"], 1, "'nowhere', which is no folder"), (["why", "nowhere", "--stage", "moon"], 1, "nowhere"),
+    (["run", "nowhere.ipynb"], 1, "expected a notebook at nowhere.ipynb"), (["sign", "nowhere"], 1, "expected a trained model"), (["release", "nowhere"], 1, "nowhere"), (["monitor", "nowhere"], 1, "nowhere"),
+])
+def test_a_mistake_gets_one_sentence(tmp_path, monkeypatch, capsys, words, code, said):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == code
+    told = capsys.readouterr().err
+    assert said in told and told.startswith("cvkit") and len(told.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_explains_its_options(verb, capsys):
+    import inspect
+    from cvkit.flow import verbs
+    with pytest.raises(SystemExit) as ended: cli.main([verb, "--help"])
+    told = capsys.readouterr().out
+    assert ended.value.code == 0
+    for name in inspect.signature(getattr(verbs, verb)).parameters: assert name.replace("_", "-") in told or name in told, name
+
+
+def test_without_a_commit_or_git_a_record_names_an_author(tmp_path, monkeypatch):
+    from cvkit.flow.records import author
+    monkeypatch.setenv("PATH", "")
+    assert author()
