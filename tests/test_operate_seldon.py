@@ -258,9 +258,12 @@ def test_the_server_ends_with_whoever_started_it(bundle, sign):
     alive, busy = _group(group), [port_in_use(p) for p in ports]
     done.send_signal(sign)
     _, said = done.communicate(timeout=30)
+    left = _group(group)
+    gone = wait_until(lambda: not _group(group) and not any(map(port_in_use, ports)))
+    with contextlib.suppress(ProcessLookupError): os.killpg(group, signal.SIGKILL)
     assert len(alive) >= 3 and busy == [True] * 3, "the wrapper and the processes that it started"
-    if sign == signal.SIGINT: assert done.returncode == -signal.SIGINT and "KeyboardInterrupt" in said and _group(group) == [], "nothing is left when the block has been left"
-    assert wait_until(lambda: not _group(group) and not any(map(port_in_use, ports))), _group(group)
+    if sign == signal.SIGINT: assert done.returncode == -signal.SIGINT and "KeyboardInterrupt" in said and left == [], "nothing is left when the block has been left"
+    assert gone, "processes or ports were left after 20 seconds"
 
 
 def test_after_the_block_no_process_and_no_port_is_left(bundle):

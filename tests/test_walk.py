@@ -88,8 +88,8 @@ def test_what_is_served_is_what_was_evaluated(walked):
 
 def test_the_monitor_is_quiet_and_can_ring(walked):
     drift = read(walked[1], "monitor/drift.json")
-    assert drift["null_alarm_rate"]["n"] == 200 and drift["shift_alarm"] is True and drift["requests"]["alarm"] is False
-    assert drift["null_alarm_rate"]["value"] <= .05 + 2 * np.sqrt(.05 * .95 / 200)
+    assert drift["null_alarm_rate"]["windows"] == 1000 and drift["shift_alarm"] is True and drift["requests"]["alarm"] is False
+    assert drift["null_alarm_rate"]["value"] <= .05 + 2 * np.sqrt(.05 * .95 / drift["null_alarm_rate"]["n"])
 
 
 def test_a_bundle_that_was_registered_predicts_through_mlflow(walked, store):
