@@ -125,7 +125,7 @@ def evaluate_predictions(
 # %% ../../nbs/3_evidence/31_evaluate.ipynb #543135c3
 TITLES = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "precision": "Precision", "recall": "Recall", "f1": "F1", "auroc": "AUROC",
           "average_precision": "Average precision", "ece": "Calibration error", "brier": "Brier score", "log_loss": "Log loss"}
-RULES = {"wilson": "Wilson", "clopper-pearson": "Clopper-Pearson, exact", "bootstrap": "bootstrap", "exact, no error seen": "exact, no error seen"}
+RULES = {"wilson": "Wilson", "clopper-pearson": "Clopper-Pearson, exact"} # others say what they are
 MEANINGS = {"accuracy": "share of images classified correctly", "balanced_accuracy": "the same, each class counting alike", "precision": "of images said to be {}, the share that are",
             "recall": "of images that are {}, the share found", "f1": "precision and recall in one number", "auroc": "chance that an image of {} scores above another",
             "average_precision": "precision, averaged over all thresholds", "ece": "gap between stated confidence and accuracy; 0 is perfect",

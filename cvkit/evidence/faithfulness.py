@@ -63,7 +63,7 @@ def deletion_insertion(
     pixels:np.ndarray, # `(n,h,w,3)` uint8
     maps:np.ndarray, # `(n,h,w)` finite
     targets, # `(n,)` int
-    steps:int=5, # points on each curve between nothing and all
+    steps:int=7, # points on each curve between nothing and all
     square:int=32, # side of a square, in pixels
     ends:tuple|None=None, # probabilities `(n,)` of the whole and of the covered pictures, where they are known already
 ) -> tuple[np.ndarray, np.ndarray]: # deletion and insertion score, `(n,)` each, in [0, 1]

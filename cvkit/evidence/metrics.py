@@ -22,7 +22,7 @@ class Estimate:
     low:float|None # lower end
     high:float|None # upper end
     n:int # images, or groups of images, that it rests on
-    method:str # `"wilson"`, `"clopper-pearson"`, `"bootstrap"`, `"exact, no error seen"`, or `"undefined: why"`
+    method:str # `"wilson"`, `"clopper-pearson"`, `"bootstrap"`, `"exact, no error seen"`, `"exact, no variation seen"`, or `"undefined: why"`
 
     def __str__(self):
         if self.value is None: return self.method
@@ -172,12 +172,12 @@ def expected_calibration_error(
     return np.nansum(np.abs(sure - right) * count, axis=1) / count.sum(1)
 
 # %% ../../nbs/3_evidence/30_metrics.ipynb #66d4904e
-def _faultless(estimate, trials):
-    "The exact interval in place of [1, 1] and [0, 0]."
-    if estimate.low != estimate.high or estimate.value not in (0., 1.): return estimate
+def _open(estimate, trials):
+    "Where no replicate differs: what as many trials without a difference leave open."
+    if estimate.value is None or estimate.high - estimate.low > 1e-12: return estimate
     if trials < MINIMUM: return Estimate(None, None, None, trials, f"undefined: no variation, and {trials} of at least {MINIMUM} trials")
-    exact = clopper_pearson(int(estimate.value * trials), trials)
-    return Estimate(estimate.value, exact.low, exact.high, trials, "exact, no error seen")
+    value, certain = estimate.value, clopper_pearson(trials, trials).low
+    return Estimate(value, value * certain, 1 - (1 - value) * certain, trials, "exact, no error seen" if value == 1 else "exact, no variation seen")
 
 def share(
     correct:np.ndarray, # `(n,)` bool
@@ -188,7 +188,7 @@ def share(
     correct, units = np.asarray(correct), _units(len(correct), groups)
     if not len(correct) or units.max() + 1 == len(correct): return proportion(int(correct.sum()), len(correct))
     estimate = bootstrap(lambda w: w @ correct / w.sum(1), bootstrap_weights(len(correct), groups, seed=seed), units.max() + 1)
-    return estimate if estimate.value is None else _faultless(estimate, estimate.n)
+    return _open(estimate, estimate.n)
 
 # %% ../../nbs/3_evidence/30_metrics.ipynb #1748b6b1
 def _statistics(targets, probabilities, positive):
@@ -256,7 +256,7 @@ def classification_estimates(
     out = {name: bootstrap(f, weights, units.max() + 1) for name, f in _statistics(targets, probabilities, k).items()}
     said = probabilities.argmax(1)
     for name, trials in _trials(targets, said, units, len(classes), k).items():
-        if out[name].value is not None: out[name] = _faultless(out[name], trials)
+        out[name] = _open(out[name], trials)
     out["accuracy"] = share(said == targets, groups, seed)
     out.update(_unseen(out))
     if k is None or not independent: return out
@@ -271,7 +271,7 @@ def _one_class(is_it, said, units, independent, weights):
     else: rates = [bootstrap(lambda w, i=i: class_rates(w, is_it, said)[i], weights, groups) for i in (0, 1)]
     found = dict(zip(("precision", "recall", "f1"), [*rates, bootstrap(lambda w: class_rates(w, is_it, said)[2], weights, groups)]))
     trials = {"precision": count(said), "recall": count(is_it), "f1": count(is_it)}
-    return {name: e if e.value is None else _faultless(e, trials[name]) for name, e in found.items()}
+    return {name: _open(e, trials[name]) for name, e in found.items()}
 
 def class_estimates(
     targets:np.ndarray, # `(n,)` int, index into classes

@@ -29,6 +29,8 @@ def predict(
 # %% ../../nbs/6_flow/65_deliver.ipynb #25bf7a23
 STAGES = ("production", "staging", "research") # highest first; an alias is named after its stage
 
+def _small(x): return f"{x:.1e}" if x else "0"
+
 @dataclass(repr=False)
 class Served:
     "What the server said, and the alias that was earned."
@@ -39,12 +41,12 @@ class Served:
     def to_dict(self) -> dict: return dict(vars(self))
     def __repr__(self):
         p = self.parity
-        return f"{p['n']} images over REST and gRPC: probabilities differ from the evaluated ones by at most {p['max_abs_diff']:.1e}; alias {self.alias or 'none'}"
+        return f"{p['n']} images over REST and gRPC: probabilities differ from the evaluated ones by at most {_small(p['max_abs_diff'])}; alias {self.alias or 'none'}"
     def blocks(self) -> list: # tables of a page
         "Protocols, the server, and its metrics."
         from cvkit.pages import code, definition, section, table
         p, s = self.parity, self.server
-        rows = [{"protocol": name, "images": p["n"], "largest difference": f"{p[key]:.1e}"} for name, key in (("REST", "rest"), ("gRPC", "grpc"))]
+        rows = [{"protocol": name, "images": p["n"], "largest difference": _small(p[key])} for name, key in (("REST", "rest"), ("gRPC", "grpc"))]
         about = {"model": s["metadata"]["name"], "bundle": code(s["health"]["bundle"][:12]), "health": s["health"]["status"], "classes": s["metadata"]["custom"]["classes"].replace(",", ", "), "alias": self.alias or "none",
                  "milliseconds a request": "{p50:.1f} (median), {p95:.1f} (95th percentile), decoding and model".format(**s["milliseconds"]), "left after the end": "no process and no port" if not any(s["left"].values()) else str(s["left"])}
         counted = [{"metric": name, "value": value} for name, value in s["metrics"].items()]

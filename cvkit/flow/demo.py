@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import DataError, read_json, write_atomic, write_json
+from .deliver import _small
 from .justify import why
 from .pipeline import STAGES, run_pipeline, say_line
 
@@ -35,7 +36,7 @@ class Summary:
         v, m, d = self.values, self.values["model"], self.values["drift"]
         return {"ingest": f"{v['dataset']['images']:,} images of {v['dataset']['name']}", "train": f"accuracy {v['cv']['accuracy_mean']:.3f}, sd {v['cv']['accuracy_sd']:.3f} over {v['cv']['folds']} folds",
                 "evaluate": f"accuracy {_said(v['holdout']['accuracy'])}", "explain": f"{len(v['explain']['methods'])} methods, verdict: {v['explain']['verdict']}",
-                "release": f"{m['name']} version {m['version']}, bundle {m['bundle_digest'][:12]}", "serve": f"{v['parity']['n']} images by REST and gRPC differ by {v['parity']['max_abs_diff']:.0e}; alias {m['alias'] or 'none'}",
+                "release": f"{m['name']} version {m['version']}, bundle {m['bundle_digest'][:12]}", "serve": f"{v['parity']['n']} images by REST and gRPC differ by {_small(v['parity']['max_abs_diff'])}; alias {m['alias'] or 'none'}",
                 "monitor": f"false alarms {_said(d['null_alarm_rate'])}; a real shift {'rings' if d['shift_alarm'] else 'is missed'}"}
     def rows(self) -> list[tuple]: # stage, seconds, what it found, where to look
         "The table's rows."

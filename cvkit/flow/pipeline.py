@@ -105,6 +105,7 @@ def run_pipeline(
     todo = [task.stage for task in tasks if not task.complete()]
     if not todo: return []
     for s in todo: (out/s/"error.json").unlink(missing_ok=True)
+    luigi.configuration.get_config().set("worker", "no_install_shutdown_handler", "true") # its handler of SIGUSR1 works in a main thread only
     try: luigi.build(tasks, workers=min(workers, os.cpu_count() or 1), local_scheduler=True, log_level="CRITICAL", no_lock=True)
     finally: _log_stages(out, [t.stage for t in tasks if t.stage in todo and t.complete() or (out/t.stage/"error.json").exists()])
     errors = [read_json(out/s/"error.json")["error"] for s in STAGES if (out/s/"error.json").exists()]
