@@ -1,5 +1,5 @@
 "Notebooks as jobs, records, the pipeline's memory, and a command line that answers every mistake with one sentence."
-import json, os, socket, subprocess, sys, time
+import json, os, socket, subprocess, sys
 from pathlib import Path
 
 import nbformat
@@ -170,10 +170,9 @@ def test_a_walk_over_a_bad_folder_ends_with_the_sentence_of_the_first_stage(tmp_
 
 def test_a_server_that_is_down_is_noticed_before_the_first_stage(tmp_path):
     with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
-    start = time.monotonic()
     done = cvkit(tmp_path, "demo", "--data", "surfaces", "--out", "run", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
     assert done.returncode == 1 and f"expected an MLflow store at http://127.0.0.1:{port}" in done.stderr and "start it, correct MLFLOW_TRACKING_URI" in done.stderr
-    assert not (tmp_path / "run").exists() and time.monotonic() - start < 60
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_seldon_environment_is_noticed_before_the_first_stage(tmp_path):
