@@ -26,6 +26,6 @@ setup(
     packages=find_packages(include=["cvkit", "cvkit.*"]) + ["cvkit.templates"],
     package_dir={"cvkit.templates": "templates"},
     package_data={"cvkit": ["*.css", "*.yaml"], "cvkit.templates": ["*.ipynb", "*.yaml"]},
-    entry_points={"console_scripts": ["cvkit=cvkit.flow.cli:main"]},
+    entry_points={"console_scripts": ["cvkit=cvkit.flow.cli:main"], "jupyter_client.kernel_provisioners": ["cvkit-forked=cvkit.flow.kernels:ForkProvisioner"]},
     classifiers=["Private :: Do Not Upload", "Programming Language :: Python :: 3"],
 )

@@ -1,4 +1,7 @@
 "From a folder of labelled images to a governed, explained, monitored model that Seldon Core serves."
+import sys
+from types import ModuleType
+
 __version__ = "0.1.0"
 
 _verbs = ("demo", "ingest", "train", "evaluate", "explain", "release", "why", "sign", "serve", "predict", "monitor", "run")
@@ -15,3 +18,25 @@ def __getattr__(name):
 
 def __dir__():
     return sorted([*globals(), *_verbs])
+
+
+class _Room(ModuleType):
+    "`cvkit.release` is a room and a verb: the room, once imported, can be called as the verb."
+
+    def __call__(self, *args, **kwargs):
+        return __getattr__(self.__name__.rpartition(".")[2])(*args, **kwargs)
+
+    @property
+    def __signature__(self):
+        import inspect
+        return inspect.signature(__getattr__(self.__name__.rpartition(".")[2]))
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name, value):
+        if name in _verbs and isinstance(value, ModuleType):
+            value.__class__ = _Room
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

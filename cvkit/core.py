@@ -31,14 +31,22 @@ class NotebookError(CvkitError): "A notebook that failed; the message is that of
 class MissingExtra(CvkitError, ImportError): "A package that an extra of cvkit would install."
 
 # %% ../nbs/00_core.ipynb #fa2fb0f2
+@contextmanager
+def _absent(module):
+    "For the length of a `with` block, a package that others import where they find it is not to be found."
+    hidden = module not in sys.modules and sys.modules.setdefault(module, None) is None
+    try: yield
+    finally:
+        if hidden: sys.modules.pop(module, None)
+
 def need(
     module:str, # dotted name of the module, such as `"pandas"`
     extra:str, # the extra of cvkit that installs it
 ): # the imported module
     "Import `module`, or say which extra to install."
     try:
-        with warnings.catch_warnings(): # tqdm tells every notebook without widgets that it falls back to text, which is what we want
-            warnings.filterwarnings("ignore", message="IProgress not found")
+        with warnings.catch_warnings(), _absent("rfc3987_syntax"): # jsonschema would compile its grammar for two seconds, to check addresses that no notebook holds
+            warnings.filterwarnings("ignore", message="IProgress not found") # tqdm tells every notebook without widgets that it falls back to text, which is what we want
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and not module.startswith(error.name.split(".")[0]): raise

@@ -39,6 +39,46 @@ def notebook(folder, *cells, name="job"):
 def shown(path): return "".join(o.get("text", "") for c in nbformat.read(path, 4).cells for o in c.get("outputs", []))
 
 
+def test_release_is_a_room_and_a_verb():
+    "Importing the room must not hide the verb, in whichever order a session comes to them."
+    code = "import cvkit, cvkit.release.bundle as b; from cvkit.flow import verbs; import inspect; assert b.Bundle and cvkit.release.bundle is b; assert inspect.signature(cvkit.release) == inspect.signature(verbs.release); cvkit.release('nowhere')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "BundleError: expected a bundle in nowhere/train/bundle" in done.stderr, done.stderr
+
+
+def test_a_forked_kernel_is_like_any_other(tmp_path):
+    from cvkit.flow.kernels import warm_kernels
+    plot = notebook(tmp_path, "n = 1", "import os, sys, matplotlib.pyplot as plt\nplt.plot([n, 2]); plt.show()\nprint(os.environ['COLOUR'], os.getcwd(), 'torch' in sys.modules, os.getpgrp() == os.getpid())", name="plot")
+    fail = notebook(tmp_path, "n = 1", "1 / 0", name="fail")
+    with warm_kernels():
+        done = run_notebook(plot, parameters={"n": 3}, progress=False, environment={"COLOUR": "red"})
+        with pytest.raises(NotebookError, match="ZeroDivisionError"): run_notebook(fail, progress=False)
+        import time
+        time.sleep(12) # everything is imported now
+        again = run_notebook(plot, tmp_path / "again.ipynb", progress=False, environment={"COLOUR": "blue"})
+    assert shown(done).startswith(f"red {os.getcwd()}") and shown(done).endswith("True\n")
+    assert shown(again) == f"blue {os.getcwd()} True True\n"
+    for path in (done, again): assert any("image/png" in o.get("data", {}) for c in nbformat.read(path, 4).cells for o in c.get("outputs", [])), "the figure is shown"
+
+
+def test_forked_kernels_end_with_the_process_that_wanted_them(tmp_path):
+    import signal, time
+    long = notebook(tmp_path, "n = 1", "import os, pathlib, time\npathlib.Path('pids').write_text(f'{os.getpid()} {os.getppid()}')\ntime.sleep(300)", name="long")
+    code = f"from cvkit.flow.kernels import warm_kernels; from cvkit.flow.notebooks import run_notebook\nwith warm_kernels(): run_notebook({str(long)!r}, progress=False)"
+    owner = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    gone = lambda pid: not Path(f"/proc/{pid}").exists()
+    def until(ready, seconds=30):
+        end = time.monotonic() + seconds
+        while not ready() and time.monotonic() < end: time.sleep(.1)
+        return ready()
+    assert until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().count(" ") == 1)
+    kernel, nursery = map(int, (tmp_path / "pids").read_text().split())
+    assert nursery != owner.pid, "the kernel is a fork"
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    assert until(lambda: gone(nursery)) and until(lambda: gone(kernel)), "nothing is left"
+
+
 parameters = "count: int = 2\nshare = 0.5\nname: str = 'a'\nquick = True\nsizes = [1, 2]\nnothing = None"
 
 

@@ -47,10 +47,12 @@ def _ranks(maps, number): # `(n,k)` int: the place of each square in the order o
 def _mean_colour(pixels): return pixels.mean((1, 2), keepdims=True).round().astype(np.uint8)
 
 def _variants(pixels, taken, number): # `(n,s,k)` bool to `(n,2,s,h,3w)`: squares covered, and all others covered
-    n, h = pixels.shape[:2]
-    picture = pixels.reshape(n, 1, h, -1) # colours beside one another: long rows are quick
-    gray, hidden = np.broadcast_to(_mean_colour(pixels), pixels.shape).reshape(picture.shape), taken[:, :, number.repeat(3, 1)]
-    return np.stack([np.where(hidden, gray, picture), np.where(hidden, picture, gray)], 1)
+    flat = pixels.reshape(*pixels.shape[:2], -1) # colours beside one another: long rows are quick
+    gray, wide, out = np.broadcast_to(_mean_colour(pixels), pixels.shape).reshape(flat.shape), number.repeat(3, 1), np.empty((len(pixels), 2, taken.shape[1], *flat.shape[1:]), np.uint8)
+    for i, s in np.ndindex(taken.shape[:2]): # a picture at a time stays in the processor's cache
+        hidden = taken[i, s][wide]
+        out[i, 0, s], out[i, 1, s] = np.where(hidden, gray[i], flat[i]), np.where(hidden, flat[i], gray[i])
+    return out
 
 def _ends(predict, pixels, targets):
     "Probability of the class for the whole pictures, and for their mean colours."

@@ -63,7 +63,7 @@ def explain(
     seed:int=0, # of the draws
 ): # a Faithfulness
     "Explain decisions with Captum and SHAP, and test the maps against chance."
-    from cvkit.evidence.faithfulness import baseline_maps, deletion_insertion, explanation_report, measure_faithfulness
+    from cvkit.evidence.faithfulness import baseline_maps, explanation_report, measure_faithfulness, score_maps
     out, (manifest, _), random = Path(out), _load_manifest(manifest), rng(seed, "explain")
     asked = _Asked(Path(trained), manifest)
     drawn = np.sort(random.choice(asked.used, min(judged, len(asked.used)), replace=False))
@@ -73,18 +73,12 @@ def explain(
     rows = asked.chosen(images, random)
     shown, said = np.array(asked.pixels[rows]), asked.p[rows].argmax(1)
     explanation = asked.maps(shown, said)
-    scores = {m: _scores(asked, shown, v, said, deletion_insertion) for m, v in {**explanation.maps, **baseline_maps(shown)}.items()}
+    scores = score_maps(asked.probabilities, shown, {**explanation.maps, **baseline_maps(shown)}, said)
     changed = _randomised(asked, shown, said, explanation)
     _write_explanation(out, asked, faithfulness, explanation, rows, scores, changed)
     explanation_report(out/"report.html", shown, [asked.title(i) for i in rows], explanation, scores, faithfulness, changed, f"How {asked.predictor.bundle.spec['name']} decides")
     keep_record(out, "explain", {"bundle": asked.predictor.bundle.digest[:12], "verdict": faithfulness.verdict}, {f"gain_{m.replace(' ', '_')}": e for m, e in faithfulness.gain.items()}, [out/"explanation.json", out/"report.html"])
     return faithfulness
-
-def _scores(asked, pixels, maps, said, score):
-    "Deletion and insertion of the images that have a map; nan for the others."
-    known, out = np.isfinite(maps).all((1, 2)), np.full((2, len(pixels)), np.nan)
-    out[:, known] = score(asked.probabilities, pixels[known], maps[known], said[known])
-    return out
 
 def _write_explanation(out, asked, faithfulness, explanation, rows, scores, changed):
     "The record beside the report."

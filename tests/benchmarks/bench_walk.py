@@ -44,6 +44,7 @@ def test_five_folds_for_the_price_of_one_fit(tmp_path, monkeypatch):
     features = extract_features(manifest, backbone)
     extracted = time.perf_counter() - start
     folds = make_splits(manifest).folds(manifest)
+    fit_head(features.embedding[:200], manifest.targets[:200]) # the first fit imports
     start = time.perf_counter()
     fit_head(features.embedding[folds >= 0], manifest.targets[folds >= 0])
     one = time.perf_counter() - start
