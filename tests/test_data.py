@@ -237,6 +237,12 @@ def test_bad_label_from(tmp_path, pattern, message):
     with pytest.raises(DataError, match=message): ingest_folder(write_folder(tmp_path), label_from=pattern)
 
 
+def test_splits_show_themselves():
+    splits = make_splits(make_manifest(range(40), "ab" * 20), folds=4)
+    html = splits._repr_html_()
+    assert splits.digest[:12] in html and "hold-out" in html and html.count("fold ") >= 4 and repr(splits).endswith("for development in 4 folds, 8 held out")
+
+
 def test_every_bad_file_is_listed_with_its_reason(tmp_path):
     write_folder(tmp_path)
     bad = {"a/animated.gif": GIF, "a/empty.png": b"", "a/letter.png": b"Dear Sir", "b/cut.jpg": BROKEN["truncated JPEG"][0], "b/film.webp": BROKEN["animated WEBP"][0]}
