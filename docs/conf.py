@@ -14,10 +14,11 @@ suppress_warnings = ["mystnb.unknown_mime_type"]
 html_theme = "pydata_sphinx_theme"
 html_title = "cvkit"
 html_static_path = ["static"] # and the folder in which docs/build.py writes reports.css
+html_favicon = "static/icon.svg"
 html_css_files = ["cvkit.css", "reports.css"]
 html_js_files = ["cvkit.js"]
 html_use_index = False # the rooms' pages and the search are the index
-html_sidebars = {"index": [], "overview": []}
+html_sidebars = {"index": [], "overview": [], "tutorials/*": []}
 html_context = {"default_mode": "auto"} # light or dark, as the reader's system
 html_show_sourcelink = html_copy_source = False
 html_theme_options = {
