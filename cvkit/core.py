@@ -9,7 +9,7 @@ __all__ = ['CvkitError', 'DataError', 'ParameterError', 'BundleError', 'PolicyEr
            'cache_folder', 'progress', 'png_uri', 'Pictures', 'show_images']
 
 # %% ../nbs/00_core.ipynb #43dc594c
-import hashlib, importlib, json, os, shutil, subprocess, sys, tempfile, warnings
+import hashlib, importlib, json, os, shutil, subprocess, sys, tempfile, time, warnings
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from io import BytesIO
@@ -183,12 +183,21 @@ def cache_folder(
     return folder
 
 # %% ../nbs/00_core.ipynb #c51358e6
+def _told(iterable, text, total, place):
+    "Work through it; three times a second, say how far in a file."
+    last = 0.
+    for i, item in enumerate(iterable):
+        if time.monotonic() - last > .3: last = time.monotonic(); place.write_text(f"{text} {i}/{total}")
+        yield item
+
 def progress(
     iterable, # what is worked through
     text:str, # what is being done, such as `"decoding"`
     total:int|None=None, # how many, where `iterable` does not know
 ): # the iterable, with a bar
-    "Show progress in a notebook or a terminal, not in a batch job."
+    "Show progress in a notebook or a terminal; in a batch job, leave it in the file that `CVKIT_PROGRESS` names, for who waits elsewhere."
+    place = os.environ.get("CVKIT_PROGRESS")
+    if place: return _told(iterable, text, total if total is not None else len(iterable) if hasattr(iterable, "__len__") else "?", Path(place))
     in_lab = "ipykernel" in sys.modules and not os.environ.get("CVKIT_BATCH")
     return need("tqdm.auto", "train").tqdm(iterable, desc=text, total=total, leave=False, delay=1, disable=False if in_lab else None)
 

@@ -196,6 +196,53 @@ def test_bad_group_from(tmp_path, pattern, message):
     with pytest.raises(DataError, match=message): ingest_folder(write_folder(tmp_path), group_from=pattern)
 
 
+def test_labels_from_where_they_stand(tmp_path):
+    "A class folder deeper down, or a word in the name, is read as well as the first folder."
+    first = ingest_folder(write_folder(tmp_path/"first"))
+    write_folder(tmp_path/"deep"/"2024", "a"), write_folder(tmp_path/"deep"/"2025", "b")
+    for k, name in enumerate("ab"):
+        for i in range(6): (tmp_path/"deep"/("2024" if name == "a" else "2025")/name/f"{i:02}.png").write_bytes((tmp_path/"first"/name/f"{i:02}.png").read_bytes())
+    (tmp_path/"flat").mkdir()
+    for path in (tmp_path/"first").glob("*/*.png"): (tmp_path/"flat"/f"{path.stem} {path.parent.name}.png").write_bytes(path.read_bytes())
+    (tmp_path/"flat"/"odd.png").write_bytes(encode(RED))
+    deep, flat = ingest_folder(tmp_path/"deep", label_from="parent"), ingest_folder(tmp_path/"flat", label_from=r" (\w)\.png$")
+    assert ingest_folder(tmp_path/"deep").classes == ("2024", "2025")
+    assert deep.digest == flat.digest == first.digest
+    assert flat.rejected.to_dict("records") == [{"uri": "odd.png", "reason": r"expected a label in its path, but label_from ' (\\w)\\.png$' does not match; rename it"}]
+    assert len(deep.rejected) == 0
+
+
+def test_dataset_yaml_says_how_to_read_the_folder_and_the_command_line_overrules_it(tmp_path):
+    write_folder(tmp_path)
+    (tmp_path/"notes.csv").write_text("uri,weather\na/00.png,sunny\nb/05.png,rain\nb/99.png,snow\n")
+    (tmp_path/"dataset.yaml").write_text("owner: Ada\ngroup_from: '(\\d\\d)'\nlabel_from: '^(.)'\nattributes: notes.csv\n")
+    manifest = ingest_folder(tmp_path)
+    assert manifest.dataset.owner == "Ada" and manifest.classes == ("a", "b") and manifest.groups[3] == "03"
+    assert dict(zip(manifest.table["uri"], manifest.attributes["weather"])) | {"a/00.png": "sunny", "b/05.png": "rain", "a/01.png": ""} == dict(zip(manifest.table["uri"], manifest.attributes["weather"]))
+    assert manifest.rejected.to_dict("records") == [{"uri": "b/99.png", "reason": "named in notes.csv, but no such image is there; correct the line"}]
+    assert ingest_folder(tmp_path, group_from=r"(.)\.png").groups[3] == "3"
+
+
+@pytest.mark.parametrize("csv, message", [(None, "expected a CSV file of attributes in .*notes.csv"), ("path,x\na/00.png,1\n", "expected a column uri, each path once"), ("uri\na/00.png\n", "further columns"),
+                                          ("uri,x\na/00.png,1\na/00.png,2\n", "each path once"), ("uri,x\n/photos/a/00.png,1\n", "none of 1 names an image")])
+def test_bad_attributes(tmp_path, csv, message):
+    write_folder(tmp_path)
+    (tmp_path/"dataset.yaml").write_text("attributes: notes.csv\n")
+    if csv is not None: (tmp_path/"notes.csv").write_text(csv)
+    with pytest.raises(DataError, match=message): ingest_folder(tmp_path)
+
+
+@pytest.mark.parametrize("pattern, message", [(r"house(\d+)", "expected label_from to match .* matches none of 12"), ("house(", "expected a regular expression in label_from")])
+def test_bad_label_from(tmp_path, pattern, message):
+    with pytest.raises(DataError, match=message): ingest_folder(write_folder(tmp_path), label_from=pattern)
+
+
+def test_splits_show_themselves():
+    splits = make_splits(make_manifest(range(40), "ab" * 20), folds=4)
+    html = splits._repr_html_()
+    assert splits.digest[:12] in html and "hold-out" in html and html.count("fold ") >= 4 and repr(splits).endswith("for development in 4 folds, 8 held out")
+
+
 def test_every_bad_file_is_listed_with_its_reason(tmp_path):
     write_folder(tmp_path)
     bad = {"a/animated.gif": GIF, "a/empty.png": b"", "a/letter.png": b"Dear Sir", "b/cut.jpg": BROKEN["truncated JPEG"][0], "b/film.webp": BROKEN["animated WEBP"][0]}

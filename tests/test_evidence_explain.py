@@ -168,6 +168,13 @@ def test_costly_methods_explain_the_first_images_only(resnet):
     assert found.label("integrated gradients", 5) == "" and "6 images" in repr(found)
 
 
+def test_an_explanation_shows_itself():
+    found = Explanation({"grad-cam": np.ones((2, 8, 8)), "shap partition": np.stack([np.ones((8, 8)), np.full((8, 8), np.nan)])}, {"grad-cam": np.full(2, np.nan), "shap partition": np.array([.02, np.nan])}, {}, {"grad-cam": 3})
+    assert found.to_dict() == {"grad-cam": {"images": 2, "seconds": None, "pictures_asked": 3, "completeness_error": None}, "shap partition": {"images": 1, "seconds": None, "pictures_asked": None, "completeness_error": .02}}
+    html = found._repr_html_()
+    assert html.count("<img") == 3 and "promises none" in html and "2.0%" in html
+
+
 def test_the_label_names_the_miss():
     found = Explanation({"m": np.zeros((3, 2, 2))}, {"m": np.array([.05, .051, np.nan])})
     assert [found.label("m", i) for i in range(3)] == ["", "unreliable: misses its sum by 5%", ""]
@@ -288,6 +295,12 @@ def test_a_right_map_beats_chance_and_a_shuffled_one_does_not():
     assert judged.sentence().startswith(f"Of the 3 methods tried, right points best: {judged.gain['right'].value:+.3f}")
     record = judged.to_dict()
     assert record["verdict"] == "reliable" and record["methods"]["reversed"]["answer"] == "unreliable" and record["methods"]["right"]["deletion"] == judged.deletion["right"].mean()
+
+
+def test_a_faithfulness_prints_its_verdict_first():
+    lines = repr(judged_as(good=(.3, .1, .5), poor=(-.2, -.3, -.1), random=(0, 0, 0))).splitlines()
+    assert lines[0].startswith("reliable: Of the 2 methods tried, good points best: +0.300 [+0.100, +0.500]")
+    assert [line.split() for line in lines[1:]] == [["good", "+0.300", "[+0.100,", "+0.500]", "reliable"], ["poor", "-0.200", "[-0.300,", "-0.100]", "unreliable"]]
 
 
 def judged_as(**gain): return Faithfulness({m: Estimate(*e, 20, "bootstrap") for m, e in gain.items()}, {m: np.zeros(1) for m in gain}, {m: np.zeros(1) for m in gain})

@@ -46,6 +46,31 @@ def test_release_is_a_room_and_a_verb():
     assert "BundleError: expected a bundle in nowhere/train/bundle" in done.stderr, done.stderr
 
 
+def test_a_batch_job_says_how_far_it_is_and_a_terminal_shows_it(tmp_path):
+    "The file of a running stage, seen through a terminal; nothing is shown where there is none."
+    import pty
+    code = """
+import os, time
+from pathlib import Path
+from cvkit.core import progress
+from cvkit.flow.pipeline import watching
+place = Path("train/.progress"); place.parent.mkdir(exist_ok=True)
+os.environ["CVKIT_PROGRESS"] = str(place)
+with watching("."):
+    for _ in progress(range(4), "extracting"): time.sleep(.7)
+"""
+    shown, here = [], os.getcwd()
+    read = lambda descriptor: shown.append(os.read(descriptor, 4096)) or shown[-1]
+    os.chdir(tmp_path)
+    try: pty.spawn([sys.executable, "-c", code], read)
+    finally: os.chdir(here)
+    lines = b"".join(shown).decode().split("\r\x1b[2K")
+    assert any(line.startswith("train: extracting 1/4, ") for line in lines) and lines[-1].strip() == "", lines
+    (tmp_path / "train/.progress").unlink()
+    quiet = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert quiet.returncode == 0 and quiet.stderr == "" and (tmp_path / "train/.progress").read_text() == "extracting 3/4"
+
+
 def test_a_forked_kernel_is_like_any_other(tmp_path):
     from cvkit.flow.kernels import warm_kernels
     plot = notebook(tmp_path, "n = 1", "import os, sys, matplotlib.pyplot as plt\nplt.plot([n, 2]); plt.show()\nprint(os.environ['COLOUR'], os.getcwd(), 'torch' in sys.modules, os.getpgrp() == os.getpid())", name="plot")

@@ -56,6 +56,10 @@ class Splits:
         held = int((self.table["part"] == "holdout").sum())
         return {"manifest": self.manifest_digest, **self.parameters, "digest": self.digest, "holdout_images": held, "development_images": len(self.table) - held}
     def __repr__(self): return "Splits {digest:.12}: {development_images} for development in {folds} folds, {holdout_images} held out".format(**self.to_dict())
+    def _repr_html_(self):
+        from cvkit.pages import code, definition, fragment, table
+        parts = [{"part": f"fold {k}" if k >= 0 else "hold-out", "images": int(n)} for k, n in self.table["fold"].value_counts().sort_index().items()]
+        return fragment(definition({"splits": code(self.digest[:12]), "of manifest": code(self.manifest_digest[:12]), **{k: v for k, v in self.parameters.items()}}), table(parts))
 
 # %% ../../nbs/1_data/13_splits.ipynb #45a512df
 def _assign(

@@ -45,7 +45,17 @@ class Explanation:
     def label(self, method:str, i:int) -> str: # `""`, or why not to trust the map
         error = self.completeness[method][i]
         return f"unreliable: misses its sum by {error:.0%}" if np.isfinite(error) and error > UNRELIABLE else ""
+    def to_dict(self) -> dict: # plain data, without the maps
+        "How many images each method explained, at what cost, and what it missed of the sum that it promises."
+        middle = lambda x: float(np.median(x[np.isfinite(x)])) if np.isfinite(x).any() else None
+        return {m: {"images": int(np.isfinite(v).all((1, 2)).sum()), "seconds": self.seconds.get(m), "pictures_asked": self.calls.get(m), "completeness_error": middle(self.completeness[m])} for m, v in self.maps.items()}
     def __repr__(self): return f"Explanation of {len(next(iter(self.maps.values())))} images by {', '.join(self.maps)}"
+    def _repr_html_(self):
+        from cvkit.pages import fragment, pictures, section, table
+        rows = [{"method": m, "images": v["images"], "pictures asked": v["pictures_asked"], "misses of its sum": "promises none" if v["completeness_error"] is None else f"{v['completeness_error']:.1%}"} for m, v in self.to_dict().items()]
+        gray = np.full((*next(iter(self.maps.values())).shape[1:], 3), 128, np.uint8)
+        shown = [pictures([(overlay(gray, one), m) for m, v in self.maps.items() for one in v[i:i + 1] if np.isfinite(one).all()], size=128, columns=5) for i in range(min(4, len(next(iter(self.maps.values())))))]
+        return fragment(table(rows), section("Maps", *shown))
 
 class _Logits:
     "The first output of a network, for Captum."

@@ -98,7 +98,7 @@ def score_maps(
     return found
 
 # %% ../../nbs/3_evidence/33_faithfulness.ipynb #3cd6857f
-@dataclass
+@dataclass(repr=False)
 class Faithfulness:
     "How much better than chance each method points."
     gain:dict[str, Estimate] # by method: (insertion - deletion) minus that of random maps
@@ -123,9 +123,12 @@ class Faithfulness:
         return f"{f'Of the {tried} methods tried, {self.best} points best' if tried > 1 else f'{self.best} was tried'}: {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}] over chance on {e.n} images drawn at random.{more}"
     def to_dict(self) -> dict:
         return {"verdict": self.verdict, "best": self.best, "sentence": self.sentence(), "methods": {m: {**e.to_dict(), "answer": self.answer(m), "deletion": float(self.deletion[m].mean()), "insertion": float(self.insertion[m].mean())} for m, e in self.gain.items()}}
+    def __repr__(self):
+        told = [f"  {m:28} {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]  {self.answer(m)}" for m, e in self.gain.items() if e.value is not None and m not in BASELINES]
+        return "\n".join([f"{self.verdict}: {self.sentence()}", *told])
     def _repr_html_(self):
-        from cvkit.pages import fragment, text
-        return fragment(text(self.sentence()), _gain_table(self))
+        from cvkit.pages import fragment, verdict
+        return fragment(verdict(self.verdict, self.sentence()), _gain_table(self))
 
 def _gain_table(f):
     from cvkit.pages import badge, number, table

@@ -54,9 +54,10 @@ def open_source(
     data:str, # `"elpv"`, `"surfaces"`, or a folder of class folders
     folder, # where generated images may be written
     group_from:str="", # regular expression on the path, for your own folder
+    label_from:str="", # first or parent: a folder's name; or a regular expression on the path
 ) -> Source: # a manifest and what is known beside it
     "Open a data set by name or by path."
     if data == "elpv": return load_elpv()
     if data == "surfaces": return load_surfaces(folder)
     if not Path(data).is_dir(): raise DataError(f"expected 'elpv', 'surfaces' or a folder of class folders, got {data!r}, which is no folder; check the path")
-    return Source(ingest_folder(data, group_from=group_from or None))
+    return Source(ingest_folder(data, None, group_from or None, label_from or None))

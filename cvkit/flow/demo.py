@@ -119,11 +119,11 @@ def claim_folder(
         yield out
 
 # %% ../../nbs/6_flow/68_demo.ipynb #9fd77b4b
-def _parameters(data, out, seed, group_from, policy, size):
+def _parameters(data, out, seed, group_from, label_from, policy, size):
     "What each stage's notebook is given."
     place = {s: str(out/s) for s in STAGES}
     between = {"trained": place["train"], "manifest": place["ingest"]}
-    return {"ingest": {"data": data, "out": place["ingest"], "group_from": group_from}, "train": {"manifest": place["ingest"], "out": place["train"], "seed": seed, "size": size},
+    return {"ingest": {"data": data, "out": place["ingest"], "group_from": group_from, "label_from": label_from}, "train": {"manifest": place["ingest"], "out": place["train"], "seed": seed, "size": size},
             "evaluate": {**between, "out": place["evaluate"], "seed": seed}, "explain": {**between, "out": place["explain"], "seed": seed},
             "release": {"run": str(out), "policy": policy}, "serve": {"run": str(out), "policy": policy}, "monitor": {"run": str(out), "seed": seed}}
 
@@ -132,6 +132,7 @@ def walk(
     out:str="runs/demo", # folder of the walk
     seed:int=0, # of every draw
     group_from:str="", # regular expression on the path, for your own folder
+    label_from:str="", # first or parent: a folder's name; or a regular expression on the path
     policy:str="", # YAML file; cvkit's own by default
     size:int=224, # side of the model's input, in pixels
     say=say_line, # called with a line when a stage starts and ends
@@ -144,5 +145,5 @@ def walk(
     knock(tracking_uri())
     data, policy = (str(Path(word).resolve()) if word and Path(word).exists() else word for word in (data, policy))
     with claim_folder(out, data) as out:
-        run_pipeline(out.resolve(), _parameters(data, out.resolve(), seed, group_from, policy, size), say=say)
+        run_pipeline(out.resolve(), _parameters(data, out.resolve(), seed, group_from, label_from, policy, size), say=say)
         return summarise(out, policy)

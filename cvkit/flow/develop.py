@@ -32,12 +32,13 @@ def ingest(
     data:str="elpv", # elpv, surfaces, or a folder of class folders
     out:str="runs/ingest", # folder to write
     group_from:str="", # regular expression on the path; its first group must not straddle a split
+    label_from:str="", # first or parent: a folder's name; or a regular expression on the path
     folds:int=5, # of the cross-validation to come
 ): # a Manifest
     "Make a manifest: every image, what it shows, whose it is, and what is wrong with it."
     from cvkit.data.checks import check_manifest
     out = Path(out)
-    source = open_source(data, out/"images", group_from)
+    source = open_source(data, out/"images", group_from, label_from)
     findings, manifest = check_manifest(source.manifest, folds), source.manifest
     manifest.save(out)
     write_json(out/"source.json", {"positive": source.positive, "published": source.published})
@@ -56,6 +57,12 @@ def _load_manifest(manifest):
         return Manifest.load(folder), read_json(folder/"source.json") if (folder/"source.json").exists() else {"positive": "", "published": []}
     found = ingest(str(manifest), f"runs/{folder.name}/ingest")
     return found, {"positive": "", "published": []}
+
+def _beside(given, stage):
+    "The folder of a stage beside the one that is given; for images, or a manifest at hand, in a run of that name."
+    if hasattr(given, "dataset"): return Path("runs")/given.dataset.name/stage
+    made = any((Path(given)/name).exists() for name in ("manifest", "manifest.json", "bundle"))
+    return Path(given).parent/stage if made else Path("runs")/Path(given).resolve().name/stage
 
 def _cv_record(probe, manifest, positive):
     "What cross-validation says: each fold, and all out-of-fold predictions pooled."
@@ -96,8 +103,8 @@ def _log_training(out, bundle, cv, params):
 
 # %% ../../nbs/6_flow/63_develop.ipynb #3ab2ac65
 def train(
-    manifest:str, # folder that ingest wrote, or a folder of class folders
-    out:str="runs/train", # folder to write
+    manifest:str, # folder that ingest wrote, a folder of class folders, or a Manifest
+    out:str="", # folder to write; `train` beside the manifest by default
     holdout:float=.2, # share of images held out
     folds:int=5, # of cross-validation
     seed:int=0, # of every draw
@@ -108,7 +115,7 @@ def train(
 ): # a Trained: bundle, cv, manifest, probe
     "Hold out, cross-validate, calibrate, fit, and write a bundle."
     from cvkit.model import backbones, features, train as probing
-    out, (manifest, about) = Path(out), _load_manifest(manifest)
+    out, (manifest, about) = Path(out or _beside(manifest, "train")), _load_manifest(manifest)
     splits = _stored_splits(manifest, out/"splits", holdout, folds, seed)
     trunk = backbones.load_backbone(backbone, weights, size)
     seen = features.extract_features(manifest, trunk)
@@ -129,28 +136,56 @@ class Trained:
     manifest:object # Manifest
     probe:object # Probe
 
-    def to_dict(self) -> dict: return {"bundle": self.bundle.to_dict(), "cv": self.cv}
-    def __repr__(self):
-        a = self.cv["pooled"]["accuracy"]
-        return f"{self.bundle}\nout of fold: accuracy {a['value']:.3f} [{a['low']:.3f}, {a['high']:.3f}], standard deviation {self.cv['accuracy_sd']:.3f} over {len(self.cv['folds'])} folds"
+    @property
+    def verdict(self) -> tuple[str, str]: # word and sentence
+        "Whether it has learned anything: accuracy out of fold against always saying the commonest class."
+        a, labels = self.cv["pooled"]["accuracy"], self.manifest.labels[self.probe.folds >= 0]
+        common = max(self.manifest.classes, key=lambda c: (labels == c).sum())
+        share = float((labels == common).mean())
+        word = "pass" if a["low"] > share else "fail" if a["high"] <= share else "insufficient"
+        return word, f"accuracy {a['value']:.3f} [{a['low']:.3f}, {a['high']:.3f}] on {a['n']} images that the judging head had not seen; always saying {common} would give {share:.3f}."
     def worst(self, most:int=6) -> list: # (pixels, caption) of each
         "The mistakes that the heads were surest of, out of fold."
         from cvkit.data.preprocess import decode_image
         from cvkit.evidence.evaluate import worst_errors
         p, m = self.probe.oof_probabilities, self.manifest
         return [(decode_image(m.read(i)), f"{m.labels[i]}, taken for {m.classes[p[i].argmax()]} ({p[i].max():.0%} sure)") for i in worst_errors(m.targets, p, most)]
-    def _repr_html_(self):
-        from cvkit.pages import Block, fragment, number, pictures, section, table, text
-        rows = [{"metric": k.replace("_", " "), "out of fold [95 %]": number(v["value"], v["low"], v["high"]), "rests on": v["n"]} for k, v in self.cv["pooled"].items()]
-        worst = self.worst()
-        shown = pictures(worst, size=160, columns=6) if worst else text("No image was mistaken.")
-        return fragment(Block(self.bundle._repr_html_()), section("Cross-validation", table(rows)), section("Surest mistakes, out of fold", shown))
+    def next_steps(self) -> list[tuple[str, str]]: # (why, what to write)
+        "What to do now, the most important first."
+        return _next_steps(self.manifest, self.bundle.folder.parent)
+    def to_dict(self) -> dict: return {"bundle": self.bundle.to_dict(), "cv": self.cv, "verdict": self.verdict[0], "next": [what for _, what in self.next_steps()]}
+    def __repr__(self):
+        spread = f"standard deviation {self.cv['accuracy_sd']:.3f} over {len(self.cv['folds'])} folds"
+        return "\n".join([str(self.bundle), f"{self.verdict[0]}: {self.verdict[1]}", spread, "next:", *(f"  {what}\n    {why}" for why, what in self.next_steps())])
+    def _repr_html_(self): return _show_trained(self)
+
+# %% ../../nbs/6_flow/63_develop.ipynb #44cfb9db
+def _next_steps(manifest, folder):
+    "Why, and what to write: what is missing, then the next verb."
+    missing, ingested, few = manifest.dataset.undeclared(), folder.parent/"ingest", len(manifest.rejected)
+    given, page = (f"{str(folder)!r}, {str(ingested)!r}", str(ingested/"gallery.html")) if ingested.is_dir() else (f"{str(folder)!r}, manifest", "manifest.rejected")
+    steps = [(f"{few} file{'s' * (few > 1)} could not be used; here is why.", page)] if few else []
+    if not any(manifest.groups): steps.append(("Do several images show one thing, such as a house? Say where its path names it, or the house can stand on both sides of a split.", f"group_from: 'house_(\\d+)'   # an example, in {manifest.root/'dataset.yaml'}"))
+    if missing: steps.append((f"Nobody has declared {', '.join(missing)}; production asks for it.", f"{missing[0]}: ...   # in {manifest.root/'dataset.yaml'}"))
+    return [*steps, ("Judge it on the hold-out. Each look is counted.", f"cvkit.evaluate({given})"), ("See what the decisions rest on.", f"cvkit.explain({given})")]
+
+def _show_trained(t):
+    "A Trained as HTML."
+    from cvkit.evidence.evaluate import confusion_matrix
+    from cvkit.pages import Block, code, fragment, number, pictures, section, table, text, verdict
+    used, classes, worst = np.flatnonzero(t.probe.folds >= 0), t.manifest.classes, t.worst()
+    rows = [{"metric": k.replace("_", " "), "out of fold [95 %]": number(v["value"], v["low"], v["high"]), "rests on": v["n"]} for k, v in t.cv["pooled"].items()]
+    counts = confusion_matrix(t.manifest.targets[used], t.probe.oof_probabilities[used].argmax(1), len(classes))
+    confusion = [{"truth": c, **{f"taken for {k}": int(n) for k, n in zip(classes, row)}} for c, row in zip(classes, counts)]
+    shown = pictures(worst, size=160, columns=6) if worst else text("No image was mistaken.")
+    return fragment(verdict(*t.verdict), section("Out of fold", table(rows), table(confusion)), section("Surest mistakes", shown),
+                    section("What next", table([{"write": code(what), "because": why} for why, what in t.next_steps()])), section("What was made", Block(t.bundle._repr_html_())))
 
 # %% ../../nbs/6_flow/63_develop.ipynb #80087ff3
 def evaluate(
     trained:str, # folder that train wrote
-    manifest:str, # folder that ingest wrote
-    out:str="runs/evaluate", # folder to write
+    manifest:str, # folder that ingest wrote, or a Manifest
+    out:str="", # folder to write; `evaluate` beside the trained model by default
     seed:int=0, # of the bootstrap
 ): # an Evaluation
     "Judge the bundle on the hold-out, once, and write it down."
@@ -159,7 +194,7 @@ def evaluate(
     from cvkit.evidence.evaluate import evaluate_predictions, evaluation_report
     from cvkit.model.features import cached_pixels
     from cvkit.operate.predictor import Predictor
-    trained, out, (manifest, about) = Path(trained), Path(out), _load_manifest(manifest)
+    trained, out, (manifest, about) = Path(trained), Path(out or _beside(trained, "evaluate")), _load_manifest(manifest)
     predictor, splits = Predictor(trained/"bundle"), Splits.load(trained/"splits")
     held = manifest.take(splits.rows(manifest, "holdout"))
     looks = Ledger(trained/"ledger.jsonl").look("evaluate", predictor.bundle.digest, splits.digest)

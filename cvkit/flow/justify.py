@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from ..core import DataError, digest_file, read_json, rng, write_atomic, write_json
-from .develop import _load_manifest, _targets
+from .develop import _beside, _load_manifest, _targets
 from .records import keep_record
 
 # %% ../../nbs/6_flow/64_justify.ipynb #e7e890f1
@@ -56,15 +56,15 @@ def _randomised(asked, pixels, said, explanation):
 # %% ../../nbs/6_flow/64_justify.ipynb #92d041c3
 def explain(
     trained:str, # folder that train wrote
-    manifest:str, # folder that ingest wrote
-    out:str="runs/explain", # folder to write
+    manifest:str, # folder that ingest wrote, or a Manifest
+    out:str="", # folder to write; `explain` beside the trained model by default
     images:int=8, # shown
     judged:int=16, # drawn at random for the verdict
     seed:int=0, # of the draws
 ): # a Faithfulness
     "Explain decisions with Captum and SHAP, and test the maps against chance."
     from cvkit.evidence.faithfulness import baseline_maps, explanation_report, measure_faithfulness, score_maps
-    out, (manifest, _), random = Path(out), _load_manifest(manifest), rng(seed, "explain")
+    out, (manifest, _), random = Path(out or _beside(trained, "explain")), _load_manifest(manifest), rng(seed, "explain")
     asked = _Asked(Path(trained), manifest)
     drawn = np.sort(random.choice(asked.used, min(judged, len(asked.used)), replace=False))
     few, said = np.array(asked.pixels[drawn]), asked.p[drawn].argmax(1)

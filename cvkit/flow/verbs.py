@@ -31,9 +31,10 @@ def demo(
     out:str="runs/demo", # folder of the walk
     seed:int=0, # of every draw
     group_from:str="", # regular expression on the path, for your own folder
+    label_from:str="", # first or parent: a folder's name; or a regular expression on the path
     policy:str="", # YAML file; cvkit's own by default
     size:int=224, # side of the model's input, in pixels
 ): # a Summary
     "The walk: from images to a governed model that answers on Seldon."
     from cvkit.flow.demo import walk
-    return walk(data, out, seed, group_from, policy, size)
+    return walk(data, out, seed, group_from, label_from, policy, size)

@@ -201,7 +201,7 @@ What is there can be checked: every file of the bundle, then its digest, which s
 """
 
 # %% ../../nbs/4_release/45_cards.ipynb #0f5c9c4c
-@dataclass
+@dataclass(repr=False)
 class Card:
     "A model card: markdown with YAML front matter, and an HTML page."
     markdown:str # for Hugging Face and for people
@@ -210,6 +210,8 @@ class Card:
         "Write model_card.md and model_card.html."
         write_atomic(Path(folder)/"model_card.html", self.html)
         return write_atomic(Path(folder)/"model_card.md", self.markdown)
+    def to_dict(self) -> dict: return {"markdown": self.markdown, "html": self.html}
+    def __repr__(self): return f"Card of {len(self.markdown.split())} words: {self.markdown.split(chr(10) + '# ', 1)[-1].split(chr(10), 1)[0]}"
     def _repr_markdown_(self): return self.markdown.split("\n---\n", 1)[1]
 
 HUB = {"auroc": "roc_auc", "brier": "brier_score"} # the Hub's names of metrics
