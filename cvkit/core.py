@@ -172,9 +172,11 @@ def utc_now() -> str: # ISO 8601 to the second, with `Z`
 # %% ../nbs/00_core.ipynb #dbac0101
 def cache_folder(
     *parts:str, # names below the cache, such as `"features"`
+    make:bool=True, # or only say where it would be
 ) -> Path: # a folder that exists and that only its owner can enter
     "A private cache folder."
     top = Path(os.environ.get("CVKIT_CACHE") or Path.home()/".cache"/"cvkit")
+    if not make: return top.joinpath(*parts)
     for folder in [top, *(top.joinpath(*parts[:i + 1]) for i in range(len(parts)))]:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
