@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 UV ?= uv
 ARGS ?=
+LOCK = deploy/locks/notebooks$(if $(filter Darwin-arm64,$(shell uname -sm | tr ' ' -)),-macos-arm64).txt
 PY = .venv/bin/python
 PIP = -m pip install --disable-pip-version-check --no-input --no-deps -qq
 COMPILE = $(UV) pip compile --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade -q
@@ -26,7 +27,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## both environments from their hash locks (PYTHON=... for another Python 3.11)
-	$(call environment,.venv,deploy/locks/notebooks.txt)
+	$(call environment,.venv,$(LOCK))
 	$(call environment,.venv-seldon,deploy/locks/seldon.txt)
 
 run: setup ## real images to a governed model that answers on Seldon (ARGS="--data surfaces")
@@ -54,9 +55,10 @@ export: setup ## notebooks to modules, nbs/index.ipynb to README.md
 lab: setup ## JupyterLab on the notebooks
 	@.venv/bin/jupyter lab nbs
 
-locks: ## resolve both hash locks anew (UV=/path/to/uv)
+locks: ## resolve the hash locks anew (UV=/path/to/uv)
 	@command -v $(UV) >/dev/null || { echo "make locks needs uv: pip install uv, or UV=/path/to/uv"; exit 1; }
 	$(PYTHON) deploy/locks/requirements.py | $(COMPILE) -o deploy/locks/notebooks.txt -
+	$(PYTHON) deploy/locks/requirements.py | $(COMPILE) --python-platform aarch64-apple-darwin -o deploy/locks/notebooks-macos-arm64.txt -
 	$(COMPILE) -o deploy/locks/seldon.txt deploy/locks/seldon.in
 
 clean: ## remove environments, runs and built pages
