@@ -25,7 +25,7 @@ setup(
     extras_require=extras,
     packages=find_packages(include=["cvkit", "cvkit.*"]) + ["cvkit.templates"],
     package_dir={"cvkit.templates": "templates"},
-    package_data={"cvkit": ["*.css", "*.yaml"], "cvkit.templates": ["*.ipynb", "*.yaml"]},
+    package_data={"cvkit": ["*.css", "*.yaml"], "cvkit.templates": ["*.ipynb", "project/**"]},
     entry_points={"console_scripts": ["cvkit=cvkit.flow.cli:main"], "jupyter_client.kernel_provisioners": ["cvkit-forked=cvkit.flow.kernels:ForkProvisioner"]},
     classifiers=["Private :: Do Not Upload", "Programming Language :: Python :: 3"],
 )

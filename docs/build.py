@@ -1,7 +1,8 @@
 """Build the documentation from the notebooks: python docs/build.py [--out docs/_build]
 
 nbdev's steps prepare the notebooks, a few of ours turn them into what myst-nb reads, Sphinx makes the pages. Signatures are shown as they were
-written, stored outputs as they are; nothing is run, nothing is fetched, and a warning is an error.
+written, stored outputs as they are; nothing is run, nothing is fetched, and a warning is an error. Pages written by hand lie in docs/pages: a line
+`{{ first_model.maps }}` in one stands for the stored output of the cell that is tagged `maps` in the notebook first_model.
 """
 import argparse, ast, importlib, os, re, shutil, sys
 from pathlib import Path
@@ -33,8 +34,8 @@ def rendered(path):
 
 
 def exports(notebook):
-    "The module that a notebook exports, as `data.manifest`."
-    return next(value for cell in notebook.cells if (value := (getattr(cell, "directives_", None) or {}).get("default_exp")))
+    "The module that a notebook exports, as `data.manifest`; None for a tutorial."
+    return next((value for cell in notebook.cells if (value := (getattr(cell, "directives_", None) or {}).get("default_exp"))), None)
 
 
 def symbols():
@@ -104,8 +105,8 @@ def signatures(text, module):
 def page(notebook, module, names):
     "The cells of a rendered notebook as myst-nb wants them."
     from nbformat.v4 import new_code_cell, new_markdown_cell
-    front, cells = notebook.frontmatter_, []
-    cells.append(new_markdown_cell(f"({module})=\n# {front['title']}\n\n{front.get('description', '')}\n\n`{module}`"))
+    front, cells, named = notebook.frontmatter_, [], f"\n\n`{module}`" if module.startswith("cvkit.") else ""
+    cells.append(new_markdown_cell(f"({module})=\n# {front['title']}\n\n{front.get('description', '')}{named}"))
     for cell in notebook.cells:
         text = "\n".join(line for line in (cell.source or "").splitlines() if not line.startswith("#|")).strip()
         directives = getattr(cell, "directives_", None) or {}
@@ -146,35 +147,60 @@ def toctree(entries, **options):
 
 
 def sources(folder):
-    "Write Sphinx's sources: a page a module, a page a room, the front page."
-    from nbformat.v4 import new_markdown_cell
+    "Write Sphinx's sources: a page a module, a page a room, a page a tutorial, the pages written by hand."
     names, found = symbols(), {room: [] for room in rooms}
     notebooks = [path for path in (root / "nbs").rglob("*.ipynb") if path.name != "index.ipynb" and ".ipynb_checkpoints" not in path.parts]
     for path in sorted(notebooks, key=lambda path: path.name):
         notebook = rendered(path)
         name = exports(notebook)
-        front, module = notebook.frontmatter_, f"cvkit.{name}"
-        write(folder / f"{name.replace('.', '/')}.ipynb", page(notebook, module, names))
-        room = name.rpartition(".")[0]
-        found[room].append((name.rpartition(".")[2], front["title"], front.get("description", ""), module))
-    tops = []
-    for room, (title, sentence) in rooms.items():
-        if not found[room]: continue
-        rows = "\n".join(f"| [{label}](#{module}) | `{module}` | {' '.join(text.split())} |" for _, label, text, module in found[room])
-        entries = [f"/{room}/{page}" if room else f"/{page}" for page, *_ in found[room]]
-        place = folder / (f"{room}/index.md" if room else "ground.md")
-        place.write_text(f"# {title}\n\n{sentence}\n\n| page | module | |\n|:--|:--|:--|\n{rows}\n\n{toctree(entries, hidden='')}", encoding="utf-8")
-        tops.append(f"{room}/index" if room else "ground")
-    guides = sorted((root / "docs").glob("*.md"))
-    for guide in guides: shutil.copy(guide, folder)
-    front = [new_markdown_cell(link(cell.source, names, "")) if cell.cell_type == "markdown" else cell for cell in front_page()]
-    write(folder / "index.ipynb", front + [new_markdown_cell(toctree(tops + [guide.stem for guide in guides], hidden=""))])
+        module = f"cvkit.{name}" if name else f"tutorials.{path.stem}"
+        place = name.replace(".", "/") if name else f"tutorials/{path.stem}"
+        write(folder / f"{place}.ipynb", page(notebook, module, names))
+        if name: found[name.rpartition(".")[0]].append((name.rpartition(".")[2], notebook.frontmatter_["title"], notebook.frontmatter_.get("description", ""), module))
+    write(folder / "overview.ipynb", overview(names))
+    reference(folder, {room: pages for room, pages in found.items() if pages})
+    for path in (root / "docs" / "pages").rglob("*.md"):
+        copy = folder / path.relative_to(root / "docs" / "pages")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(with_outputs(link(path.read_text(encoding="utf-8"), names, ""), notebooks), encoding="utf-8")
     return sum(map(len, found.values()))
 
 
-def front_page():
+def reference(folder, found):
+    "A page a room, and the page that lists the rooms."
+    tops = []
+    for room, pages in found.items():
+        title, sentence = rooms[room]
+        rows = "\n".join(f"| [{label}](#{module}) | `{module}` | {' '.join(text.split())} |" for _, label, text, module in pages)
+        entries = [f"/{room}/{page}" if room else f"/{page}" for page, *_ in pages]
+        place = folder / (f"{room}/index.md" if room else "ground.md")
+        place.write_text(f"# {title}\n\n{sentence}\n\n| page | module | |\n|:--|:--|:--|\n{rows}\n\n{toctree(entries, hidden='')}", encoding="utf-8")
+        tops.append((f"/{room}/index" if room else "/ground", title, sentence))
+    rows = "\n".join(f"| [{title}]({place}.md) | {sentence} |" for place, title, sentence in tops)
+    (folder / "reference.md").write_text("# Reference\n\nThe library by room, in the order in which data flows. Each page is a notebook: prose, code, and what it showed when it was run.\n\n"
+                                         f"| room | |\n|:--|:--|\n{rows}\n\n{toctree([place for place, *_ in tops], hidden='')}", encoding="utf-8")
+
+
+def with_outputs(text, notebooks):
+    "A page with the stored outputs of the tagged cells that it names."
     import nbformat
-    return [cell for cell in nbformat.read(root / "nbs" / "index.ipynb", 4).cells if cell.source.strip()]
+    stored = {path.stem: path for path in notebooks}
+    def output(found):
+        cells = nbformat.read(stored[found[1]], 4).cells if found[1] in stored else []
+        shown = [output.data["text/html"] for cell in cells if found[2] in cell.metadata.get("tags", []) for output in cell.outputs if "text/html" in output.get("data", {})]
+        if not shown: raise SystemExit(f"expected a cell tagged {found[2]} with a stored HTML output in a notebook {found[1]}.ipynb, found none; run the notebook, or correct {found[0]}")
+        return '```{raw} html\n<div class="cell_output">\n' + "\n".join(shown) + "\n</div>\n```"
+    return re.sub(r"^\{\{ (\w+)\.([\w-]+) \}\}$", output, text, flags=re.M)
+
+
+def overview(names):
+    "The README as a page of the site."
+    import nbformat
+    cells = [cell for cell in nbformat.read(root / "nbs" / "index.ipynb", 4).cells if cell.source.strip()]
+    cells[0].source = cells[0].source.replace("# cvkit", "# Overview", 1)
+    for cell in cells:
+        if cell.cell_type == "markdown": cell.source = link(cell.source, names, "")
+    return cells
 
 
 def report_colours():

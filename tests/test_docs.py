@@ -1,20 +1,10 @@
 "The documentation builds without a warning, and its pages show what the notebooks hold and fetch nothing."
-import re, subprocess, sys
+import re
 from pathlib import Path
-
-import pytest
 
 root = Path(__file__).resolve().parents[1]
 modules = sorted(path.relative_to(root / "cvkit").with_suffix("") for path in (root / "cvkit").rglob("*.py")
                  if path.name not in ("__init__.py", "_modidx.py"))
-
-
-@pytest.fixture(scope="module")
-def html(tmp_path_factory):
-    out = tmp_path_factory.mktemp("docs")
-    done = subprocess.run([sys.executable, root / "docs" / "build.py", "--out", out], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out / "html"
 
 
 def test_a_page_a_module_with_its_public_names(html):

@@ -8,8 +8,9 @@ import pytest
 root = Path(__file__).resolve().parents[1]
 rooms = ["core", "pages", "data", "model", "evidence", "release", "operate", "flow"] # a room imports only those before it
 by_hand = {Path("cvkit/__init__.py")}
-library = sorted((path for path in (root / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts and path.name != "index.ipynb"),
-                 key=lambda path: path.name)
+notebooks = sorted((path for path in (root / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts and path.name != "index.ipynb"),
+                   key=lambda path: path.name)
+library = [path for path in notebooks if path.parent.name != "tutorials"] # a tutorial exports nothing
 templates = sorted(path for path in (root / "templates").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 modules = sorted(path for path in (root / "cvkit").rglob("*.py") if path.name not in ("__init__.py", "_modidx.py"))
 text = lambda path: path.read_text(encoding="utf-8")
@@ -126,7 +127,7 @@ moment = re.compile(r"\b20\d\d-\d\d-\d\d[T ]\d\d:\d\d|\b0x[0-9a-f]{8,}\b|\bobjec
 pace = re.compile(r"\d(?:it/s|s/it)\b|\d \d\d:\d\d:\d\d INFO ")
 
 
-@pytest.mark.parametrize("path", **named(library))
+@pytest.mark.parametrize("path", **named(notebooks))
 def test_outputs_name_no_machine_and_no_moment(path):
     for cell in cells(path):
         for output in cell["outputs"]:
@@ -134,6 +135,14 @@ def test_outputs_name_no_machine_and_no_moment(path):
             shown = re.sub(r"base64,[\w+/=]+", "", "".join("".join(value) for value in words))
             found = place.search(shown) or moment.search(shown) or pace.search(shown)
             assert not found, f"stored output holds {found[0]!r}:\n{source(cell)}"
+
+
+@pytest.mark.parametrize("path", **named([path for path in notebooks if path not in library]))
+def test_tutorial(path):
+    assert re.match(r"# \S.*\n\n?> \S.*[.!?]$", source(cells(path, "markdown")[0])), "starts with `# Title` and `> one sentence.`"
+    assert module_of(path) is None and not [cell for cell in cells(path) if re.match(r"#\|\s*export", source(cell))], "a tutorial exports nothing"
+    outputs = [output for cell in cells(path) for output in cell["outputs"]]
+    assert outputs and not [output["ename"] for output in outputs if output["output_type"] == "error"], "keeps its outputs, and none is an error"
 
 
 @pytest.mark.parametrize("path", **named(templates))

@@ -12,8 +12,10 @@ from pathlib import Path
 from select import select
 from tempfile import TemporaryDirectory
 
-from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 from ..core import need
+
+# %% ../../nbs/6_flow/66_kernels.ipynb #b65f43de
+_provisioning = need("jupyter_client.provisioning", "train")
 
 # %% ../../nbs/6_flow/66_kernels.ipynb #a748b20e
 def _imports():
@@ -74,7 +76,7 @@ class _Forked:
     def kill(self): self.send_signal(signal.SIGKILL)
     def terminate(self): self.send_signal(signal.SIGTERM)
 
-class ForkProvisioner(LocalProvisioner):
+class ForkProvisioner(_provisioning.LocalProvisioner):
     "Start kernels as forks of the process that `warm_kernels` keeps."
     async def launch_kernel(self, cmd, **kwargs):
         try: self.process = _ask(cmd[cmd.index("-f"):], kwargs)
@@ -102,7 +104,7 @@ def warm_kernels():
         code = f"from cvkit.flow.kernels import _nursery; _nursery({door.fileno()})"
         settings = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, pass_fds=[door.fileno()], start_new_session=True, env={**os.environ, **settings})
-        factory = KernelProvisionerFactory.instance()
+        factory = _provisioning.KernelProvisionerFactory.instance()
         before, factory.default_provisioner_name = factory.default_provisioner_name, "cvkit-forked"
         os.environ["CVKIT_KERNELS"] = f"{private}/kernels"
         try: yield

@@ -124,10 +124,9 @@ class Policy:
     ) -> "Policy": # checked
         "Read a policy and refuse what it should not say."
         path = Path(path or Path(cvkit.__file__).parent/"policy.yaml")
-        from pydantic import ValidationError
-        data = _read_yaml(path)
+        data, refused = _read_yaml(path), need("pydantic", "train").ValidationError
         try: found = _schema().model_validate(data).model_dump(exclude_none=True)
-        except ValidationError as error: wrong = [_explain(e, data) for e in error.errors()]
+        except refused as error: wrong = [_explain(e, data) for e in error.errors()]
         else: wrong = list(_contradictions(found["stages"]))
         if wrong: raise PolicyError("\n  ".join([f"expected a policy in {path}, but correct these:" if len(wrong) > 1 else f"expected a policy in {path}, but", *wrong]))
         return cls(**found, digest=digest_bytes(path.read_bytes()))
