@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'TONES', 'PALETTE', 'Block', 'safe', 'fragment', 'badge', 'number', 'text', 'section', 'definition', 'code',
-           'link', 'table', 'figure', 'pictures', 'verdict', 'page', 'style_plots']
+           'link', 'plain_text', 'scrolling', 'table', 'figure', 'pictures', 'verdict', 'page', 'style_plots']
 
 # %% ../nbs/01_pages.ipynb #50fe054c
+import re
 from contextlib import contextmanager
-from html import escape
+from html import escape, unescape
 from io import BytesIO
+from itertools import cycle
 from urllib.parse import quote
 
 import numpy as np
@@ -28,33 +30,37 @@ def safe(
 
 # %% ../nbs/01_pages.ipynb #2743bf48
 STYLE = """
-.cvkit{--ink:#1c2430;--soft:#5b6675;--line:#dde2e8;--paper:#fff;--tint:#f5f7f9;--good:#14714a;--bad:#b3261e;--unsure:#8a5a00;--link:#0b5cad;
+.cvkit{--ink:#1c2430;--soft:#5b6675;--line:#dde2e8;--paper:#fff;--tint:#f5f7f9;--good:#14714a;--bad:#b3261e;--unsure:#8a5a00;--link:#0b5cad;--plot:none;
  color:var(--ink);background:var(--paper);font:15px/1.55 system-ui,-apple-system,"Segoe UI","DejaVu Sans",sans-serif;text-align:left}
-@media (prefers-color-scheme:dark){.cvkit{--ink:#e6eaf0;--soft:#9aa6b5;--line:#333c48;--paper:#14181e;--tint:#1d232b;--good:#5fd09c;--bad:#ff8a80;--unsure:#f0bf62;--link:#7ab8ff}}
-@media print{.cvkit{--ink:#000;--soft:#444;--line:#bbb;--paper:#fff;--tint:#f5f5f5;--good:#14714a;--bad:#b3261e;--unsure:#8a5a00}}
-body.cvkit{margin:0}.cvkit *{box-sizing:border-box}.cvkit main{max-width:1080px;margin:0 auto;padding:32px 24px 64px}
+@media screen and (prefers-color-scheme:dark){.cvkit{--ink:#e6eaf0;--soft:#9aa6b5;--line:#333c48;--paper:#14181e;--tint:#1d232b;--good:#5fd09c;--bad:#ff8a80;--unsure:#f0bf62;--link:#7ab8ff;--plot:invert(.92) hue-rotate(180deg)}}
+body.cvkit{margin:0}div.cvkit{padding:.5em .8em}.cvkit div.cvkit{padding:0}.cvkit *{box-sizing:border-box}.cvkit main{max-width:1080px;margin:0 auto;padding:32px 24px 64px}
 .cvkit h1{font-size:1.9em;line-height:1.2;margin:0 0 .2em;font-weight:650}.cvkit h2{font-size:1.2em;margin:2em 0 .5em;padding-top:.7em;border-top:1px solid var(--line)}
-.cvkit p{margin:.5em 0;max-width:76ch}.cvkit .lead{color:var(--soft);font-size:1.05em}.cvkit a{color:var(--link)}
+.cvkit h3{font-size:1em;margin:1.4em 0 .2em}.cvkit p{margin:.5em 0;max-width:76ch}.cvkit .lead{color:var(--soft);font-size:1.05em}.cvkit a{color:var(--link)}
 .cvkit .verdict{display:flex;gap:14px;align-items:baseline;margin:18px 0;padding:14px 18px;background:var(--tint);border-left:5px solid var(--soft);border-radius:4px;font-size:1.08em}
 .cvkit .good{--tone:var(--good)}.cvkit .bad{--tone:var(--bad)}.cvkit .unsure{--tone:var(--unsure)}.cvkit .verdict.good,.cvkit .verdict.bad,.cvkit .verdict.unsure{border-color:var(--tone)}
 .cvkit .badge{color:var(--tone,var(--soft));border:1px solid currentColor;border-radius:99px;padding:0 .6em;font-size:.82em;font-weight:600;white-space:nowrap}
 .cvkit .wide{overflow-x:auto}.cvkit table{border-collapse:collapse;margin:.6em 0;font-size:.94em;font-variant-numeric:tabular-nums;background:none}
-.cvkit caption{text-align:left;color:var(--soft);padding:.3em 0;caption-side:bottom}.cvkit th,.cvkit td{padding:.38em .9em .38em 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top;background:none}
+.cvkit caption{text-align:left;color:var(--soft);padding:.3em 0;caption-side:bottom;width:max-content;max-width:min(76ch,calc(100vw - 48px))}.cvkit th,.cvkit td{padding:.38em .9em .38em 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top;background:none}
 .cvkit th{color:var(--soft);font-weight:600;white-space:nowrap}.cvkit td.n{text-align:right;padding-left:1em}.cvkit th.n{text-align:right}.cvkit .ci{color:var(--soft)}
-.cvkit dl{display:grid;grid-template-columns:max-content 1fr;gap:.25em 1.4em;margin:.6em 0}.cvkit dt{color:var(--soft)}.cvkit dd{margin:0;overflow-wrap:anywhere}
-.cvkit code{font:.88em/1.4 ui-monospace,"DejaVu Sans Mono",monospace;background:var(--tint);padding:.1em .35em;border-radius:3px}
+.cvkit dl{display:grid;grid-template-columns:fit-content(30%) 1fr;gap:.25em 1.4em;margin:.6em 0}.cvkit dt{color:var(--soft)}.cvkit dd{margin:0;overflow-wrap:anywhere}
+.cvkit code{font:.88em/1.4 ui-monospace,"DejaVu Sans Mono",monospace;background:var(--tint);padding:.1em .35em;border-radius:3px;overflow-wrap:anywhere}.cvkit pre{white-space:pre-wrap}
 .cvkit figure{margin:.8em 0;break-inside:avoid}.cvkit figure img{max-width:100%;display:block;border-radius:3px}.cvkit figcaption{color:var(--soft);font-size:.88em;padding-top:.3em}
-.cvkit .plot img{background:#fff;padding:6px}.cvkit .grid{display:grid;gap:14px;margin:.8em 0}.cvkit .grid figure{margin:0}.cvkit .grid img{width:100%}
+.cvkit .plot img{background:#fff;padding:6px;filter:var(--plot)}.cvkit .grid{display:grid;gap:14px;margin:.8em 0}.cvkit .grid figure{margin:0}.cvkit .grid img{width:100%}
 .cvkit footer{color:var(--soft);font-size:.86em;margin-top:3em;border-top:1px solid var(--line);padding-top:1em}
+@media screen and (max-width:640px){.cvkit main{padding:24px 18px 48px}.cvkit .verdict{flex-direction:column;gap:8px}.cvkit .wide:has(.stack){overflow:visible}.cvkit .stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+ .cvkit .stack{display:flex;flex-direction:column}.cvkit .stack caption{order:1}.cvkit .stack tbody,.cvkit .stack tr,.cvkit .stack caption{display:block;width:auto}.cvkit .stack tr{padding:.6em 0;border-bottom:1px solid var(--line)}
+ .cvkit .stack td{display:flow-root;border:0;padding:.1em 0 .1em 8em;text-align:left;overflow-wrap:anywhere}.cvkit .stack td::before{content:attr(data-label);color:var(--soft);float:left;width:7.5em;margin-left:-8em}
+ .cvkit .stack td:first-child{padding-left:0;font-weight:600}.cvkit .stack td:first-child::before{content:none}.cvkit .stack td:empty{display:none}.cvkit .plot .wide img{max-width:none}}
+@media print{@page{margin:14mm}.cvkit{--least:0px}.cvkit main{padding:0;max-width:none}.cvkit .wide{overflow:visible}.cvkit table{font-size:.86em}.cvkit tr,.cvkit p,.cvkit figure,.cvkit .grid,.cvkit .verdict,.cvkit dl>*{break-inside:avoid}.cvkit h2,.cvkit h2+p{break-after:avoid}.cvkit .verdict,.cvkit code{print-color-adjust:exact}}
 """.strip()
 
 def fragment(*blocks) -> str: # HTML with its style, for `_repr_html_`
     "Blocks for a notebook's output."
-    return f'<style>{STYLE}</style><div class="cvkit" style="background:none">{"".join(map(safe, blocks))}</div>'
+    return f'<style>{STYLE}</style><div class="cvkit">{"".join(map(safe, blocks))}</div>'
 
 # %% ../nbs/01_pages.ipynb #078874b3
 TONES = {"pass": "good", "reliable": "good", "quiet": "good", "approve": "good", "ok": "good", "fail": "bad", "unreliable": "bad", "alarm": "bad",
-         "refuse": "bad", "error": "bad", "insufficient": "unsure", "warning": "unsure", "pending": "unsure"}
+         "refuse": "bad", "error": "bad", "problem": "bad", "missing": "unsure", "insufficient": "unsure", "warning": "unsure", "pending": "unsure"}
 
 def badge(
     answer:str, # such as `"pass"`, `"fail"` or `"insufficient"`
@@ -104,20 +110,37 @@ def link(
     return Block(f'<a href="{escape(quote(where))}">{safe(words)}</a>')
 
 # %% ../nbs/01_pages.ipynb #e67965ba
+def plain_text(html:str) -> str: # without tags
+    "What of HTML is read."
+    return " ".join(unescape(re.sub("<[^>]+>", " ", html)).split())
+
+def scrolling(
+    html:str, # with tables from any source
+) -> Block: # the same; each table scrolls where the screen is narrow, or stands as one block a row where it holds words
+    "Tables for screens of any width, and for the keyboard."
+    def one(found):
+        heads = [plain_text(h) for h in re.findall("<th[^>]*>(.*?)</th>", found[0], re.S)]
+        cells, label = re.findall("<td[^>]*>(.*?)</td>", found[0], re.S), cycle(heads or [""])
+        words = any(heads) and max(map(len, map(plain_text, cells)), default=0) > 24
+        body = re.sub("<td", lambda _: f'<td data-label="{escape(next(label))}"', found[0]) if words else found[0]
+        named = escape(", ".join(filter(None, heads)) or "facts")
+        return f'<div class="wide" tabindex="0" role="group" aria-label="Table: {named}">{body.replace("<table", "<table class=stack", 1) if words else body}</div>'
+    return Block(re.sub("<table.*?</table>", one, html, flags=re.S))
+
 def table(
     rows:list[dict], # one dictionary a row
     columns:list[str]|None=None, # which keys, in which order; all of the first row's by default
     caption:str="", # below the table
-) -> Block: # a table that scrolls sideways where the screen is narrow
+) -> Block: # a table that fits where the screen is narrow
     "Rows under their headings."
     if not rows: return text("None.")
     columns = columns or list(rows[0])
     numeric = {c for c in columns if all(isinstance(r.get(c, ""), (int, float, np.number)) and not isinstance(r.get(c), bool) for r in rows)}
     kind = lambda c: ' class="n"' if c in numeric else ""
     show = lambda v: f"{v:.4g}" if isinstance(v, (float, np.floating)) else safe("" if v is None else v)
-    head = "".join(f"<th{kind(c)}>{safe(c)}</th>" for c in columns)
+    head = "".join(f'<th scope="col"{kind(c)}>{safe(c)}</th>' for c in columns)
     body = "".join("<tr>" + "".join(f"<td{kind(c)}>{show(r.get(c))}</td>" for c in columns) + "</tr>" for r in rows)
-    return Block(f'<div class="wide"><table>{f"<caption>{safe(caption)}</caption>" if caption else ""}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+    return scrolling(f'<table>{f"<caption>{safe(caption)}</caption>" if caption else ""}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
 # %% ../nbs/01_pages.ipynb #4460a087
 def figure(
@@ -132,22 +155,25 @@ def figure(
         from PIL import Image
         image = Image.open(out).convert("P", palette=Image.Palette.ADAPTIVE, colors=128)
         uri, kind, width = png_uri(image), "plot", width or image.width // 2
-    else: uri, kind = png_uri(picture, 1024), "image"
+        says = "Plot: " + "; ".join(filter(None, (ax.get_title("left") or ax.get_title() for ax in picture.axes)))
+    else: uri, kind, says = png_uri(picture, 1024), "image", plain_text(safe(caption)) or "picture"
     size = f' style="width:{width}px"' if width else ""
-    return Block(f'<figure class="{kind}"><img src="{uri}" alt="{safe(caption)}"{size}><figcaption>{safe(caption)}</figcaption></figure>')
+    shown, below = f'<img src="{uri}" alt="{escape(says)}"{size}>', f"<figcaption>{safe(caption)}</figcaption>" if caption else ""
+    if kind == "plot" and width > 600: shown = f'<div class="wide" tabindex="0" role="group" aria-label="{escape(says)}">{shown}</div>'
+    return Block(f'<figure class="{kind}">{shown}{below}</figure>')
 
 # %% ../nbs/01_pages.ipynb #deb2e23e
 def pictures(
     items:list[tuple], # (image, caption) pairs; images uint8, captions text or blocks
     size:int=256, # longest side of an image, in pixels
-    columns:int|None=None, # images in a row; as many as fit by default
+    columns:int|None=None, # images in a row at most; as many as fit by default
 ) -> Block: # a grid
     "Images side by side, each with its caption."
     if not items: return text("None.")
-    width = f"repeat({columns},minmax(0,1fr))" if columns else f"repeat(auto-fill,minmax({min(size, 200)}px,1fr))"
-    cells = "".join(f'<figure><img src="{png_uri(image, size)}" alt="{safe("" if isinstance(caption, Block) else caption)}"><figcaption>{safe(caption)}</figcaption></figure>'
+    least = f"max(var(--least,140px),calc((100% - {14 * (columns - 1)}px)/{columns}))" if columns else f"{min(size, 200)}px"
+    cells = "".join(f'<figure><img src="{png_uri(image, size)}" alt="{escape(plain_text(safe(caption).split("<br>")[0]))}"><figcaption>{safe(caption)}</figcaption></figure>'
                     for image, caption in items)
-    return Block(f'<div class="grid" style="grid-template-columns:{width}">{cells}</div>')
+    return Block(f'<div class="grid" style="grid-template-columns:repeat(auto-fill,minmax({least},1fr))">{cells}</div>')
 
 # %% ../nbs/01_pages.ipynb #b3494179
 def verdict(

@@ -23,7 +23,7 @@ def _gallery(manifest, findings, most=48):
     rows = [i for c in manifest.classes for i in np.flatnonzero(manifest.labels == c)[np.linspace(0, (manifest.labels == c).sum() - 1, each).round().astype(int)]]
     shown = pictures([(decode_image(manifest.read(i)), manifest.labels[i]) for i in dict.fromkeys(rows)], size=160)
     few, missing = len(manifest.rejected), manifest.dataset.undeclared()
-    said = f"{len(manifest):,} images in {len(manifest.classes)} classes; {few or 'none'} could not be used; {len(findings.errors) or 'no'} error{'s' * (len(findings.errors) != 1)}."
+    said = f"{len(manifest):,} images in {len(manifest.classes)} classes; {f'{few} could not be used' if few else 'all can be used'}; {len(findings.errors) or 'no'} error{'s' * (len(findings.errors) != 1)}."
     said += f" Not declared, and missed before production: {', '.join(missing)}." if missing else ""
     return page(manifest.dataset.name, section("The data set", Block(manifest._repr_html_())), section("Findings", Block(findings._repr_html_())), section("Images", shown),
                 subtitle="What it shows, whose it is, and what is wrong with it.", answer=("error" if findings.errors else "warning" if missing or len(findings) else "ok", said), footer="Made by cvkit ingest.")

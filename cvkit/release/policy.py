@@ -219,7 +219,7 @@ def _explained(rule, evidence):
 def _parity(rule, evidence):
     parity = evidence.get("parity")
     if not parity or not parity["n"]: return "insufficient", "no hold-out image was replayed through the server yet; run `cvkit serve`"
-    return "pass" if parity["max_abs_diff"] <= rule["at_most"] else "fail", f"{parity['n']} images through the server differ by at most {parity['max_abs_diff']:.1e}, {rule['at_most']:g} allowed"
+    return "pass" if parity["max_abs_diff"] <= rule["at_most"] else "fail", f"{parity['n']} images through the server differ by at most {parity['max_abs_diff'] or 0:.2g}, {rule['at_most']:g} allowed"
 
 def _monitored(rule, evidence):
     rate = (evidence.get("drift") or {}).get("null_alarm_rate")
@@ -274,11 +274,11 @@ class Verdict:
         return "\n".join(lines)
     def blocks(self) -> list: # tables: what is missing, by role, and what holds
         "The answers as parts of a page."
-        from cvkit.pages import badge, table, text
+        from cvkit.pages import Block, badge, table, text
         row = lambda a: {"role": a["role"], "rule": a["rule"], "answer": badge(a["answer"]), "because": a["text"]}
         order = sorted(self.reasons, key=lambda a: (a["answer"] != "fail", ROLES.index(a["role"]) if a["role"] in ROLES else 9))
         held = [a for a in self.answers if a["answer"] == "pass"]
-        return [*([table(list(map(row, order)), caption="What keeps it from passing")] if order else []), *([table(list(map(row, held)), caption="What holds")] if held else [text("No rule holds.")])]
+        return [*([Block("<h3>What keeps it from passing</h3>"), table(list(map(row, order)))] if order else []), *([Block("<h3>What holds</h3>"), table(list(map(row, held)))] if held else [text("No rule holds.")])]
     def _repr_html_(self):
         from cvkit.pages import fragment, verdict
         return fragment(verdict(self.verdict, self.sentence), *self.blocks())
