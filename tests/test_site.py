@@ -30,7 +30,8 @@ def open_page(browser, viewport, theme="light"):
     page.wrong = []
     page.on("console", lambda message: page.wrong.append(f"console: {message.text}") if message.type == "error" else None)
     page.on("pageerror", lambda error: page.wrong.append(f"error: {error}"))
-    page.on("requestfailed", lambda request: page.wrong.append(f"failed: {request.url}"))
+    left = "net::ERR_ABORTED" # the page was left while its icon was still on the way
+    page.on("requestfailed", lambda request: page.wrong.append(f"{request.failure}: {request.url}") if request.failure != left else None)
     page.on("response", lambda response: page.wrong.append(f"{response.status}: {response.url}") if response.status >= 400 else None)
     return page
 
