@@ -177,10 +177,13 @@ def cache_folder(
     "A private cache folder."
     top = Path(os.environ.get("CVKIT_CACHE") or Path.home()/".cache"/"cvkit")
     if not make: return top.joinpath(*parts)
-    for folder in [top, *(top.joinpath(*parts[:i + 1]) for i in range(len(parts)))]:
+    if not top.is_dir():
+        top.mkdir(parents=True, exist_ok=True)
+        top.chmod(0o700)
+    for folder in (top.joinpath(*parts[:i + 1]) for i in range(len(parts))): # a folder that was there may be everybody's, such as /tmp: only what is made in it is private
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
-    return folder
+    return top.joinpath(*parts)
 
 # %% ../nbs/00_core.ipynb #c51358e6
 def _told(iterable, text, total, place):
