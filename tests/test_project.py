@@ -129,6 +129,7 @@ def test_run_takes_images_to_a_verdict(made, ran):
     assert sum("digit_3" in "".join(o.get("data", {}).get("text/html", "")) for o in shown) >= 3
 
 
+@pytest.mark.slow
 def test_a_second_run_does_again_only_what_changed(made, ran):
     assert started(make(made, "run", f"PY={sys.executable}")) == []
     policy = made / "policy.yaml"
@@ -137,6 +138,7 @@ def test_a_second_run_does_again_only_what_changed(made, ran):
     assert read(made, "runs/digits/evaluate/evaluation.json")["looks"] == 1, "the hold-out was looked at once"
 
 
+@pytest.mark.slow
 def test_test_passes_and_notices_what_is_wrong(made, ran):
     before = (made / "roof_damage/core.py").read_bytes()
     (made / "roof_damage/_modidx.py").unlink()
