@@ -35,7 +35,7 @@ run: setup ## real images to a governed model that answers on Seldon (ARGS="--da
 
 test: setup ## all that a commit must pass: the tree, every notebook, the modules, the demo, the pages
 	@$(PY) -m pytest -q tests/test_tree.py
-	@$(PY) tests/notebooks.py
+	@$(PY) tests/notebooks.py --quick
 	@$(PY) -m pytest -q -m "not slow" --ignore tests/test_tree.py tests
 
 test-full: setup ## the same and the slow tests

@@ -1,6 +1,6 @@
 """Run every library notebook as a test, each in its own process.
 
-  python tests/notebooks.py [NOTEBOOK ...] [--jobs 2]
+  python tests/notebooks.py [NOTEBOOK ...] [--jobs 2] [--quick]
 
 nbdev's own runner keeps its worker processes, so what one notebook leaves behind reaches the next; here nothing does. The processes share
 one cache ($CVKIT_CACHE), so features are extracted once. One thread each: two notebooks at a time are quicker than two threads in one.
@@ -31,8 +31,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path, help="all of nbs/ when none is named")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="how many at a time")
+    parser.add_argument("--quick", action="store_true", help="leave the tutorials out")
     args = parser.parse_args()
     notebooks = [path.resolve() for path in args.notebooks] or library_notebooks()
+    later = [path for path in notebooks if args.quick and path.parent.name == "tutorials"]
+    if later: print(f"not run here: {', '.join(str(path.relative_to(root)) for path in later)} (make test-full)", flush=True)
+    notebooks = [path for path in notebooks if path not in later]
     missing = [path for path in notebooks if not path.exists()]
     if missing or not notebooks: sys.exit(f"no such notebook: {', '.join(map(str, missing)) or root / 'nbs'}")
     threads = max(1, (os.cpu_count() or 1) // args.jobs)

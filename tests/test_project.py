@@ -20,7 +20,7 @@ root = Path(__file__).resolve().parents[1]
 def make(folder, *words, **more):
     "One of the project's commands, with a store of its own; `PYTHONPATH` leads to the cvkit that is tested."
     env = {**outside, "MLFLOW_TRACKING_URI": "", "MPLBACKEND": "agg", "COLUMNS": "200", "PYTHONPATH": str(root), **more}
-    done = subprocess.run(["make", *words], cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3600)
+    done = subprocess.run(["make", "--no-print-directory", *words], cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
