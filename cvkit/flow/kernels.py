@@ -37,7 +37,7 @@ def _become_kernel(request):
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     from ipykernel.kernelapp import IPKernelApp
-    IPKernelApp.launch_instance([*request["arguments"], f"--IPKernelApp.parent_handle={os.getppid()}"])
+    IPKernelApp.launch_instance([*request["arguments"], f"--IPKernelApp.parent_handle={os.getppid()}", "--IPKernelApp.log_level=50"]) # its log goes to the terminal; errors of cells do not
     os._exit(0)
 
 def _fork_kernel(door):
