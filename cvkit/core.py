@@ -45,7 +45,7 @@ def need(
 ): # the imported module
     "Import `module`, or say which extra to install."
     try:
-        with warnings.catch_warnings(), _absent("rfc3987_syntax"): # jsonschema would compile its grammar for two seconds, to check addresses that no notebook holds
+        with warnings.catch_warnings(), _absent("rfc3987_syntax"): # jsonschema would compile its grammar, for seconds, to check addresses that no notebook holds
             warnings.filterwarnings("ignore", message="IProgress not found") # tqdm tells every notebook without widgets that it falls back to text, which is what we want
             return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TITLES', 'RULES', 'MEANINGS', 'confusion_matrix', 'slice_table', 'threshold_curves', 'Evaluation',
-           'evaluate_predictions', 'plot_confusion', 'plot_reliability', 'plot_curves', 'evaluation_report',
-           'worst_errors']
+           'evaluate_predictions', 'confusion_table', 'plot_confusion', 'plot_reliability', 'plot_curves',
+           'evaluation_report', 'worst_errors']
 
 # %% ../../nbs/3_evidence/31_evaluate.ipynb #e126b1db
 from dataclasses import dataclass, field
@@ -94,7 +94,7 @@ class Evaluation:
         return f"{self.n} images, {len(self.classes)} classes\n" + "\n".join(f"  {k:18} {v}" for k, v in self.metrics.items())
     def _repr_html_(self):
         from cvkit.pages import fragment
-        return fragment(_metric_table(self), *([_class_table(self)] if self.by_class else []), _confusion_table(self))
+        return fragment(_metric_table(self), *([_class_table(self)] if self.by_class else []), confusion_table(self.classes, self.confusion))
 
 # %% ../../nbs/3_evidence/31_evaluate.ipynb #b60ead62
 def evaluate_predictions(
@@ -146,9 +146,13 @@ def _class_table(e):
     rows = [{"class": r["class"], "images": r["images"], "said to be": r["claimed"], **{TITLES[k]: _interval(r[k]) for k in ("precision", "recall", "f1")}} for r in e.by_class]
     return table(rows, caption="Each class against the rest. Each interval stands for itself: of twenty, one misses.")
 
-def _confusion_table(e):
+def confusion_table(
+    classes, # c names
+    confusion:np.ndarray, # `(c,c)` int, rows truth
+): # a Block
+    "Confusion in words: a row a true class."
     from cvkit.pages import table
-    return table([{"truth": c, **{f"taken for {k}": int(v) for k, v in zip(e.classes, row)}} for c, row in zip(e.classes, e.confusion)])
+    return table([{"truth": c, **{f"taken for {k}": int(v) for k, v in zip(classes, row)}} for c, row in zip(classes, confusion)])
 
 # %% ../../nbs/3_evidence/31_evaluate.ipynb #246baa61
 def _name(label): return str(label).replace("$", r"\$") # a dollar sign would start a formula

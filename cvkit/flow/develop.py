@@ -171,14 +171,13 @@ def _next_steps(manifest, folder):
 
 def _show_trained(t):
     "A Trained as HTML."
-    from cvkit.evidence.evaluate import confusion_matrix
+    from cvkit.evidence.evaluate import TITLES, confusion_matrix, confusion_table
     from cvkit.pages import Block, code, fragment, number, pictures, section, table, text, verdict
     used, classes, worst = np.flatnonzero(t.probe.folds >= 0), t.manifest.classes, t.worst()
-    rows = [{"metric": k.replace("_", " "), "out of fold [95 %]": number(v["value"], v["low"], v["high"]), "rests on": v["n"]} for k, v in t.cv["pooled"].items()]
+    rows = [{"metric": TITLES[k], "out of fold [95 %]": number(v["value"], v["low"], v["high"]), "rests on": v["n"]} for k, v in t.cv["pooled"].items()]
     counts = confusion_matrix(t.manifest.targets[used], t.probe.oof_probabilities[used].argmax(1), len(classes))
-    confusion = [{"truth": c, **{f"taken for {k}": int(n) for k, n in zip(classes, row)}} for c, row in zip(classes, counts)]
     shown = pictures(worst, size=160, columns=6) if worst else text("No image was mistaken.")
-    return fragment(verdict(*t.verdict), section("Out of fold", table(rows), table(confusion)), section("Surest mistakes", shown),
+    return fragment(verdict(*t.verdict), section("Out of fold", table(rows), confusion_table(classes, counts)), section("Surest mistakes", shown),
                     section("What next", table([{"write": code(what), "because": why} for why, what in t.next_steps()])), section("What was made", Block(t.bundle._repr_html_())))
 
 # %% ../../nbs/6_flow/63_develop.ipynb #80087ff3

@@ -45,7 +45,9 @@ def _fork_kernel(door):
     with door.accept()[0] as caller:
         request = json.loads(caller.makefile().readline())
         number = os.fork()
-        if number: return caller.sendall(str(number).encode())
+        if number:
+            try: return caller.sendall(str(number).encode())
+            except OSError: return os.kill(number, signal.SIGKILL) # the caller gave up, and has started a kernel of its own
     door.close()
     _become_kernel(request)
 
