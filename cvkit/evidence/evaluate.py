@@ -152,7 +152,9 @@ def confusion_table(
 ): # a Block
     "Confusion in words: a row a true class."
     from cvkit.pages import table
-    return table([{"truth": c, **{f"taken for {k}": int(v) for k, v in zip(classes, row)}} for c, row in zip(classes, confusion)])
+    few = len(classes) <= 5
+    rows = [{"truth" if few else "truth / taken for": c, **{f"taken for {k}" if few else str(k): int(v) for k, v in zip(classes, row)}} for c, row in zip(classes, confusion)]
+    return table(rows, caption="" if few else "A column: the images that were taken for this class.")
 
 # %% ../../nbs/3_evidence/31_evaluate.ipynb #246baa61
 def _name(label): return str(label).replace("$", r"\$") # a dollar sign would start a formula

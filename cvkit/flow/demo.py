@@ -18,7 +18,7 @@ from .pipeline import STAGES, run_pipeline, say_line
 
 # %% ../../nbs/6_flow/68_demo.ipynb #71a413d4
 METRICS = ("accuracy", "precision", "recall", "f1", "auroc", "average_precision", "ece")
-LOOK = {"ingest": "gallery.html", "train": "cv.json", "evaluate": "report.html", "explain": "report.html", "release": "model_card.html", "serve": "report.html", "monitor": "report.html"}
+LOOK = {"ingest": "gallery.html", "train": "report.html", "evaluate": "report.html", "explain": "report.html", "release": "model_card.html", "serve": "report.html", "monitor": "report.html"}
 
 def _said(e):
     "A number with its interval."

@@ -95,11 +95,14 @@ def _write_bundle(folder, manifest, splits, backbone, features, probe, name, pos
                 digests={"manifest": manifest.digest, "splits": splits.digest, "backbone": backbone.weights_digest})
     return write_bundle(folder, model, spec, fit_reference(features.embedding[used], probe.oof_probabilities[used]), network_state(network, backbone))
 
-def _log_training(out, bundle, cv, params):
-    "What MLflow keeps of a training."
+def _keep_training(out, trained, params):
+    "What a training leaves to read, and what MLflow keeps of it."
+    bundle, cv = trained.bundle, trained.cv
+    write_json(out/"cv.json", cv)
+    write_atomic(out/"report.html", _training_report(trained))
     digests = {k: v[:12] for k, v in bundle.spec["digests"].items()}
     found = {"cv_accuracy": cv["accuracy_mean"], "temperature": bundle.spec["temperature"], **{f"oof_{k}": v for k, v in cv["pooled"].items()}}
-    keep_record(out, "train", {**params, "bundle": bundle.digest[:12], **digests}, found, [out/"cv.json", out/"bundle"/"bundle.json"])
+    keep_record(out, "train", {**params, "bundle": bundle.digest[:12], **digests}, found, [out/"cv.json", out/"report.html", out/"bundle"/"bundle.json"])
 
 # %% ../../nbs/6_flow/63_develop.ipynb #3ab2ac65
 def train(
@@ -122,10 +125,10 @@ def train(
     probe = probing.fit_probe(seen.embedding, manifest.targets, splits.folds(manifest), manifest.classes)
     cv = _cv_record(probe, manifest, about["positive"])
     bundle = _write_bundle(out/"bundle", manifest, splits, trunk, seen, probe, name or manifest.dataset.name, about["positive"])
-    write_json(out/"cv.json", cv)
     np.savez(out/"oof.npz", probabilities=probe.oof_probabilities, folds=probe.folds, embedding=seen.embedding)
-    _log_training(out, bundle, cv, {"seed": seed, "backbone": backbone, "folds": folds, "size": size})
-    return Trained(bundle, cv, manifest, probe)
+    trained = Trained(bundle, cv, manifest, probe)
+    _keep_training(out, trained, {"seed": seed, "backbone": backbone, "folds": folds, "size": size})
+    return trained
 
 # %% ../../nbs/6_flow/63_develop.ipynb #35432927
 @dataclass(repr=False)
@@ -143,7 +146,7 @@ class Trained:
         common = max(self.manifest.classes, key=lambda c: (labels == c).sum())
         share = float((labels == common).mean())
         word = "pass" if a["low"] > share else "fail" if a["high"] <= share else "insufficient"
-        return word, f"accuracy {a['value']:.3f} [{a['low']:.3f}, {a['high']:.3f}] on {a['n']} images that the judging head had not seen; always saying {common} would give {share:.3f}."
+        return word, f"Accuracy {a['value']:.3f} [{a['low']:.3f}, {a['high']:.3f}] on {a['n']:,} images that the judging head had not seen; always saying {common} would give {share:.3f}."
     def worst(self, most:int=6) -> list: # (pixels, caption) of each
         "The mistakes that the heads were surest of, out of fold."
         from cvkit.data.preprocess import decode_image
@@ -157,7 +160,9 @@ class Trained:
     def __repr__(self):
         spread = f"standard deviation {self.cv['accuracy_sd']:.3f} over {len(self.cv['folds'])} folds"
         return "\n".join([str(self.bundle), f"{self.verdict[0]}: {self.verdict[1]}", spread, "next:", *(f"  {what}\n    {why}" for why, what in self.next_steps())])
-    def _repr_html_(self): return _show_trained(self)
+    def _repr_html_(self):
+        from cvkit.pages import fragment, verdict
+        return fragment(verdict(*self.verdict), *_trained_blocks(self))
 
 # %% ../../nbs/6_flow/63_develop.ipynb #44cfb9db
 def _next_steps(manifest, folder):
@@ -169,16 +174,21 @@ def _next_steps(manifest, folder):
     if missing: steps.append((f"Nobody has declared {', '.join(missing)}; production asks for it.", f"{missing[0]}: ...   # in {manifest.root/'dataset.yaml'}"))
     return [*steps, ("Judge it on the hold-out. Each look is counted.", f"cvkit.evaluate({given})"), ("See what the decisions rest on.", f"cvkit.explain({given})")]
 
-def _show_trained(t):
-    "A Trained as HTML."
+def _trained_blocks(t):
+    "What a Trained shows below its verdict."
     from cvkit.evidence.evaluate import TITLES, confusion_matrix, confusion_table
-    from cvkit.pages import Block, code, fragment, number, pictures, section, table, text, verdict
+    from cvkit.pages import Block, code, number, pictures, section, table, text
     used, classes, worst = np.flatnonzero(t.probe.folds >= 0), t.manifest.classes, t.worst()
     rows = [{"metric": TITLES[k], "out of fold [95 %]": number(v["value"], v["low"], v["high"]), "rests on": v["n"]} for k, v in t.cv["pooled"].items()]
     counts = confusion_matrix(t.manifest.targets[used], t.probe.oof_probabilities[used].argmax(1), len(classes))
     shown = pictures(worst, size=160, columns=6) if worst else text("No image was mistaken.")
-    return fragment(verdict(*t.verdict), section("Out of fold", table(rows), confusion_table(classes, counts)), section("Surest mistakes", shown),
-                    section("What next", table([{"write": code(what), "because": why} for why, what in t.next_steps()])), section("What was made", Block(t.bundle._repr_html_())))
+    return [section("Out of fold", table(rows), confusion_table(classes, counts)), section("Surest mistakes", shown),
+            section("What next", table([{"write": code(what), "because": why} for why, what in t.next_steps()])), section("What was made", Block(t.bundle._repr_html_()))]
+
+def _training_report(t):
+    "The same as a page."
+    from cvkit.pages import page
+    return page(f"Training of {t.bundle.spec['name']}", *_trained_blocks(t), subtitle="What cross-validation says, before anybody looks at the hold-out.", answer=t.verdict, footer="Made by cvkit train.")
 
 # %% ../../nbs/6_flow/63_develop.ipynb #80087ff3
 def evaluate(
