@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
 from cvkit.core import DataError, ParameterError, digest_bytes
-from cvkit.data.checks import check_manifest, find_duplicates, find_units
+from cvkit.data.checks import check_manifest
+from cvkit.data.duplicates import find_duplicates, find_units
 from cvkit.data.ledger import Ledger
 from cvkit.data.manifest import COLUMNS, Dataset, Manifest, ingest_folder, ingest_table
 from cvkit.data.preprocess import Preprocess, decode_image, normalise, resize_image

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from ..core import DataError, ParameterError, digest_json, need, read_json, rng, write_json
-from .checks import check_manifest, find_units
+from .checks import check_manifest
+from .duplicates import find_units
 from .manifest import Manifest, writing_folder
 
 # %% ../../nbs/1_data/18_splits.ipynb #5ce364b4
