@@ -128,9 +128,9 @@ def test_damage_gives_pixels_or_a_message(format, draw):
 # ---- preprocess
 
 @quick
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 32), st.sampled_from(["squash", "crop"]), st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos"]), st.integers(0, 255))
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 32), st.sampled_from(["squash", "crop", "letterbox"]), st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos"]), st.integers(0, 255))
 def test_resize_keeps_a_plain_colour(h, w, size, resize, interpolation, gray):
-    spec = Preprocess(size, resize, interpolation)
+    spec = Preprocess(size, resize, interpolation, mean=(gray / 255,) * 3)
     assert np.array_equal(spec.pixels(np.full((h, w), gray, np.uint8)), np.full((size, size, 3), gray))
 
 
@@ -149,7 +149,7 @@ def test_crop_takes_the_centre():
 
 
 @quick
-@given(st.integers(1, 512), st.sampled_from(["squash", "crop"]), st.floats(.1, 1))
+@given(st.integers(1, 512), st.sampled_from(["squash", "crop", "letterbox"]), st.floats(.1, 1))
 def test_specification_survives_json(size, resize, ratio):
     spec = Preprocess(size, resize, crop_ratio=ratio)
     again = Preprocess.from_dict(json.loads(json.dumps(spec.to_dict())))
@@ -158,8 +158,8 @@ def test_specification_survives_json(size, resize, ratio):
 
 @pytest.mark.parametrize("values, message", [
     ({"resise": "crop"}, "got ['resise']"), ({"size": "224"}, "expected size of Preprocess to be a whole number of pixels above 0, got '224'"), ({"size": 0}, "got 0"),
-    ({"resize": "fit"}, "'squash' or 'crop', got 'fit'"), ({"interpolation": "cubic"}, "nearest, bilinear, bicubic, lanczos, got 'cubic'"), ({"decoder": "cv2"}, "'pillow', got 'cv2'"),
-    ({"colour": "BGR"}, "'RGB', got 'BGR'"), ({"std": [1, 0, 1]}, "three numbers above 0"), ({"mean": [.5]}, "three numbers"), ({"crop_ratio": 1.5}, "a share in (0, 1]")])
+    ({"resize": "fit"}, "'squash', 'crop' or 'letterbox', got 'fit'"), ({"interpolation": "cubic"}, "nearest, bilinear, bicubic, lanczos, got 'cubic'"), ({"decoder": "cv2"}, "'pillow' or 'simplejpeg', got 'cv2'"),
+    ({"colour": "BGR"}, "'RGB' or 'GRAY', got 'BGR'"), ({"std": [1, 0, 1]}, "three numbers above 0"), ({"mean": [.5]}, "three numbers"), ({"crop_ratio": 1.5}, "a share in (0, 1]")])
 def test_wrong_specification(values, message):
     with pytest.raises(ParameterError, match=re.escape(message)): Preprocess.from_dict(values)
 
