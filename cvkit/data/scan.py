@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from ..core import cache_folder, digest_bytes, digest_json, need, progress
 from .manifest import Manifest
-from .pixels import Store, decode_ahead
+from .pixels import Store, work_ahead
 from .preprocess import decode_image
 
 # %% ../../nbs/1_data/13_scan.ipynb #403f61b8
@@ -105,6 +105,6 @@ def scan_images(
     missing = store.missing(contents)
     work = [missing[i:i + batch] for i in range(0, len(missing), batch)]
     with store.adding() as keep:
-        for index, rows in progress(decode_ahead(lambda index: np.stack([measure_image(manifest.read(i)) for i in index]), work), "scanning", len(work)):
+        for index, rows in progress(work_ahead(lambda index: np.stack([measure_image(manifest.read(i)) for i in index]), work), "scanning", len(work)):
             keep(contents[index], rows)
     return Scan(manifest.table["image"].to_numpy(str), np.asarray(store.rows(contents)))
