@@ -198,7 +198,7 @@ def test_what_passes_the_checks_can_be_split():
         errors = check_manifest(m, 5).errors
         if not errors: assert len(make_splits(m).table) == len(m)
         else:
-            assert [e.kind for e in errors] == ["rare_class"] and "'b'" in errors[0].detail
+            assert [e.kind for e in errors] == ["unrepresentative"] and "'b'" in errors[0].detail
             with pytest.raises(DataError): make_splits(m)
 
 
