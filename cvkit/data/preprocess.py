@@ -25,12 +25,12 @@ def _upright_rgb(
     deep = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG")
     if picture.mode in ("I", "F") and not deep:
         raise DataError(f"expected 8 or 16 bits a value, got 32 (mode {picture.mode}), which has no fixed range; scale it to 8 bits and save it again")
-    picture = ImageOps.exif_transpose(picture)
+    ImageOps.exif_transpose(picture, in_place=True)
     if deep: return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 # %% ../../nbs/1_data/10_preprocess.ipynb #471e7126
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
@@ -110,7 +110,8 @@ def resize_image(
     "To the square that the model sees."
     if image.dtype != np.uint8 or image.shape[2:] not in ((), (3,)) or image.ndim < 2:
         raise DataError(f"expected one image (h,w,3) or (h,w) uint8, got {image.shape} {image.dtype}; scale to 0..255 and pass one at a time")
-    picture = Image.fromarray(image).convert("L" if colour == "GRAY" or image.ndim == 2 else "RGB")
+    picture = Image.fromarray(image)
+    if colour == "GRAY": picture = picture.convert("L")
     left, top, right, bottom = part or (0, 0, *picture.size)
     w, h = right - left, bottom - top
     side = min(w, h) * crop_ratio
