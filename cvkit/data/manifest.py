@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LAYOUT', 'COLUMNS', 'EXTENSIONS', 'FOLDERS', 'read_declared', 'Dataset', 'writing_folder', 'Manifest', 'ingest_table',
-           'ingest_folder']
+           'ingest_folder', 'sample_folder']
 
 # %% ../../nbs/1_data/11_manifest.ipynb #a4f8a6c2
 import os, re, unicodedata
@@ -18,7 +18,7 @@ from ..core import DataError, atomic_folder, digest_bytes, digest_json, need, pr
 from .preprocess import decode_image
 
 # %% ../../nbs/1_data/11_manifest.ipynb #ae820c59
-LAYOUT = ("label_from", "group_from", "attributes") # how a folder is to be read
+LAYOUT = ("label_from", "group_from", "attributes", "strata") # how a folder is to be read; strata: attribute to stratum to its share of what the model will meet
 
 def read_declared(
     folder, # of the images; its `dataset.yaml` is read where there is one
@@ -31,7 +31,7 @@ def read_declared(
     if not isinstance(values, dict): raise DataError(f"expected lines like `owner: Ada` in {path}, got {values!r:.40}; write name and value, one a line")
     unknown = sorted(map(str, set(values) - set(known)))
     if unknown: raise DataError(f"expected {', '.join(known)} in {path}, got {', '.join(unknown)}; correct the name or remove it")
-    return {k: str(v) for k, v in values.items() if v is not None}
+    return {k: v if k == "strata" else str(v) for k, v in values.items() if v is not None}
 
 @dataclass
 class Dataset:
@@ -244,6 +244,20 @@ def _empty_classes(root, files):
     "Folders in the place of a class, without an image."
     full = {f.split("/")[0] for f in files}
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name not in full)
+
+# %% ../../nbs/1_data/11_manifest.ipynb #c774f866
+def sample_folder(
+    root, # a folder of images, at any depth
+) -> Manifest: # without labels
+    "Make a manifest of images that nobody has labelled, such as a sample from production."
+    pd, root = need("pandas", "train"), Path(root).resolve()
+    files = _find_images(root) if root.is_dir() else []
+    seen = _read_images(root, files)
+    good = [not isinstance(s, str) for s in seen]
+    if not any(good): raise DataError(f"expected images ({', '.join(sorted(EXTENSIONS))}) below {root}, found none that can be used; check the path")
+    table = pd.DataFrame({"uri": [f for f, g in zip(files, good) if g], "label": ""})
+    rejected = pd.DataFrame([(f, s) for f, s, g in zip(files, seen, good) if not g], columns=["uri", "reason"], dtype=object)
+    return Manifest(_fill_columns(table, [s for s in seen if not isinstance(s, str)], Dataset.load(root)), root, Dataset.load(root), rejected)
 
 # %% ../../nbs/1_data/11_manifest.ipynb #f8eb0670
 FOLDERS = {"first": 0, "parent": -2} # which part of a path
