@@ -158,13 +158,16 @@ def _why_not(trait, units):
 # %% ../../nbs/1_data/15_shortcuts.ipynb #1552d630
 def _sort_out(trait, label, numbers, chance, limit, watch, recording):
     "Severity, and what to do."
-    auroc, low, _ = numbers
+    auroc, low, high = numbers
     if auroc <= chance: return "chance", "not above chance"
     if trait in recording and low >= watch:
         severity = "error" if low >= limit else "warning"
         return severity, f"{trait} alone tells {label!r} from the others, and it is not set by what stands before the lens; find out how {label!r} was recorded or saved, and bring all classes through the same camera and program"
     if low >= limit: return "warning", f"{trait} alone tells {label!r} from the others; this is the class itself or the way it was taken, and these images cannot say which: look at them, and take all classes under the same conditions"
-    return "natural", f"above chance and below the limit of {limit:g}, as a class may be by nature; what it really is, these images cannot say"
+    beyond = watch if trait in recording else limit
+    unsure = f", though with more images it may turn out to be above {beyond:g}" if high >= beyond else ""
+    if trait in recording: return "natural", f"above chance{unsure}; recorded a little differently, or the thing leaves such traces: balance it between the classes where you can"
+    return "natural", f"above chance{unsure}; a class may be so by nature, which these images cannot tell from how it was taken"
 
 def _typical(scores, chosen, units, most=4):
     "Rows of the highest scores among the chosen, each of another unit."
@@ -174,12 +177,12 @@ def _typical(scores, chosen, units, most=4):
 # %% ../../nbs/1_data/15_shortcuts.ipynb #3260a542
 def _test_trait(trait, truth, shuffles, fold):
     "Scores `(n,c)`, and AUROC for the labels as they are and for each shuffle `(1+s,c)`, of one trait and c classes."
-    steps, scores, aurocs = _steps(trait), [], []
-    for one in truth.T: # a class at a time, so that memory stays small
+    steps, scores, aurocs, two = _steps(trait), [], [], truth.shape[1] == 2 and (truth[:, 0] != truth[:, 1]).all() # of two classes, what tells one tells the other
+    for one in truth.T[:1 if two else None]: # a class at a time, so that memory stays small
         targets = np.column_stack([one, one[shuffles].T]).astype(np.float32)
         found = _out_of_fold(steps, targets, fold)
         scores.append(found[:, 0]); aurocs.append(_aurocs(found, targets))
-    return np.column_stack(scores), np.column_stack(aurocs)
+    return np.column_stack([scores[0], -scores[0]] if two else scores), np.column_stack(aurocs * (2 if two else 1))
 
 def _draw_folds(labels, units, most, seed):
     "Rows to use, and their folds: whole units, stratified by class."
