@@ -211,15 +211,14 @@ def find_shortcuts(
     "How well each trait alone tells each class, against shuffled labels."
     labels, traits, units = _check_traits(labels, traits, units, limit, watch)
     keep, fold = _draw_folds(labels, units, most, seed)
-    y, u, skipped = labels[keep], np.unique(units[keep], return_inverse=True)[1], []
-    counts = {c: (len(set(u[y == c])), len(set(u[y != c]))) for c in np.unique(labels)}
-    classes = [c for c in counts if min(counts[c]) >= least]
-    skipped += [Shortcut("all", str(c), None, None, None, None, "skipped", f"class {str(c)!r} has {a} independent units against {b}, {least} are needed; add images") for c, (a, b) in counts.items() if c not in classes]
-    reasons = {name: _why_not(t[keep], u) for name, t in traits.items()}
-    skipped += [Shortcut(name, "all", None, None, None, None, "skipped", why) for name, why in reasons.items() if why]
+    y, u = labels[keep], np.unique(units[keep], return_inverse=True)[1]
+    counts = {str(c): (len(set(u[y == c])), len(set(u[y != c]))) for c in np.unique(labels)}
+    classes, reasons = [c for c in counts if min(counts[c]) >= least], {name: _why_not(t[keep], u) for name, t in traits.items()}
     shuffles = shuffle_units(u, max(19, min(99, 1000 // max(1, len(classes)))), rng(seed, "shortcuts", "shuffles"))
     tests = {name: _test_trait(traits[name][keep], np.column_stack([y == c for c in classes]), shuffles, fold) for name, why in reasons.items() if not why and classes}
     found = _judge(tests, classes, [counts[c] for c in classes], dict(limit=limit, watch=watch, recording=recording), keep, y, u)
+    few = {("all", c): f"class {c!r} has {a} independent units against {b}, {least} are needed; add images" for c, (a, b) in counts.items() if c not in classes}
+    skipped = [Shortcut(*names, None, None, None, None, "skipped", why) for names, why in (few | {(name, "all"): why for name, why in reasons.items()}).items() if why]
     return Shortcuts(sorted(found, key=lambda s: (("error", "warning", "natural", "chance").index(s.severity), -s.auroc)) + skipped)
 
 def _judge(tests, classes, counts, limits, keep, y, u):
