@@ -114,7 +114,7 @@ def compare_parts(
 ) -> Shifts: # one a trait
     "Whether two parts differ more than shuffled units do."
     traits, parts, units, labels, use = _check_parts(traits, parts, units, labels)
-    names, several = sorted(set(parts)), len(set(labels)) > 1
+    names, several = sorted(set(parts.tolist())), len(set(labels)) > 1
     random, one = rng(seed, "shift"), level / (len(traits) + several)
     tests = {name: _test_shift(t[use], parts[use] == names[0], units[use], labels[use], shuffles, random, one) for name, t in traits.items()}
     if several: tests["label"] = _test_shift(labels, parts == names[0], units, np.full(len(parts), ""), shuffles, random, one)
@@ -125,7 +125,7 @@ def compare_parts(
 def _check_parts(traits, parts, units, labels):
     "The arguments, as arrays of one length, and the rows of classes that are in both parts."
     parts = np.asarray(parts).astype(str)
-    n, names = len(parts), sorted(set(parts))
+    n, names = len(parts), sorted(set(parts.tolist()))
     if len(names) != 2: raise DataError(f"expected two parts, got {names}; compare two at a time")
     units, labels = np.arange(n) if units is None else np.asarray(units), np.full(n, "") if labels is None else np.asarray(labels).astype(str)
     for name, array in (("units", units), ("labels", labels)):
@@ -200,7 +200,7 @@ def represents(
     if not shares or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-3: raise ParameterError(f"expected shares from 0 to 1 that add up to 1, got {shares}; declare every stratum")
     if not 0 < margin < 1: raise ParameterError(f"expected a margin between 0 and 1, got {margin}; .05 is five percent of all images")
     rows = [_stratum(str(s), float(d), values == str(s), units, margin) for s, d in shares.items()]
-    rows += [_stratum(s, 0., values == s, units, margin, declared=False) for s in sorted(set(values) - set(map(str, shares)))]
+    rows += [_stratum(s, 0., values == s, units, margin, declared=False) for s in sorted(set(values.tolist()) - set(map(str, shares)))]
     return Representation(_worst(rows), rows, "share")
 
 def _worst(rows): return next((a for a in ("fail", "insufficient") if any(r["answer"] == a for r in rows)), "pass")

@@ -7,6 +7,7 @@ __all__ = ['SLOWEST', 'WIDEST', 'RECORDING', 'histogram_traces', 'auroc_interval
            'find_shortcuts']
 
 # %% ../../nbs/1_data/15_shortcuts.ipynb #8f56fd46
+import warnings
 from dataclasses import asdict, dataclass, field
 from statistics import NormalDist
 
@@ -136,14 +137,15 @@ def _numbers(s):
     return "not tested" if s.auroc is None else f"AUROC {s.auroc:.2f} [{s.low:.2f}, {s.high:.2f}], chance below {s.chance:.2f}"
 
 # %% ../../nbs/1_data/15_shortcuts.ipynb #26901140
-def _check_traits(labels, traits, units, limit, watch):
+def _check_traits(labels, traits, units, limit, watch, least):
     "The arguments, as arrays of one length."
     labels = np.asarray(labels).astype(str)
     units = np.arange(len(labels)) if units is None else np.asarray(units)
     traits = {name: np.asarray(t) if np.ndim(t) > 1 or np.asarray(t).dtype.kind not in "fiub" else np.asarray(t)[:, None] for name, t in traits.items()}
     for name, array in {"units": units, **traits}.items():
         if len(array) != len(labels): raise DataError(f"expected {name!r} of {len(labels)} images as there are labels, got {len(array)}; measure the same images")
-    if len(set(labels)) < 2: raise DataError(f"expected at least two classes, got {sorted(set(labels))}; a shortcut tells one from another")
+    if len(set(labels)) < 2: raise DataError(f"expected at least two classes, got {sorted(set(labels.tolist()))}; a shortcut tells one from another")
+    if least < 5: raise ParameterError(f"expected least to be 5 or more, got {least}; five folds need a unit each")
     if not .5 < watch <= limit <= 1: raise ParameterError(f"expected .5 < watch <= limit <= 1, got watch={watch}, limit={limit}; they are AUROCs")
     return labels, {name: t.astype(np.float32) if t.dtype.kind in "fiub" else t.astype(str) for name, t in traits.items()}, units
 
@@ -191,9 +193,11 @@ def _draw_folds(labels, units, most, seed):
         size, index = np.unique(units, return_counts=True)[1], np.unique(units, return_inverse=True)[1]
         order = drawn.permutation(len(size))
         keep = np.flatnonzero(np.isin(index, order[:max(10, np.searchsorted(np.cumsum(size[order]), most, side="right"))]))
-    split = need("sklearn.model_selection", "train").StratifiedGroupKFold(5, shuffle=True, random_state=int(drawn.integers(2**31)))
     fold = np.zeros(len(keep), int)
-    for k, (_, test) in enumerate(split.split(keep, labels[keep], units[keep])): fold[test] = k
+    if np.unique(labels[keep], return_counts=True)[1].max() < 5: return keep, fold # no class is large enough to be tested
+    split = need("sklearn.model_selection", "train").StratifiedGroupKFold(5, shuffle=True, random_state=int(drawn.integers(2**31)))
+    with warnings.catch_warnings(action="ignore", category=UserWarning): # of rare classes, which are listed as skipped
+        for k, (_, test) in enumerate(split.split(keep, labels[keep], units[keep])): fold[test] = k
     return keep, fold
 
 # %% ../../nbs/1_data/15_shortcuts.ipynb #027078af
@@ -206,10 +210,10 @@ def find_shortcuts(
     watch:float=.75, # the same, for a warning about a trait of the recording
     recording=RECORDING, # traits that are not set by what stands before the lens
     most:int=4000, # images used
-    least:int=10, # independent units that a class, and the others together, must have
+    least:int=10, # independent units that a class, and the others together, must have; at least 5
 ) -> Shortcuts: # every trait for every class, the worst first
     "How well each trait alone tells each class, against shuffled labels."
-    labels, traits, units = _check_traits(labels, traits, units, limit, watch)
+    labels, traits, units = _check_traits(labels, traits, units, limit, watch, least)
     keep, fold = _draw_folds(labels, units, most, seed)
     y, u = labels[keep], np.unique(units[keep], return_inverse=True)[1]
     counts = {str(c): (len(set(u[y == c])), len(set(u[y != c]))) for c in np.unique(labels)}
