@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from cvkit.core import DataError, ParameterError
-from cvkit.data.scan import Scan, measure_image
-from cvkit.data.shortcuts import _aurocs, _out_of_fold, _steps, auroc_interval, find_shortcuts, histogram_traces, shuffle_units
+from cvkit.data.scan import Scan, histogram_traces, measure_image
+from cvkit.data.shortcuts import _aurocs, _out_of_fold, _steps, auroc_interval, find_shortcuts, shuffle_units
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 LABELS = np.repeat(["a", "b"], 200)
@@ -219,7 +219,7 @@ def encode(gray, **options):
 def cell_traits(files):
     "What a scan knows, with the traces."
     scan = Scan(np.arange(len(files)), np.stack([measure_image(f) for f in files]))
-    return scan.traits | {"histogram": np.stack([histogram_traces(np.asarray(Image.open(BytesIO(f)).convert("L"))) for f in files])}
+    return scan.traits
 
 
 @pytest.fixture(scope="module")

@@ -123,15 +123,7 @@ def _strata(manifest, units, wish):
 # %% ../../nbs/1_data/18_splits.ipynb #9f6dcae8
 def _units(manifest, twins):
     "Rows with the same number must not be separated: groups, copies, and near duplicates."
-    units = find_units(manifest)
-    if twins is None or not len(twins): return units
-    first, second = units[_pairs(twins, len(units))].T
-    least, before = np.arange(units.max() + 1), None
-    while before is None or (least != before).any():
-        before, low = least.copy(), np.minimum(least[first], least[second])
-        for side in (first, second): np.minimum.at(least, side, low)
-        least = least[least]
-    return np.unique(least[units], return_inverse=True)[1]
+    return find_units(manifest, _pairs(twins, len(manifest)))
 
 def _pairs(twins, n):
     "Pairs of rows, checked."
