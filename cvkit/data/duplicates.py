@@ -188,13 +188,13 @@ def _align(a, b, box, rounds):
     a, b, u = g @ a @ g.T, g @ b @ g.T, ((np.arange(a.shape[1]) + .5) / a.shape[1]).astype(np.float32)
     for _ in range(rounds):
         w = _stretch(a, box)
-        use = (inside & (b < 250) & (w < 250)).reshape(p, 1, -1)
+        use = (inside & (b < 250) & (w < 250)).reshape(p, 1, side * side)
         dy, dx = np.gradient(w, axis=(1, 2))
-        slopes = np.stack([dx * (1 - u) * side, dy * (1 - u[:, None]) * side, dx * u * side, dy * u[:, None] * side, w, np.ones_like(w)], 1).reshape(p, 6, -1)
+        slopes = np.stack([dx * (1 - u) * side, dy * (1 - u[:, None]) * side, dx * u * side, dy * u[:, None] * side, w, np.ones_like(w)], 1).reshape(p, 6, side * side)
         weighted = slopes * use
         normal = np.matmul(weighted, slopes.transpose(0, 2, 1)).astype(float) + 1e-3 * np.eye(6)
         normal[:, range(4), range(4)] *= 1.001
-        found = np.linalg.solve(normal, np.matmul(weighted, b.reshape(p, -1, 1)).astype(float))[..., 0]
+        found = np.linalg.solve(normal, np.matmul(weighted, b.reshape(p, side * side, 1)).astype(float))[..., 0]
         gain = np.where(np.abs(found[:, 4]) < .2, .2, found[:, 4])
         box = np.clip(box + np.clip(found[:, :4] / gain[:, None], -.02, .02), -.15, 1.15)
     return box
