@@ -45,9 +45,9 @@ def _keep_training(out, trained, params):
     bundle, cv = trained.bundle, trained.cv
     write_json(out/"cv.json", cv)
     write_atomic(out/"report.html", _training_report(trained))
-    digests = {k: v[:12] for k, v in bundle.spec["digests"].items()}
+    digests = {k: v[:12] for k, v in bundle.spec["digests"].items()} | {"leaks": trained.leaks.verdict}
     found = {"cv_accuracy": cv["accuracy_mean"], "temperature": bundle.spec["temperature"], **{f"oof_{k}": v for k, v in cv["pooled"].items()}}
-    keep_record(out, "train", {**params, "bundle": bundle.digest[:12], **digests}, found, [out/"cv.json", out/"report.html", out/"bundle"/"bundle.json"])
+    keep_record(out, "train", {**params, "bundle": bundle.digest[:12], **digests}, found, [out/"cv.json", out/"leaks.json", out/"report.html", out/"bundle"/"bundle.json"])
 
 # %% ../../nbs/6_flow/64_develop.ipynb #35432927
 def _divided(manifest, out, given, allow_leak, **wish):
@@ -60,14 +60,15 @@ def _divided(manifest, out, given, allow_leak, **wish):
     if leaks.verdict == "fail" and not allow_leak: raise DataError(f"expected splits that nothing crosses, but {leaks.sentence[0].lower()}{leaks.sentence[1:].rstrip('.')}; draw others with `cvkit split`, or train with allow_leak=True (--allow-leak) and read by how much that flatters the score")
     return splits, leaks, copies
 
-def _flattered(manifest, splits, leaks, copies, embedding, out):
-    "By how much the leak flatters the score, where there is one."
-    from cvkit.data.duplicates import find_units
-    from cvkit.evidence.leaks import inflation, leaked_rows, probe_fit
-    if leaks.verdict != "fail": return None
-    found = inflation(embedding, manifest.targets, splits.folds(manifest), leaked_rows(manifest, splits, copies[1]), find_units(manifest, copies[1].pairs), probe_fit(embedding, manifest.targets, manifest.classes))
-    write_json(out/"leaks.json", {**leaks.to_dict(), "inflation": found.to_dict()})
-    return found
+def _state_inflation(manifest, splits, leaks, copies, embedding, out):
+    "By how much a leak flatters the score, on the certificate."
+    from cvkit.evidence.inflation import inflation, probe_fit
+    from cvkit.evidence.leaks import leak_units, leaked_rows
+    if leaks.verdict != "fail": return leaks
+    (scan, near), place = copies, splits.folds(manifest)
+    leaks.inflation = inflation(manifest.targets, place, leaked_rows(manifest, splits, near, scan), leak_units(manifest, near, scan), probe_fit(embedding, manifest.targets))
+    write_json(out/"leaks.json", leaks)
+    return leaks
 
 # %% ../../nbs/6_flow/64_develop.ipynb #26a403e9
 def train(
@@ -93,7 +94,7 @@ def train(
     cv = _cv_record(probe, manifest, about["positive"])
     bundle = _write_bundle(out/"bundle", manifest, splits, trunk, seen, probe, name or manifest.dataset.name, about["positive"])
     np.savez(out/"oof.npz", probabilities=probe.oof_probabilities, folds=probe.folds, embedding=seen.embedding)
-    trained = Trained(bundle, cv, manifest, probe, leaks, _flattered(manifest, splits, leaks, copies, seen.embedding, out))
+    trained = Trained(bundle, cv, manifest, probe, _state_inflation(manifest, splits, leaks, copies, seen.embedding, out))
     _keep_training(out, trained, {"seed": seed, "backbone": backbone, "folds": folds, "size": size})
     return trained
 
@@ -106,7 +107,6 @@ class Trained:
     manifest:object # Manifest
     probe:object # Probe
     leaks:object # LeakCertificate
-    flattered:object=None # Inflation, where the split leaks
 
     @property
     def verdict(self) -> tuple[str, str]: # word and sentence
@@ -125,10 +125,11 @@ class Trained:
     def next_steps(self) -> list[tuple[str, str]]: # (why, what to write)
         "What to do now, the most important first."
         return _next_steps(self.manifest, self.bundle.folder.parent)
-    def to_dict(self) -> dict: return {"bundle": self.bundle.to_dict(), "cv": self.cv, "verdict": self.verdict[0], "next": [what for _, what in self.next_steps()]}
+    def to_dict(self) -> dict: return {"bundle": self.bundle.to_dict(), "cv": self.cv, "verdict": self.verdict[0], "leaks": self.leaks.to_dict(), "next": [what for _, what in self.next_steps()]}
     def __repr__(self):
         spread = f"standard deviation {self.cv['accuracy_sd']:.3f} over {len(self.cv['folds'])} folds"
-        return "\n".join([str(self.bundle), f"{self.verdict[0]}: {self.verdict[1]}", spread, "next:", *(f"  {what}\n    {why}" for why, what in self.next_steps())])
+        leaks = [self.leaks.sentence, *(self.leaks.inflation.sentences[:2] if self.leaks.inflation else ())]
+        return "\n".join([str(self.bundle), f"{self.verdict[0]}: {self.verdict[1]}", spread, *leaks, "next:", *(f"  {what}\n    {why}" for why, what in self.next_steps())])
     def _repr_html_(self):
         from cvkit.pages import fragment, verdict
         return fragment(verdict(*self.verdict), *_trained_blocks(self))
@@ -146,12 +147,12 @@ def _next_steps(manifest, folder):
 def _trained_blocks(t):
     "What a Trained shows below its verdict."
     from cvkit.evidence.evaluate import TITLES, confusion_matrix, confusion_table
-    from cvkit.pages import Block, code, number, pictures, section, table, text
+    from cvkit.pages import Block, code, number, pictures, section, table, text, verdict
     used, classes, worst = np.flatnonzero(t.probe.folds >= 0), t.manifest.classes, t.worst()
     rows = [{"metric": TITLES[k], "out of fold [95 %]": number(v["value"], v["low"], v["high"]), "rests on": v["n"]} for k, v in t.cv["pooled"].items()]
     counts = confusion_matrix(t.manifest.targets[used], t.probe.oof_probabilities[used].argmax(1), len(classes))
     shown = pictures(worst, size=160, columns=6) if worst else text("No image was mistaken.")
-    return [section("Out of fold", table(rows), confusion_table(classes, counts)), section("Surest mistakes", shown),
+    return [section("Out of fold", table(rows), confusion_table(classes, counts)), section("Surest mistakes", shown), section("Is anything on both sides?", verdict(t.leaks.verdict, t.leaks.sentence), *t.leaks.blocks(t.manifest)),
             section("What next", table([{"write": code(what), "because": why} for why, what in t.next_steps()])), section("What was made", Block(t.bundle._repr_html_()))]
 
 def _training_report(t):

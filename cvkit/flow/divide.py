@@ -45,9 +45,11 @@ def stored_splits(
     **wish, # arguments of `make_splits`
 ): # Splits
     "The splits of this manifest: drawn once, then found again."
+    from cvkit.data.duplicates import find_duplicates
     from cvkit.data.splits import make_splits
-    folder = Path(folder)
-    splits = make_splits(manifest, stored=folder, twins=copies[1].pairs, **wish)
+    folder, (scan, near) = Path(folder), copies
+    twins = [near.pairs, *(np.stack([rows[:-1], rows[1:]], 1) for rows in find_duplicates(manifest, scan))]
+    splits = make_splits(manifest, stored=folder, twins=np.concatenate(twins), **wish)
     if not (folder/"splits.json").exists() or splits.digest != read_json(folder/"splits.json")["digest"]: splits.save(folder)
     return splits
 
