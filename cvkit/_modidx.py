@@ -1085,6 +1085,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'cvkit.release.cards._front_matter': ('4_release/cards.html#_front_matter', 'cvkit/release/cards.py'),
                                      'cvkit.release.cards._interval': ('4_release/cards.html#_interval', 'cvkit/release/cards.py'),
                                      'cvkit.release.cards._limits': ('4_release/cards.html#_limits', 'cvkit/release/cards.py'),
+                                     'cvkit.release.cards._list': ('4_release/cards.html#_list', 'cvkit/release/cards.py'),
                                      'cvkit.release.cards._method_rows': ('4_release/cards.html#_method_rows', 'cvkit/release/cards.py'),
                                      'cvkit.release.cards._metric_rows': ('4_release/cards.html#_metric_rows', 'cvkit/release/cards.py'),
                                      'cvkit.release.cards._not_intended': ('4_release/cards.html#_not_intended', 'cvkit/release/cards.py'),

@@ -524,6 +524,25 @@ def test_little_is_known(evidence):
     assert "with uncommitted changes" in dirty.markdown and "git checkout" not in dirty.markdown
 
 
+def test_every_look_of_a_real_ledger_stands_on_the_card(evidence, tmp_path):
+    "Who, when, which model and what for; the count is the ledger's, and a ledger that lost a look is refused."
+    from cvkit.data.ledger import Ledger
+    ledger = Ledger(tmp_path/"ledger.jsonl")
+    for who, digest, purpose in (("Ada", bundle, "evaluate"), ("Lin | <b>", "c" * 64, "tune *more*"), ("Ada", "d" * 64, "evaluate")): ledger.look(purpose, digest, "s" * 64, who=who)
+    card = card_of(evidence, looks=ledger.looks)
+    rows = re.findall(r"^\| (\d) \| (.+) \| (\S+) \| `(\w+)` \| (.+) \|$", body(card), re.M)
+    assert rows == [(str(i), who, l["at"], l["bundle"][:12], what) for i, (l, who, what) in enumerate(zip(ledger.looks, ("Ada", r"Lin \| \<b\>", "Ada"), ("evaluate", r"tune \*more\*", "evaluate")), 1)]
+    assert f"the last line of the ledger is `{ledger.head[:12]}`" in card.markdown and "looked at 1 time when this model was evaluated, 3 by now" in card.markdown
+    words = " ".join(Page(card.html).words)
+    assert "Lin | <b>" in words and "tune *more*" in words and all(l["at"] in words for l in ledger.looks)
+    assert Page(card.html).headings == Page(card_of(evidence).html).headings and "Every look" not in card_of(evidence).markdown
+    for n in (3, 6): # the default policy allows three
+        looks = [*ledger.looks, *ledger.looks][:n]
+        assert ("3 allowed; evaluate on images that nobody has looked at" in card_of(evidence, looks=looks).markdown) == (n > 3)
+    write_json(evidence[0], {**read_json(evidence[0]), "looks": 4})
+    with pytest.raises(DataError, match="expected at least 4 looks at the hold-out in the ledger, as the evaluation says, got 3; fetch the original ledger"): card_of(evidence, looks=ledger.looks)
+
+
 def test_a_page_of_verdicts_puts_the_strictest_first():
     policy = Policy.load()
     html = verdicts_page("May <cells> ship?", [judge(policy, {"bundle": bundle}, stage) for stage in policy.stages], policy)

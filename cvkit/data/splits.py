@@ -198,10 +198,10 @@ def _shares(what, strata, units, targets, inside, among, wanted, even):
     "A part's size and strata that are off by more than a unit."
     largest = lambda mask: np.bincount(units[mask & among]).max(initial=0) + 1e-6
     size = (inside & among).sum() / among.sum()
-    if wanted is not None and abs(size - wanted) * among.sum() > sum(largest(targets == c) for c in range(targets.max() + 1)): yield _missed(f"share of all {among.sum()} images in {what}", wanted, size)
+    if wanted is not None and abs(size - wanted) * among.sum() > max(.005 * among.sum(), sum(largest(targets == c) for c in range(targets.max() + 1))): yield _missed(f"share of all {among.sum()} images in {what}", wanted, size)
     for name, mask in strata:
         n, got, aim = (mask & among).sum(), (mask & inside).sum(), wanted if even else size
-        if abs(got - aim * n) > largest(mask): yield _missed(f"share of {name} ({n} images) in {what}", aim, got / n)
+        if abs(got - aim * n) > max(.005 * n, largest(mask)): yield _missed(f"share of {name} ({n} images) in {what}", aim, got / n)
 
 def _shortfall(strata, units, targets, fold, wish, cut):
     "What was wanted and not had: cuts, older images, sizes and strata of parts, strata that a part lacks."

@@ -65,6 +65,7 @@ def table(
 WORDS = {"pass": "pass", "fail": "fail", "insufficient": "insufficient evidence"}
 
 def _strong(answer): return Marked(f"**{words(WORDS.get(answer, answer))}**")
+def _list(lines): return Marked("\n".join(f"- {words(line)}" for line in lines))
 def _value(e): return "undefined here" if e.get("value") is None else f"{e['value']:.3f}"
 def _interval(e): return "none" if e.get("low") is None else f"{e['low']:.3f} to {e['high']:.3f}"
 
@@ -85,7 +86,7 @@ def _allowed(licence):
     return f"{licence}: " + "; ".join(say[licence_allows(licence, use)].format(use) for use in ("research", "commercial"))
 
 # %% ../../nbs/4_release/45_cards.ipynb #7ed05733
-def _facts(spec, bundle, evaluation, policy, images):
+def _facts(spec, bundle, evaluation, policy, images, looks):
     data, made, weights = spec.get("dataset", {}), spec.get("code", {}), spec.get("weights", {})
     dirty = " with uncommitted changes, so that the commit alone does not say what ran" if made.get("dirty") else ""
     return [("Model", f"{spec['name']}: {spec['task']} of images as {' / '.join(spec['classes'])}" + (f"; what is looked for is {spec['positive']}" if spec.get("positive") else "")),
@@ -94,7 +95,7 @@ def _facts(spec, bundle, evaluation, policy, images):
             ("Starting weights", f"{weights['source']}, licence {weights.get('licence') or 'not declared'}" if weights.get("source") else "none on record"),
             ("Risk level", f"{policy.risk_level}, as the policy declares it in the words of the EU AI Act"), ("Policy", Marked(f"{words(policy.name)}, owned by {words(policy.owner)}, {code(policy.digest)}")),
             ("Code", Marked(code(made["commit"]) + dirty) if made.get("commit") else "not in Git, so it cannot be named"),
-            ("Hold-out", f"{evaluation['n']} images, looked at {evaluation['looks']} time{'s' * (evaluation['looks'] != 1)}")]
+            ("Hold-out", f"{evaluation['n']} images, looked at {evaluation['looks']} time{'s' * (evaluation['looks'] != 1)}" + (f" when this model was evaluated, {looks} by now" if looks > evaluation["looks"] else ""))]
 
 def _not_intended(spec, policy):
     commercial = licence_allows(spec["licence"], "commercial")
@@ -133,9 +134,7 @@ CARD = """
 Declared for the data: {{ intended_use }} The policy governs models that: {{ policy.intended_use }}
 
 Not intended:
-{% for line in not_intended %}
-- {{ line }}
-{% endfor %}
+{{ not_intended }}
 
 ## How good it is
 
@@ -152,6 +151,11 @@ Counts: a row is the truth, a column what the model said.
 Published by others, under their own protocol:
 
 {{ table(("source", "metric", "value", "protocol"), published) }}
+{% endif %}{% if looks %}
+
+Every look at these images, {{ looks | length }} by the time this card was written; the last line of the ledger is {{ head }}:
+
+{{ table(("look", "who", "when", "model", "what for"), looks) }}
 {% endif %}
 
 ## Slices
@@ -173,9 +177,7 @@ Published by others, under their own protocol:
 
 ## Limits
 
-{% for line in limits %}
-- {{ line }}
-{% endfor %}
+{{ limits }}
 
 ## Where it came from
 
@@ -235,17 +237,18 @@ def _evidence(path, bundle):
     if said != bundle: raise DataError(f"expected {Path(path).name} of bundle {bundle[:12]}, but it speaks of {said[:12] or 'none'}; evaluate and explain this bundle, then write the card again")
     return found
 
-def _rows(spec, bundle, evaluation, explanation, policy, images, quotes):
+def _rows(spec, bundle, evaluation, explanation, policy, images, quotes, looks):
     "The tables of a card."
     data, n, made = spec.get("dataset", {}), evaluation["n"], spec.get("code", {})
     digests = {**spec["digests"], "bundle": bundle, "policy": policy.digest, "code commit": made.get("commit") or "not in Git"}
     return dict(
-        facts=_facts(spec, bundle, evaluation, policy, images), not_intended=list(_not_intended(spec, policy)), intended_use=data.get("intended_use") or "nothing.",
+        facts=_facts(spec, bundle, evaluation, policy, images, len(looks)), not_intended=_list(_not_intended(spec, policy)), intended_use=data.get("intended_use") or "nothing.",
         metrics=_metric_rows(spec, evaluation), names=[words(c) for c in evaluation.get("classes", spec["classes"])], confusion=[(c, *row) for c, row in zip(evaluation.get("classes", spec["classes"]), evaluation.get("confusion", []))],
         published=[(p["source"], TITLES.get(p["metric"], p["metric"]), f"{p['value']:.3f}", p["protocol"]) for p in evaluation.get("published", [])],
         slices=[(f"{s['attribute']} {s['value']}", s["n"], _value(s["accuracy"]), _interval(s["accuracy"])) for s in evaluation.get("slices", [])], methods=_method_rows(explanation or {}),
+        looks=[(i, l["who"], l["at"], code(l["bundle"][:12]), l["purpose"]) for i, l in enumerate(looks, 1)], head=code(looks[-1].get("digest", "")[:12]) if looks else "",
         data=[("Name", data.get("name")), ("Images", f"{images:,}, of which {n:,} were held out"), ("Source", data.get("source")), ("Cite as", data.get("citation"))],
-        limits=list(_limits(spec, evaluation, explanation)), origin=[(k, code(v)) for k, v in sorted(digests.items())] + [(k, code(q)) for k, q in quotes.items()],
+        limits=_list(_limits(spec, evaluation, explanation)), origin=[(k, code(v)) for k, v in sorted(digests.items())] + [(k, code(q)) for k, q in quotes.items()],
         commit=re.sub("[^0-9a-f]", "", made.get("commit") or "") if not made.get("dirty") else "")
 
 def model_card(
@@ -256,15 +259,17 @@ def model_card(
     images:int, # in the data set
     explanation=None, # path of explanation.json
     verdicts=None, # Verdicts, the last the strictest, or a mapping of stage to Verdict; judged from what the card quotes by default
+    looks=(), # at this hold-out, as the ledger has them: dicts of who, at, purpose, bundle and digest
 ) -> Card: # every number bound to its evidence
     "Write a model card from evidence files."
     paths = {k: p for k, p in (("evaluation", evaluation), ("explanation", explanation)) if p}
     records, quotes = {k: _evidence(p, bundle) for k, p in paths.items()}, {k: quote(p) for k, p in paths.items()}
     found, maps = records["evaluation"], records.get("explanation")
-    seen = dict(dataset=spec.get("dataset", {}), bundle=bundle, metrics=found["metrics"], looks=found["looks"], explanation=maps)
+    if looks and len(looks) < found["looks"]: raise DataError(f"expected at least {found['looks']} looks at the hold-out in the ledger, as the evaluation says, got {len(looks)}; fetch the original ledger")
+    seen = dict(dataset=spec.get("dataset", {}), bundle=bundle, metrics=found["metrics"], looks=len(looks) or found["looks"], explanation=maps)
     verdicts = list(verdicts.values() if isinstance(verdicts, dict) else verdicts or [judge(policy, seen, stage) for stage in policy.stages])
     if {v.bundle for v in verdicts} != {bundle}: raise DataError(f"expected verdicts on bundle {bundle[:12]}, got some on another; judge this one")
-    last, rows = verdicts[-1], _rows(spec, bundle, found, maps, policy, images, quotes)
+    last, rows = verdicts[-1], _rows(spec, bundle, found, maps, policy, images, quotes, looks)
     lead = f"{spec['task'].capitalize()} of images as {' / '.join(spec['classes'])}. Licence of the data {spec['licence'] or 'not declared'}, risk level {policy.risk_level}."
     say = need("jinja2", "train").Environment(trim_blocks=True, lstrip_blocks=True, finalize=lambda v: v if v == "" else words(v))
     body = say.from_string(CARD).render(spec=spec, policy=policy, evaluation=found, explanation=maps, quotes=quotes, answers=list(_answer_rows(verdicts)), reasons=[(r["role"], r["rule"], _strong(r["answer"]), r["text"]) for r in last.reasons], stage=last.stage, table=table, code=code, strong=_strong, **rows)
