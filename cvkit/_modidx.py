@@ -721,6 +721,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'cvkit.flow.justify._Asked.probabilities': ( '6_flow/justify.html#_asked.probabilities',
                                                                                  'cvkit/flow/justify.py'),
                                     'cvkit.flow.justify._Asked.title': ('6_flow/justify.html#_asked.title', 'cvkit/flow/justify.py'),
+                                    'cvkit.flow.justify._certificate': ('6_flow/justify.html#_certificate', 'cvkit/flow/justify.py'),
+                                    'cvkit.flow.justify._looks': ('6_flow/justify.html#_looks', 'cvkit/flow/justify.py'),
                                     'cvkit.flow.justify._randomised': ('6_flow/justify.html#_randomised', 'cvkit/flow/justify.py'),
                                     'cvkit.flow.justify._write_explanation': ( '6_flow/justify.html#_write_explanation',
                                                                                'cvkit/flow/justify.py'),

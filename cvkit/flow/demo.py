@@ -18,7 +18,7 @@ from .pipeline import STAGES, run_pipeline, say_line
 
 # %% ../../nbs/6_flow/69_demo.ipynb #71a413d4
 METRICS = ("accuracy", "precision", "recall", "f1", "auroc", "average_precision", "ece")
-LOOK = {"ingest": "gallery.html", "train": "report.html", "evaluate": "report.html", "explain": "report.html", "release": "model_card.html", "serve": "report.html", "monitor": "report.html"}
+LOOK = {"ingest": "gallery.html", "train": "report.html", "evaluate": "report.html", "explain": "report.html", "check": "report.html", "release": "model_card.html", "serve": "report.html", "monitor": "report.html"}
 
 def _said(e):
     "A number with its interval."
@@ -36,6 +36,7 @@ class Summary:
         v, m, d = self.values, self.values["model"], self.values["drift"]
         return {"ingest": f"{v['dataset']['images']:,} images of {v['dataset']['name']}", "train": f"accuracy {v['cv']['accuracy_mean']:.3f}, sd {v['cv']['accuracy_sd']:.3f} over {v['cv']['folds']} folds",
                 "evaluate": f"accuracy {_said(v['holdout']['accuracy'])}", "explain": f"{len(v['explain']['methods'])} methods, verdict: {v['explain']['verdict']}",
+                "check": f"{v['check']['errors']} errors, {v['check']['warnings']} warnings; {v['check']['asked']} of {v['check']['questions']} questions could be asked",
                 "release": f"{m['name']} version {m['version']}, bundle {m['bundle_digest'][:12]}", "serve": f"{v['parity']['n']} images by REST and gRPC differ by {_small(v['parity']['max_abs_diff'])}; alias {m['alias'] or 'none'}",
                 "monitor": f"false alarms {_said(d['null_alarm_rate'])}; a real shift {'rings' if d['shift_alarm'] else 'is missed'}"}
     def rows(self) -> list[tuple]: # stage, seconds, what it found, where to look
@@ -64,9 +65,12 @@ def summarise(
     manifest, cv, evaluation, explanation = read("ingest", "manifest", "manifest.json"), read("train", "cv.json"), read("evaluate", "evaluation.json"), read("explain", "explanation.json")
     version, parity, served, drift = read("release", "version.json"), read("serve", "parity.json"), read("serve", "served.json"), read("monitor", "drift.json")
     verdicts = {stage: why(out, stage, policy) for stage in ("research", "staging", "production")}
+    findings, answers = read("check", "findings.json"), read("check", "check.json")["answers"]
+    errors = sum(f["severity"] == "error" for f in findings)
     values = {
         "dataset": {"name": manifest["dataset"]["name"], "images": read("ingest", "run.json")["metrics"]["images"], "digest": manifest["digest"]},
         "cv": {"accuracy_mean": cv["accuracy_mean"], "accuracy_sd": cv["accuracy_sd"], "folds": len(cv["folds"])}, "holdout": {k: three(evaluation["metrics"][k]) for k in METRICS},
+        "check": {"errors": errors, "warnings": len(findings) - errors, "asked": sum(a["answer"] != "not asked" for a in answers), "questions": len(answers)},
         "explain": {"report": str(out/"explain"/"report.html"), "methods": explanation["methods"], "verdict": explanation["verdict"]},
         "model": {"name": version["name"], "version": version["version"], "bundle_digest": version["bundle_digest"], "alias": served["alias"]},
         "policy": {s: {"verdict": v.verdict, "reasons": [{k: r[k] for k in ("rule", "role", "text")} for r in v.reasons]} for s, v in verdicts.items()},
@@ -83,7 +87,7 @@ def _summary_blocks(summary, verdicts=None):
     stages = [{"stage": s, "found": text, "report": link(LOOK[s].removesuffix(".html").replace("_", " "), f"{s}/{LOOK[s]}"), "notebook": link("as it ran", f"{s}/{s}.ipynb"), "seconds": round(summary.values["seconds"][s], 1)} for s, text in summary.found().items()]
     metrics = [{"metric": TITLES[k], "value [95 % interval]": number(e["value"], e["low"], e["high"])} for k, e in summary.values["holdout"].items()]
     policy = [{"stage": s, "answer": badge(p["verdict"]), "rules that do not hold": ", ".join(dict.fromkeys(r["rule"] for r in p["reasons"])) or "none"} for s, p in summary.values["policy"].items()]
-    return [section("May it ship?", table(policy), Block(f"<p>{link('Each rule, by responsible role', 'why.html')}</p>")), section("How good is it on images that it has not seen?", table(metrics)), section("The seven stages", table(stages))]
+    return [section("May it ship?", table(policy), Block(f"<p>{link('Each rule, by responsible role', 'why.html')}</p>")), section("How good is it on images that it has not seen?", table(metrics)), section("The stages", table(stages))]
 
 def _write_pages(summary, verdicts, policy):
     "index.html and why.html."
@@ -125,7 +129,7 @@ def _parameters(data, out, seed, group_from, label_from, policy, size):
     place = {s: str(out/s) for s in STAGES}
     between = {"trained": place["train"], "manifest": place["ingest"]}
     return {"ingest": {"data": data, "out": place["ingest"], "group_from": group_from, "label_from": label_from}, "train": {"manifest": place["ingest"], "out": place["train"], "seed": seed, "size": size},
-            "evaluate": {**between, "out": place["evaluate"], "seed": seed}, "explain": {**between, "out": place["explain"], "seed": seed},
+            "evaluate": {**between, "out": place["evaluate"], "seed": seed}, "explain": {**between, "out": place["explain"], "seed": seed}, "check": {**between, "out": place["check"], "seed": seed},
             "release": {"run": str(out), "policy": policy}, "serve": {"run": str(out), "policy": policy}, "monitor": {"run": str(out), "seed": seed}}
 
 def walk(

@@ -176,9 +176,9 @@ def evaluate(
     trained, out, (manifest, about) = Path(trained), Path(out or beside(trained, "evaluate")), load_manifest(manifest)
     predictor, splits = Predictor(trained/"bundle"), Splits.load(trained/"splits")
     held = manifest.take(splits.rows(manifest, "holdout"))
-    looks = Ledger(trained/"ledger.jsonl").look("evaluate", predictor.bundle.digest, splits.digest)
+    looks = Ledger(trained/"ledger.jsonl").look("evaluate", predictor.bundle.digest, splits.holdout_digest)
     found = predictor.predict_pixels(cached_pixels(held, predictor.preprocess))
-    digests = {"bundle": predictor.bundle.digest, "manifest": manifest.digest, "splits": splits.digest}
+    digests = {"bundle": predictor.bundle.digest, "manifest": manifest.digest, "splits": splits.digest, "holdout": splits.holdout_digest}
     evaluation = evaluate_predictions(_targets(held, predictor), found.probabilities, predictor.classes, about["positive"] or None, held.groups, held.attributes, about["published"], digests, looks, seed)
     write_json(out/"evaluation.json", evaluation)
     np.savez(out/"holdout.npz", probabilities=found.probabilities, embedding=found.embedding, images=held.table["image"].to_numpy(str))

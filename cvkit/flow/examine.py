@@ -18,11 +18,12 @@ from .pipeline import code_digest, data_state
 from .records import keep_record
 
 # %% ../../nbs/6_flow/72_examine.ipynb #9a6ac15f
-def _network_view(manifest, size=224):
-    "Embeddings of the packaged backbone, and its digest."
+def _network_view(manifest, trained):
+    "Embeddings of a training, or of the packaged backbone, and a digest of where they are from."
+    if trained: return np.load(Path(trained)/"oof.npz")["embedding"], digest_file(Path(trained)/"oof.npz")
     from cvkit.model.backbones import load_backbone
     from cvkit.model.features import extract_features
-    backbone = load_backbone(size=size)
+    backbone = load_backbone()
     return extract_features(manifest, backbone).embedding, digest_json([backbone.weights_digest, backbone.preprocess.digest])
 
 def _parts(manifest, splits):
@@ -117,7 +118,11 @@ def _ask_shortcuts(asking, scan, units, seed):
     from cvkit.data.shortcuts import find_shortcuts
     m, uris = asking.manifest, asking.manifest.table["uri"].to_numpy(str)
     tests = find_shortcuts(m.labels, {**scan.traits, "source": m.table["source"].to_numpy(str)}, units, seed)
-    found = [Finding("shortcut", s.severity, uris[s.examples + s.others].tolist(), f"{s.trait} alone tells {s.label!r} with AUROC {s.auroc:.2f} [{s.low:.2f}, {s.high:.2f}]; {s.detail}") for s in tests.found]
+    found = []
+    for trait in dict.fromkeys(s.trait for s in tests.found): # the worst class speaks for the others
+        worst, *rest = (s for s in tests.found if s.trait == trait)
+        also = f"; likewise {', '.join(f'{s.label} {s.auroc:.2f}' for s in rest[:6])}" if rest else ""
+        found.append(Finding("shortcut", worst.severity, uris[worst.examples[:3] + worst.others[:3]].tolist(), f"AUROC {worst.auroc:.2f} [{worst.low:.2f}, {worst.high:.2f}]: {worst.detail}{also}"))
     best = max((s for s in tests if s.auroc is not None), key=lambda s: s.auroc, default=None)
     asking.answer("shortcuts", found, f"nothing beyond nature: the best of {len(tests)} tests is {best.trait} for {best.label!r}, AUROC {best.auroc:.2f}" if best else "nothing could be tested", (tests,))
 
@@ -204,7 +209,9 @@ def check(
     key = digest_json([manifest.digest, manifest.rejected.to_dict("records"), manifest.table["uri"].tolist(), files, shares, production and data_state(production), no_network, folds, seed, trained, splits, code_digest()])
     if (out/"check.json").exists() and (kept := read_json(out/"check.json"))["key"] == key: return Check(Findings(Finding(**f) for f in read_json(out/"findings.json")), kept["answers"], kept["about"], str(out/"report.html"))
     parts = _parts(manifest, splits) if splits else None
-    asking, about = _examine(manifest, parts, _out_of_fold(manifest, trained) if trained else None, shares, production, no_network, folds, seed)
+    probabilities = _out_of_fold(manifest, trained) if trained else None
+    copies = look_for_copies(manifest, *(() if no_network else _network_view(manifest, trained)))
+    asking, about = _examine(manifest, copies, parts, probabilities, shares, production, folds, seed)
     about["splits"] = read_json(Path(splits)/"splits.json")["digest"] if splits else ""
     found = Check(Findings(sorted(asking.findings, key=lambda f: (f.severity, f.kind))), asking.answers, about, str(out/"report.html"))
     write_json(out/"findings.json", found.findings)
@@ -213,12 +220,12 @@ def check(
     keep_record(out, "check", {"manifest": manifest.digest[:12], "verdict": found.verdict[0]}, {"errors": len(found.findings.errors), "findings": len(found.findings)}, [out/"findings.json", out/"check.json", out/"report.html"])
     return found
 
-def _examine(manifest, parts, probabilities, shares, production, no_network, folds, seed):
+def _examine(manifest, copies, parts, probabilities, shares, production, folds, seed):
     "Ask everything that can be asked."
     from cvkit.data.duplicates import find_units
     from cvkit.evidence.leaks import rehearse
-    scan, near = look_for_copies(manifest, *(() if no_network else _network_view(manifest)))
-    units, asking, rehearsal = find_units(manifest, near.pairs), _Asking(manifest), rehearse(manifest, scan, seed=seed)
+    (scan, near), asking = copies, _Asking(manifest)
+    units, rehearsal = find_units(manifest, near.pairs), rehearse(manifest, scan, seed=seed)
     _ask_images(asking, scan, near, parts, folds, rehearsal)
     _ask_shortcuts(asking, scan, units, seed)
     _ask_labels(asking, probabilities)

@@ -89,6 +89,17 @@ def _write_explanation(out, asked, faithfulness, explanation, rows, scores, chan
                                         "digests": {"bundle": asked.predictor.bundle.digest, "manifest": asked.manifest.digest}})
 
 # %% ../../nbs/6_flow/65_justify.ipynb #232119b3
+def _looks(run, evaluation):
+    "The ledger's looks at the hold-out of an evaluation, the latest included."
+    from cvkit.data.ledger import Ledger
+    return [look for look in Ledger(Path(run)/"train"/"ledger.jsonl").looks if look["splits"] == evaluation.get("digests", {}).get("holdout")]
+
+def _certificate(run, bundle):
+    "The leak certificate, where it speaks of the splits that the bundle was trained on."
+    path = Path(run)/"train"/"leaks.json"
+    found = read_json(path) if path.exists() else {}
+    return found if found.get("digests", {}).get("splits") == bundle.spec["digests"]["splits"] else {}
+
 def evidence_of(
     run:str, # folder with the stages' folders: ingest, train, evaluate, explain, serve, monitor
 ) -> dict: # what a policy judges: whatever there is
@@ -102,8 +113,8 @@ def evidence_of(
         record = read_json(run.joinpath(*parts)) if run.joinpath(*parts).exists() else {}
         return record if record.get("digests", {}).get("bundle") == bundle.digest else {}
     evaluation = read("evaluate", "evaluation.json")
-    found = {"dataset": bundle.spec["dataset"], "bundle": bundle.digest, "metrics": evaluation.get("metrics", {}), "looks": evaluation.get("looks"), "explanation": read("explain", "explanation.json"),
-             "parity": read("serve", "parity.json"), "drift": read("monitor", "drift.json"), "approvals": read_approvals(run/"approvals.jsonl", bundle.digest),
+    found = {"dataset": bundle.spec["dataset"], "bundle": bundle.digest, "metrics": evaluation.get("metrics", {}), "looks": len(_looks(run, evaluation)) or evaluation.get("looks"), "explanation": read("explain", "explanation.json"),
+             "leaks": _certificate(run, bundle), "parity": read("serve", "parity.json"), "drift": read("monitor", "drift.json"), "approvals": read_approvals(run/"approvals.jsonl", bundle.digest),
              "author": read_json(run/"train"/"run.json")["author"] if (run/"train"/"run.json").exists() else None}
     return {k: v for k, v in found.items() if v not in (None, {})}
 
@@ -141,7 +152,7 @@ def release(
     evaluation, explanation = run/"evaluate"/"evaluation.json", run/"explain"/"explanation.json"
     if not evaluation.exists(): raise DataError(f"expected {evaluation}, found none; run `cvkit evaluate` first")
     verdicts = _write_verdicts(run, out, rules, policy)
-    card = model_card(bundle.spec, bundle.digest, evaluation, rules, len(load_manifest(run/"ingest")[0]), explanation if explanation.exists() else None, verdicts)
+    card = model_card(bundle.spec, bundle.digest, evaluation, rules, len(load_manifest(run/"ingest")[0]), explanation if explanation.exists() else None, verdicts, looks=_looks(run, read_json(evaluation)))
     check_card(card.save(out), evaluation, *([explanation] if explanation.exists() else []))
     files = [out/n for n in ("model_card.md", "model_card.html", "verdicts.json", "verdicts.html")] + [p for p in (run/"evaluate"/"report.html", run/"explain"/"report.html") if p.exists()]
     version = register(bundle, bundle.spec["name"], files, {f"cvkit.{s}": v.verdict for s, v in verdicts.items()})

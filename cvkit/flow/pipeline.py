@@ -19,7 +19,7 @@ from .records import add_to_record, log_failure
 from ..release.tracking import tracking_uri
 
 # %% ../../nbs/6_flow/68_pipeline.ipynb #5c40ccfb
-STAGES = {"ingest": (), "train": ("ingest",), "evaluate": ("train",), "explain": ("train",), "release": ("evaluate", "explain"), "serve": ("release",), "monitor": ("serve",)}
+STAGES = {"ingest": (), "train": ("ingest",), "evaluate": ("train",), "explain": ("train",), "check": ("train",), "release": ("evaluate", "explain", "check"), "serve": ("release",), "monitor": ("serve",)}
 
 def template(
     stage:str, # one of STAGES

@@ -10,8 +10,11 @@ from pathlib import Path
 
 from ..core import ParameterError
 from .deliver import monitor, predict, serve
-from .develop import evaluate, ingest, train
+from .datasets import ingest
+from .develop import evaluate, train
+from .divide import split
 from .doctor import doctor
+from .examine import check
 from .justify import explain, release, sign, why
 from .project import new
 
