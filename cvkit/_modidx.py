@@ -1132,6 +1132,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'cvkit.release.policy._explain': ('4_release/policy.html#_explain', 'cvkit/release/policy.py'),
                                       'cvkit.release.policy._explained': ('4_release/policy.html#_explained', 'cvkit/release/policy.py'),
                                       'cvkit.release.policy._interval': ('4_release/policy.html#_interval', 'cvkit/release/policy.py'),
+                                      'cvkit.release.policy._leaks': ('4_release/policy.html#_leaks', 'cvkit/release/policy.py'),
                                       'cvkit.release.policy._licence': ('4_release/policy.html#_licence', 'cvkit/release/policy.py'),
                                       'cvkit.release.policy._looks': ('4_release/policy.html#_looks', 'cvkit/release/policy.py'),
                                       'cvkit.release.policy._metric': ('4_release/policy.html#_metric', 'cvkit/release/policy.py'),

@@ -40,6 +40,7 @@ looks = dict(kind="looks", at_most=3)
 maps = dict(kind="explained", verdicts=["reliable"])
 parity = dict(kind="parity", at_most=1e-4)
 monitored = dict(kind="monitored", at_most=.1)
+leaks = dict(kind="leaks")
 signed = dict(kind="signed", roles=["Legal"])
 
 
@@ -94,6 +95,11 @@ cases = [
     (monitored, alarms(40), "fail", "share of 200 windows"),
     (monitored, {"drift": {"null_alarm_rate": dict(value=.05, low=None, high=None, n=200)}}, "insufficient", "has no interval"),
     (monitored, {"drift": {}}, "insufficient", "run `cvkit monitor`"),
+    (leaks, dict(leaks=dict(verdict="pass", sentence="Nothing crosses.")), "pass", "^Nothing crosses.$"),
+    (leaks, dict(leaks=dict(verdict="fail", sentence="It leaks: 3 groups.")), "fail", "^It leaks: 3 groups. Correct the column of the split"),
+    (leaks, dict(leaks=dict(verdict="insufficient", sentence="Not searched.")), "insufficient", "^Not searched. Search near duplicates, and run `cvkit train` again.$"),
+    (leaks, dict(leaks=dict(verdict="maybe", sentence="")), "insufficient", "no leak certificate"),
+    (leaks, {}, "insufficient", "no leak certificate of these splits; run `cvkit train` again"),
     (signed, dict(approvals=[signature()]), "pass", "signed by Lin"),
     (signed, dict(approvals=[signature("refuse", note="no licence")]), "fail", "Lin refused: no licence"),
     (signed, dict(approvals=[signature("refuse"), signature()]), "pass", "signed by Lin"),
@@ -216,7 +222,7 @@ edits = [
     ("at_least: 0.70", "at_least: 70", "at_least should lie in 0 to 1, got 70"), ("at_least: 0.70", "at_least: .nan", "at_least should be a finite number, got nan"), ("at_least: 0.70", "at_least: true", "should be a valid number, got True"),
     ("at_least: 0.70", "at_most: 0.70", "accuracy takes at_least, and only that"), ("metric: accuracy, at_least: 0.70", "metric: log_loss, at_most: -1", "at_most should lie in 0 to 1, got -1"), ("at_most: 1.0e-4", "at_most: 1e-4", "write 1.0e-4"), ("at_most: 1.0e-4", "at_most: 10", "rule parity: at_most should lie in 0 to 1, got 10"),
     ("MLOps Engineer, at_most: 0.15", "MLOps Engineer, at_most: 10", "rule monitoring: at_most should lie in 0 to 1, got 10"), ("at_most: 10,", "at_most: 0,", "at_most should be 1 or more, got 0"), ("at_most: 10,", "at_most: 10.5,", "should be a valid integer, got 10.5"),
-    ("metric: f1", "metric: f2", "metric should be 'accuracy'"), ("kind: looks", "kind: look", "unknown kind 'look', did you mean 'looks'?"), ("role: Legal", "role: Lawyer", "role should be 'AI Lead'"), ("risk_level: limited", "risk_level: none", "risk_level should be 'minimal'"),
+    ("metric: f1", "metric: f2", "metric should be 'accuracy'"), ("kind: leaks,", "kind: leaks, at_most: 1,", "staging, rule leaks: unknown key 'at_most'"), ("kind: looks", "kind: look", "unknown kind 'look', did you mean 'looks'?"), ("role: Legal", "role: Lawyer", "role should be 'AI Lead'"), ("risk_level: limited", "risk_level: none", "risk_level should be 'minimal'"),
     ("  staging:", "  stagging:", "unknown key 'stages.stagging', did you mean 'staging'?"), ("owner: AI Lead", "owner: ''", "owner is empty"), ("owner: AI Lead", "owner: AI Lead\nowner: me", "'owner' stands twice"), ("rule: licence,", "rule: source,", "two rules are named 'source'"),
     ("fields: [name, source, licence]", "fields: []", "fields is empty; name at least one"), ("fields: [name, source, licence]", "fields: [colour]", "got 'colour'"), ("roles: [AI Lead,", "roles: [Me,", "got 'Me'"), ("rule: source, kind", "rule: source, rule: source, kind", "'rule' stands twice"),
 ]
@@ -248,6 +254,7 @@ def test_the_policy_that_ships():
     rules = {r["rule"]: r for r in found.stages["production"]}
     assert found.digest == digest_file(shipped) and list(found.stages) == ["research", "staging", "production"]
     assert rules["monitoring"]["at_most"] == .15 and rules["licence"]["use"] == "commercial" and rules["sign-off"]["roles"] == ["AI Lead", "Data Governance", "Legal", "MLOps Engineer"]
+    assert ["leaks" in {r["kind"] for r in stage} for stage in found.stages.values()] == [False, True, True] and rules["leaks"]["role"] == "Data Scientist"
     bars = [{r["metric"]: r["at_least"] for r in rules if r.get("at_least")} for rules in found.stages.values()]
     assert bars[0]["accuracy"] < bars[1]["accuracy"] < bars[2]["accuracy"], "each stage asks more"
     assert found.digest[:12] in repr(found) and "upper end of the drift monitor" in found._repr_html_()

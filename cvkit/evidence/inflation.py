@@ -87,7 +87,7 @@ def inflation(
     kept = np.setdiff1d(learn, leaked)
     gone = len(set(targets[learn].tolist()) - set(targets[kept].tolist()))
     n = {"holdout": len(held), "development": len(learn), "leaked": len(leaked), "control": 0}
-    why = "undefined: nothing leaks" if not len(leaked) else f"undefined: without them, {gone} classes have no image left" if gone else ""
+    why = "undefined: nothing leaks" if not len(leaked) else f"undefined: without them {gone} of the classes would have no image" if gone else ""
     if why: return Inflation(*[Estimate(None, None, None, len(held), why)] * 3, {}, n, {})
     others = [_others(targets, leaked, kept, rng(seed, "control", str(k))) for k in range(draws)]
     sets = [learn, kept, *(np.setdiff1d(learn, o) for o in others)]

@@ -79,8 +79,8 @@ def rehearse(
 def _thumbnail(picture): return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3).convert("L"))
 
 # %% ../../nbs/3_evidence/34_leaks.ipynb #b8165027
-LINKS = ("groups", "copies", "near duplicates")
-BOUNDARIES = {"holdout": "stand on both sides of the hold-out", "folds": "stand in several folds"}
+LINKS = {"groups": "group{}", "copies": "set{} of copies", "near duplicates": "pair{} of near duplicates"}
+BOUNDARIES = {"holdout": "across the hold-out", "folds": "across folds"}
 SEARCHED = .5 # where surely fewer of the made copies are found, the search proves nothing
 _UNSEEN = "No search finds two photographs of one scene, pictures cut by more than a tenth of a side, turned by another angle than half a turn, or painted over."
 
@@ -131,7 +131,7 @@ class LeakCertificate:
     def sentence(self) -> str: # the verdict in words
         "What a page says first."
         if self.crossing:
-            cut = [f"{c['sets']} {kind} ({c['images']} images) {BOUNDARIES[b]}" for b in BOUNDARIES for kind in LINKS if (c := self.counts[kind][b])["sets"]]
+            cut = [f"{BOUNDARIES[b]} {c['sets']} {LINKS[kind].format('s' * (c['sets'] > 1))} ({c['images']} images)" for b in BOUNDARIES for kind in LINKS if (c := self.counts[kind][b])["sets"]]
             return f"It leaks: {', '.join(cut)}. " + "{holdout} of {holdout_images} held-out images have a twin in development.".format(**self.twins)
         searched = "group, copy or near duplicate" if self.detector["near"] else "group or copy"
         said = f"No {searched} among {self.images:,} images crosses the hold-out or a fold"
@@ -195,7 +195,7 @@ def certify(
             counts[kind][boundary]["images"] |= set(rows_there.tolist())
             crossing.append({"boundary": boundary, "kind": kind, "link": link, "parts": [part(i) for i in pair], "images": [str(keys[i]) for i in pair], "uris": [str(uris[i]) for i in pair]})
     counts = {kind: {b: {"sets": c["sets"], "images": len(c["images"])} for b, c in found.items()} for kind, found in counts.items()}
-    crossing.sort(key=lambda c: (list(BOUNDARIES).index(c["boundary"]), LINKS.index(c["kind"]), c["images"]))
+    crossing.sort(key=lambda c: (list(BOUNDARIES).index(c["boundary"]), list(LINKS).index(c["kind"]), c["images"]))
     detector = {"copies": "bytes" if scan is None else "pixels", "near": None if near is None else _settings()}
     return LeakCertificate(len(keys), len(set(manifest.groups) - {""}), counts, crossing, _count_twins(manifest, place, leak_units(manifest, near, scan)), detector,
                            {"manifest": manifest.digest, "splits": splits.digest}, _gaps(manifest, splits, detector, rehearsal), rehearsal)

@@ -47,6 +47,7 @@ KINDS = {
     "explained": dict(verdicts=(list[Literal["reliable", "unreliable", "insufficient"]], ["reliable", "unreliable", "insufficient"])),
     "parity": dict(at_most=(float, ...)),
     "monitored": dict(at_most=(float, ...)),
+    "leaks": dict(),
     "signed": dict(roles=(list[Literal[ROLES]], ...)),
 }
 
@@ -145,7 +146,7 @@ def demand(
     say = {"metric": lambda r: f"lower end of {r['metric']} at least {r['at_least']:g}" if "at_least" in r else f"upper end of {r['metric']} at most {r['at_most']:g}",
            "declared": lambda r: f"declared: {', '.join(r['fields'])}", "licence": lambda r: f"licence allows {r['use']} use", "risk": lambda r: f"risk level {' or '.join(r['levels'])}",
            "looks": lambda r: f"at most {r['at_most']} looks at the hold-out", "explained": lambda r: "explanations with a verdict" if len(r["verdicts"]) == 3 else f"explanations found {' or '.join(r['verdicts'])}",
-           "parity": lambda r: f"served and evaluated probabilities within {r['at_most']:g}", "monitored": lambda r: f"upper end of the drift monitor's false alarms at most {r['at_most']:g}", "signed": lambda r: f"signed under this policy by {', '.join(r['roles'])}"}
+           "parity": lambda r: f"served and evaluated probabilities within {r['at_most']:g}", "monitored": lambda r: f"upper end of the drift monitor's false alarms at most {r['at_most']:g}", "leaks": lambda r: "nothing crosses the hold-out or a fold", "signed": lambda r: f"signed under this policy by {', '.join(r['roles'])}"}
     return say[rule["kind"]](rule)
 
 # %% ../../nbs/4_release/42_policy.ipynb #0d828da5
@@ -194,8 +195,7 @@ def _declared(rule, evidence):
     return ("fail", f"not declared: {', '.join(missing)}; add to dataset.yaml") if missing else ("pass", f"declared: {', '.join(rule['fields'])}")
 
 def _licence(rule, evidence):
-    licence = evidence.get("dataset", {}).get("licence") or ""
-    allowed = licence_allows(licence, rule["use"])
+    allowed = licence_allows(licence := evidence.get("dataset", {}).get("licence") or "", rule["use"])
     if not licence: return "fail", "no licence of the data is declared; add it to dataset.yaml"
     if allowed is None: return "fail", f"licence {licence!r} is not in the table, so {rule['use']} use is not known to be allowed; Legal must read it"
     return ("pass", f"{licence} allows {rule['use']} use") if allowed else ("fail", f"{licence} does not allow {rule['use']} use; license the data, or train on other data")
@@ -205,26 +205,28 @@ def _risk(rule, evidence):
     return ("pass" if level in rule["levels"] else "fail"), f"risk level {level} is declared, {' or '.join(rule['levels'])} may pass"
 
 def _looks(rule, evidence):
-    looks = evidence.get("looks")
-    if looks is None: return "insufficient", "no ledger of looks at the hold-out"
+    if (looks := evidence.get("looks")) is None: return "insufficient", "no ledger of looks at the hold-out"
     return "pass" if looks <= rule["at_most"] else "fail", f"{looks} look{'s' * (looks != 1)} at the hold-out, {rule['at_most']} allowed" + ("" if looks <= rule["at_most"] else "; evaluate on images that nobody has looked at")
 
-
 def _explained(rule, evidence):
-    found = evidence.get("explanation")
-    if not found: return "insufficient", "the model was not explained; run `cvkit explain`"
+    if not (found := evidence.get("explanation")): return "insufficient", "the model was not explained; run `cvkit explain`"
     if found["verdict"] not in rule["verdicts"]: return "fail" if found["verdict"] == "unreliable" else "insufficient", f"the maps are {found['verdict']}, {' or '.join(rule['verdicts'])} demanded"
     return "pass", f"explained by {len(found['methods'])} method{'s' * (len(found['methods']) != 1)}; verdict on the maps: {found['verdict']}"
 
 def _parity(rule, evidence):
-    parity = evidence.get("parity")
-    if not parity or not parity["n"]: return "insufficient", "no hold-out image was replayed through the server yet; run `cvkit serve`"
+    if not (parity := evidence.get("parity")) or not parity["n"]: return "insufficient", "no hold-out image was replayed through the server yet; run `cvkit serve`"
     return "pass" if parity["max_abs_diff"] <= rule["at_most"] else "fail", f"{parity['n']} images through the server differ by at most {parity['max_abs_diff'] or 0:.2g}, {rule['at_most']:g} allowed"
 
 def _monitored(rule, evidence):
     rate = (evidence.get("drift") or {}).get("null_alarm_rate")
     if not rate: return "insufficient", "the false alarms of a drift monitor were not measured on this model; run `cvkit monitor`"
     return _interval(rate, rule["at_most"], False, f"share of {rate['n']} windows without drift in which the monitor rang", "windows")
+
+def _leaks(rule, evidence):
+    found = evidence.get("leaks") or {}
+    if found.get("verdict") not in ANSWERS: return "insufficient", "there is no leak certificate of these splits; run `cvkit train` again"
+    todo = {"fail": " Correct the column of the split, or let cvkit draw it, and train again.", "insufficient": " Search near duplicates, and run `cvkit train` again."}
+    return found["verdict"], found["sentence"] + todo.get(found["verdict"], "")
 
 def same_person(name, other) -> bool: # what differs in case, spaces or composition only is one name
     "Whether two names are one person's."
@@ -242,7 +244,7 @@ def _signed(rule, evidence):
     if any(same_person(last["name"], author) for author in (evidence.get("author", ""), last.get("author", ""))): return "insufficient", f"{last['name']} made this model and cannot sign it; somebody else must sign as {role}"
     return "pass", f"signed by {last['name']}"
 
-_JUDGES = dict(metric=_metric, declared=_declared, licence=_licence, risk=_risk, looks=_looks, explained=_explained, parity=_parity, monitored=_monitored, signed=_signed)
+_JUDGES = dict(metric=_metric, declared=_declared, licence=_licence, risk=_risk, looks=_looks, explained=_explained, parity=_parity, monitored=_monitored, leaks=_leaks, signed=_signed)
 
 # %% ../../nbs/4_release/42_policy.ipynb #02ef3938
 ANSWERS = {"pass": "may ship", "fail": "is refused", "insufficient": "cannot be decided yet"}
@@ -285,7 +287,7 @@ class Verdict:
 
 def judge(
     policy:Policy, # the rules
-    evidence:dict, # dataset, bundle, author, metrics, looks, explanation, parity, drift, approvals: whatever there is
+    evidence:dict, # dataset, bundle, author, metrics, looks, explanation, parity, drift, leaks, approvals: whatever there is
     stage:str, # research, staging or production
 ) -> Verdict: # pass only if every rule passes
     "Judge evidence by the rules of a stage."
@@ -293,7 +295,6 @@ def judge(
     seen, answers = {**evidence, "policy": policy, "stage": stage}, []
     for rule in policy.stages[stage]:
         for one in [{**rule, "role": role} for role in rule.get("roles", [rule["role"]])]:
-            answer, text = _JUDGES[rule["kind"]](one, seen)
-            answers.append({"rule": rule["rule"], "role": one["role"], "answer": answer, "text": text})
+            answers.append(dict(zip(("rule", "role", "answer", "text"), (rule["rule"], one["role"], *_JUDGES[rule["kind"]](one, seen)))))
     given = {a["answer"] for a in answers}
     return Verdict(stage, "fail" if "fail" in given else "pass" if given == {"pass"} else "insufficient", answers, policy.digest, evidence.get("bundle", ""))
