@@ -708,6 +708,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                              'cvkit/flow/examine.py'),
                                     'cvkit.flow.examine._evidence': ('6_flow/examine.html#_evidence', 'cvkit/flow/examine.py'),
                                     'cvkit.flow.examine._examine': ('6_flow/examine.html#_examine', 'cvkit/flow/examine.py'),
+                                    'cvkit.flow.examine._keep_check': ('6_flow/examine.html#_keep_check', 'cvkit/flow/examine.py'),
+                                    'cvkit.flow.examine._key': ('6_flow/examine.html#_key', 'cvkit/flow/examine.py'),
                                     'cvkit.flow.examine._network_view': ('6_flow/examine.html#_network_view', 'cvkit/flow/examine.py'),
                                     'cvkit.flow.examine._out_of_fold': ('6_flow/examine.html#_out_of_fold', 'cvkit/flow/examine.py'),
                                     'cvkit.flow.examine._parts': ('6_flow/examine.html#_parts', 'cvkit/flow/examine.py'),

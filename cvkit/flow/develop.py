@@ -91,10 +91,9 @@ def train(
     trunk = backbones.load_backbone(backbone, weights, size)
     seen = features.extract_features(manifest, trunk)
     probe = probing.fit_probe(seen.embedding, manifest.targets, splits.folds(manifest), manifest.classes)
-    cv = _cv_record(probe, manifest, about["positive"])
     bundle = _write_bundle(out/"bundle", manifest, splits, trunk, seen, probe, name or manifest.dataset.name, about["positive"])
     np.savez(out/"oof.npz", probabilities=probe.oof_probabilities, folds=probe.folds, embedding=seen.embedding)
-    trained = Trained(bundle, cv, manifest, probe, _state_inflation(manifest, splits, leaks, copies, seen.embedding, out))
+    trained = Trained(bundle, _cv_record(probe, manifest, about["positive"]), manifest, probe, _state_inflation(manifest, splits, leaks, copies, seen.embedding, out))
     _keep_training(out, trained, {"seed": seed, "backbone": backbone, "folds": folds, "size": size})
     return trained
 

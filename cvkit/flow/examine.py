@@ -205,20 +205,28 @@ def check(
     "Examine a data set: files, copies, labels, quality, shortcuts, splits; findings.json and a page."
     out, (manifest, _) = Path(out or beside(manifest, "check")), load_manifest(manifest)
     splits, shares = splits or (str(Path(trained)/"splits") if trained else ""), _declared_strata(manifest, strata)
-    files = [digest_file(p) for p in (splits and Path(splits)/"splits.json", trained and Path(trained)/"oof.npz") if p and p.exists()]
-    key = digest_json([manifest.digest, manifest.rejected.to_dict("records"), manifest.table["uri"].tolist(), files, shares, production and data_state(production), no_network, folds, seed, trained, splits, code_digest()])
+    key = _key(manifest, trained, splits, shares, production, no_network, folds, seed)
     if (out/"check.json").exists() and (kept := read_json(out/"check.json"))["key"] == key: return Check(Findings(Finding(**f) for f in read_json(out/"findings.json")), kept["answers"], kept["about"], str(out/"report.html"))
     parts = _parts(manifest, splits) if splits else None
     probabilities = _out_of_fold(manifest, trained) if trained else None
     copies = look_for_copies(manifest, *(() if no_network else _network_view(manifest, trained)))
     asking, about = _examine(manifest, copies, parts, probabilities, shares, production, folds, seed)
     about["splits"] = read_json(Path(splits)/"splits.json")["digest"] if splits else ""
+    return _keep_check(out, key, asking, about, manifest)
+
+def _keep_check(out, key, asking, about, manifest):
+    "findings.json, the page, and what a later call is compared with."
     found = Check(Findings(sorted(asking.findings, key=lambda f: (f.severity, f.kind))), asking.answers, about, str(out/"report.html"))
     write_json(out/"findings.json", found.findings)
-    write_json(out/"check.json", {"key": key, "answers": found.answers, "about": about})
     write_atomic(out/"report.html", _check_page(found, asking, manifest))
+    write_json(out/"check.json", {"key": key, "answers": found.answers, "about": about})
     keep_record(out, "check", {"manifest": manifest.digest[:12], "verdict": found.verdict[0]}, {"errors": len(found.findings.errors), "findings": len(found.findings)}, [out/"findings.json", out/"check.json", out/"report.html"])
     return found
+
+def _key(manifest, trained, splits, shares, production, *rest):
+    "Digest of everything that an examination depends on."
+    files = [digest_file(p) for p in (splits and Path(splits)/"splits.json", trained and Path(trained)/"oof.npz") if p and p.exists()]
+    return digest_json([manifest.digest, manifest.rejected.to_dict("records"), manifest.table["uri"].tolist(), trained, splits, files, shares, production and data_state(production), rest, code_digest()])
 
 def _examine(manifest, copies, parts, probabilities, shares, production, folds, seed):
     "Ask everything that can be asked."
