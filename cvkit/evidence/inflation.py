@@ -52,7 +52,7 @@ class Inflation:
     def blocks(self) -> list: # parts of a page
         "Numbers and words."
         from cvkit.pages import table, text
-        rows = [{"accuracy": name, "difference [95 %]": _signed(e)} for name, e in (("with the twins, less without", self.total), ("of it, what as many other images are worth", self.fewer), ("of it, due to the twins", self.twins))]
+        rows = [{"accuracy": name, "difference [95 %]": _signed(e)} for name, e in (("with the twins, less without", self.total), ("of this, what as many other images are worth", self.fewer), ("of this, due to the twins", self.twins))]
         return [text(*self.sentences)] + ([table(rows)] if self.value is not None else [])
     def _repr_html_(self):
         from cvkit.pages import fragment
@@ -67,7 +67,7 @@ def _inflation_words(i):
     few = f" (only {n['control']} others of these classes could be left out)" if n["control"] < n["leaked"] else ""
     return [f"{a['with']:.1%} of {n['holdout']} held-out images are right after training on all {n['development']} development images, {a['without']:.1%} after training without the {n['leaked']} that have a twin in the hold-out.",
             f"Inflation {_signed(i.total)}: {sure}. {i.changed['with']} images are right only with the twins, {i.changed['without']} only without.",
-            f"Of it, {_signed(i.fewer)} is what as many other images are worth{few}, and {_signed(i.twins)} is due to the twins.",
+            f"Of this, {_signed(i.fewer)} is what as many other images are worth{few}, and {_signed(i.twins)} is due to the twins.",
             f"The intervals say how far other held-out images of this kind would move the numbers. They do not cover another training: the {len(a['controls'])} controls alone lie between {min(a['controls']):.1%} and {max(a['controls']):.1%}. Twins that nobody declared and no search found are in all of these models."]
 
 # %% ../../nbs/3_evidence/35_inflation.ipynb #13dfc4a2
