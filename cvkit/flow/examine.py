@@ -14,7 +14,6 @@ from ..core import DataError, digest_file, digest_json, read_json, write_atomic,
 from ..data.checks import Finding, Findings
 from .datasets import beside, load_manifest
 from .divide import look_for_copies
-from .pipeline import code_digest, data_state
 from .records import keep_record
 
 # %% ../../nbs/6_flow/72_examine.ipynb #9a6ac15f
@@ -225,6 +224,7 @@ def _keep_check(out, key, asking, about, manifest):
 
 def _key(manifest, trained, splits, shares, production, *rest):
     "Digest of everything that an examination depends on."
+    from cvkit.flow.pipeline import code_digest, data_state
     files = [digest_file(p) for p in (splits and Path(splits)/"splits.json", trained and Path(trained)/"oof.npz") if p and p.exists()]
     return digest_json([manifest.digest, manifest.rejected.to_dict("records"), manifest.table["uri"].tolist(), trained, splits, files, shares, production and data_state(production), rest, code_digest()])
 
