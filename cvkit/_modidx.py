@@ -82,6 +82,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'cvkit.data.duplicates._say_change': ( '1_data/duplicates.html#_say_change',
                                                                               'cvkit/data/duplicates.py'),
                                        'cvkit.data.duplicates._stretch': ('1_data/duplicates.html#_stretch', 'cvkit/data/duplicates.py'),
+                                       'cvkit.data.duplicates._unclipped': ( '1_data/duplicates.html#_unclipped',
+                                                                             'cvkit/data/duplicates.py'),
                                        'cvkit.data.duplicates._unit': ('1_data/duplicates.html#_unit', 'cvkit/data/duplicates.py'),
                                        'cvkit.data.duplicates._whitening': ( '1_data/duplicates.html#_whitening',
                                                                              'cvkit/data/duplicates.py'),

@@ -8,7 +8,7 @@ import pytest
 from cvkit.flow.pipeline import STAGES
 
 command = Path(sys.executable).with_name("cvkit")
-pages = {"index.html", "why.html", "ingest/gallery.html", "train/report.html", "evaluate/report.html", "explain/report.html", "release/model_card.html", "release/verdicts.html", "serve/report.html", "monitor/report.html"}
+pages = {"index.html", "why.html", "ingest/gallery.html", "train/report.html", "evaluate/report.html", "explain/report.html", "check/report.html", "release/model_card.html", "release/verdicts.html", "serve/report.html", "monitor/report.html"}
 
 
 def cvkit(folder, *words, **settings):

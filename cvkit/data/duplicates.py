@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from ..core import DataError, cache_folder, digest_json, need, progress, read_json, write_json
 from .manifest import Manifest
+from .pixels import work_ahead
 from .scan import MEASURES, SIDE, Scan
 
 # %% ../../nbs/1_data/14_duplicates.ipynb #6f5844c2
@@ -122,7 +123,7 @@ def _best(found, neighbours):
 def propose_pairs(
     thumbnails:np.ndarray, # `(n,SIDE,SIDE)` uint8
     embedding:np.ndarray|None=None, # `(n,d)` float32 of a network: further candidates
-    neighbours:int=4, # of each image, at most
+    neighbours:int=6, # of each image, at most
     floor:float=.6, # least cosine of whitened fingerprints; made copies stay above .73
     asking:np.ndarray|None=None, # `(q,)` int rows that ask; all by default
     block:int=4096, # images at a time
@@ -165,8 +166,12 @@ def _gauss(side, sigma=1.):
 def _sample(low, high, side):
     "`(p,side,side)`: cubic interpolation (Keys 1981) from a whole side to a part of it."
     at = low[:, None] * side + (high - low)[:, None] * (np.arange(side) + .5) - .5
-    d = np.abs(at[..., None] - np.arange(side)).astype(np.float32)
-    weight = np.where(d <= 1, (1.5 * d - 2.5) * d * d + 1, np.where(d < 2, ((-.5 * d + 2.5) * d - 4) * d + 2, 0))
+    first = np.floor(at).astype(int) - 1
+    weight = np.zeros((len(low), side, side), np.float32)
+    for tap in range(4):
+        d = np.abs(at - first - tap)
+        value = np.where(d <= 1, (1.5 * d - 2.5) * d * d + 1, ((-.5 * d + 2.5) * d - 4) * d + 2)
+        np.put_along_axis(weight, np.clip(first + tap, 0, side - 1)[..., None], value[..., None], 2) # beyond the border the last tap stands
     total = weight.sum(-1, keepdims=True)
     return weight / np.where(np.abs(total) > .1, total, 1)
 
@@ -182,13 +187,18 @@ def _inside(side):
     return inside
 
 # %% ../../nbs/1_data/14_duplicates.ipynb #6e41613d
+def _unclipped(images):
+    "`(p,side,side)` bool: not white, nor beside something white, which hides what was there."
+    g = _gauss(images.shape[1])
+    return g @ (images >= 250).astype(np.float32) @ g.T < .05
+
 def _align(a, b, box, rounds):
     "Move the box in `a` until what is in it looks like `b`: Gauss-Newton on four sides, gain and offset."
-    p, side, g, inside = len(a), a.shape[1], _gauss(a.shape[1]), _inside(a.shape[1])
+    p, side, g, inside = len(a), a.shape[1], _gauss(a.shape[1]), _inside(a.shape[1]) & _unclipped(b)
     a, b, u = g @ a @ g.T, g @ b @ g.T, ((np.arange(a.shape[1]) + .5) / a.shape[1]).astype(np.float32)
     for _ in range(rounds):
         w = _stretch(a, box)
-        use = (inside & (b < 250) & (w < 250)).reshape(p, 1, side * side)
+        use = (inside & (w < 250)).reshape(p, 1, side * side)
         dy, dx = np.gradient(w, axis=(1, 2))
         slopes = np.stack([dx * (1 - u) * side, dy * (1 - u[:, None]) * side, dx * u * side, dy * u[:, None] * side, w, np.ones_like(w)], 1).reshape(p, 6, side * side)
         weighted = slopes * use
@@ -201,10 +211,11 @@ def _align(a, b, box, rounds):
 
 def _remainder(a, b, box):
     "`(p,4)`: what differs after all, how much there is to differ (both RMS in gray levels, smoothed by a pixel), gain, and the share that could be compared."
-    w, g, inside = _stretch(a, box), _gauss(a.shape[1]), _inside(a.shape[1])
-    use = inside & (b < 250) & (w < 250)
+    side, w = a.shape[1], _stretch(a, box)
+    g, inside = _gauss(side), _inside(side)
+    use = inside & _unclipped(b) & (_stretch((~_unclipped(a)).astype(np.float32), box) < .5)
     n = np.maximum(use.sum((1, 2)), 1)
-    centred = lambda x: ((x - ((x * use).sum((1, 2)) / n)[:, None, None]) * use).reshape(len(x), -1)
+    centred = lambda x: ((x - ((x * use).sum((1, 2)) / n)[:, None, None]) * use).reshape(len(x), side * side)
     db, both = centred(b), np.stack([centred(w), centred(g @ w @ g.T - w)], 1) # the picture, and what a blur changes in it
     normal = np.matmul(both, both.transpose(0, 2, 1)).astype(float) + 1e-2 * np.eye(2)
     fit = np.linalg.solve(normal, np.matmul(both, db[..., None]).astype(float))
@@ -233,7 +244,7 @@ class NearDuplicates:
         from cvkit.pages import fragment, table
         return fragment(table([{"rows": f"{a}, {b}", "difference": float(d), "what was done": c} for (a, b), d, c in zip(self.pairs, self.difference, self.change)]))
 
-def _is_copy(r): return (r[:, 0] ** 2 <= .3 ** 2 + (.06 * r[:, 1]) ** 2) & (r[:, 0] <= .15 * r[:, 1]) & (r[:, 2] > .3) & (r[:, 2] < 3) & (r[:, 3] > .3)
+def _is_copy(r): return (r[:, 0] ** 2 <= .3 ** 2 + (.06 * r[:, 1]) ** 2) & (r[:, 0] <= .15 * r[:, 1]) & (r[:, 2] > .3) & (r[:, 2] < 3) & (r[:, 3] > .1)
 
 def _compare(thumbnails, part):
     "`(p,8)`: remainder and box of candidates; coarse first, fine for those that may still be copies."
@@ -267,7 +278,8 @@ def find_near_duplicates(
     if thumbnails.shape[1:] != (SIDE, SIDE): raise DataError(f"expected thumbnails (n,{SIDE},{SIDE}) uint8, got {thumbnails.shape}; take them from scan_images")
     if embedding is not None and len(embedding) != len(thumbnails): raise DataError(f"expected an embedding a thumbnail ({len(thumbnails)}), got {len(embedding)}; extract them from the same manifest")
     found = propose_pairs(thumbnails, embedding, asking=asking)
-    rows = [_compare(thumbnails, found[i:i + block]) for i in progress(range(0, len(found), block), "checking pairs", -(-len(found) // block))]
+    parts = [found[i:i + block] for i in range(0, len(found), block)]
+    rows = [row for _, row in progress(work_ahead(lambda part: _compare(thumbnails, part), parts), "checking pairs", len(parts))]
     result = np.concatenate([np.zeros((0, 8)), *rows])
     good = np.flatnonzero(_is_copy(result))
     pairs = np.sort(np.stack([found["a"][good], found["b"][good]], 1), 1)

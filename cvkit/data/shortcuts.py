@@ -179,10 +179,11 @@ def _draw_folds(labels, units, most, seed):
         keep = np.flatnonzero(np.isin(index, order[:max(10, np.searchsorted(np.cumsum(size[order]), most, side="right"))]))
     fold = np.zeros(len(keep), int)
     if np.unique(labels[keep], return_counts=True)[1].max() < 5: return keep, fold # no class is large enough to be tested
-    split = need("sklearn.model_selection", "train").StratifiedGroupKFold(5, shuffle=True, random_state=int(drawn.integers(2**31)))
-    with warnings.catch_warnings(action="ignore", category=UserWarning): # of rare classes, which are listed as skipped
-        for k, (_, test) in enumerate(split.split(keep, labels[keep], units[keep])): fold[test] = k
-    return keep, fold
+    names, first, index = np.unique(units[keep], return_index=True, return_inverse=True)
+    fold, order = np.zeros(len(names), int), drawn.permutation(len(names))
+    order = order[np.argsort(labels[keep][first][order], kind="stable")] # class after class, by lot within
+    fold[order] = np.arange(len(names)) % 5
+    return keep, fold[index]
 
 # %% ../../nbs/1_data/15_shortcuts.ipynb #027078af
 def find_shortcuts(
