@@ -8,13 +8,12 @@ __all__ = ['WAYS', 'LINKS', 'BOUNDARIES', 'SEARCHED', 'make_copy', 'Rehearsal', 
 
 # %% ../../nbs/3_evidence/34_leaks.ipynb #a221c5ce
 from dataclasses import dataclass
-from inspect import signature
 from io import BytesIO
 
 import numpy as np
 from PIL import Image
 from ..core import DataError, digest_json, need, rng
-from ..data.duplicates import VIEWS, NearDuplicates, find_duplicates, find_near_duplicates, find_units, propose_pairs
+from ..data.duplicates import LIMITS, VIEWS, NearDuplicates, find_duplicates, find_near_duplicates, find_units
 from ..data.manifest import Manifest
 from ..data.preprocess import decode_image
 from ..data.scan import SIDE, Scan
@@ -200,7 +199,7 @@ def certify(
     return LeakCertificate(len(keys), len(set(manifest.groups) - {""}), counts, crossing, _count_twins(manifest, place, leak_units(manifest, near, scan)), detector,
                            {"manifest": manifest.digest, "splits": splits.digest}, _gaps(manifest, splits, detector, rehearsal), rehearsal)
 
-def _settings(): return {"side": SIDE, "views": len(VIEWS), **{name: p.default for name, p in signature(propose_pairs).parameters.items() if name in ("neighbours", "floor")}}
+def _settings(): return {"side": SIDE, "views": len(VIEWS), **LIMITS}
 
 def _gaps(manifest, splits, detector, rehearsal):
     "What the certificate cannot know."
