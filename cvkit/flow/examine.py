@@ -173,17 +173,16 @@ def _evidence(kind, found, picture, most=12, each=6):
     from cvkit.pages import Block, badge, pictures, safe, section, table, text
     if kind in ("unreadable", "unrepresentative", "shift"): return section(HEADS[kind], table([{"severity": badge(f.severity), "files": ", ".join(f.paths[:4]) + (f" and {len(f.paths) - 4} more" if len(f.paths) > 4 else ""), "what to do": f.detail} for f in found]))
     if kind == "suspect_label": return section(HEADS[kind], text("The least credible first."), pictures([(shown[0], Block(f"{safe(f.paths[0])}<br>{safe(f.detail)}")) for f in found[:24] if (shown := picture(f.paths[0]))], size=200, columns=4))
-    blocks = []
-    for f in found[:most]:
-        shown = [p for p in map(picture, f.paths[:each]) if p]
-        blocks += [Block(f"<p>{badge(f.severity)} {safe(f.detail)}</p>"), pictures(shown, size=200, columns=max(4, min(each, len(shown))))]
+    pairs = all(len(f.paths) < 3 for f in found)
+    most *= 1 + pairs # two pairs fit beside each other
+    cards = "".join(f'<div><p>{badge(f.severity)} {safe(f.detail)}</p>{pictures([p for p in map(picture, f.paths[:each]) if p], size=220, columns=2 if pairs else each)}</div>' for f in found[:most])
     more = [text(f"And {len(found) - most} more in findings.json.")] if len(found) > most else []
-    return section(HEADS[kind], *blocks, *more)
+    return section(HEADS[kind], Block(f'<div class="grid" style="grid-template-columns:repeat(auto-fill,minmax(min(100%,{440 if pairs else 900}px),1fr));gap:14px 36px">{cards}</div>'), *more)
 
 def _check_page(check, asking, manifest):
     "The whole page."
     from cvkit.pages import Block, definition, page, section
-    picture, kinds = _picture_of(manifest), [k for k in HEADS if check.findings.of(k)]
+    picture, kinds = _picture_of(manifest), sorted((k for k in HEADS if check.findings.of(k)), key=lambda k: all(f.severity != "error" for f in check.findings.of(k)))
     numbers = [section(QUESTIONS[q], *(Block(o._repr_html_()) for o in shown)) for q, shown in asking.shown.items() if shown]
     about = {"data set": check.about["name"], "images": f"{check.about['images']:,}", "manifest": check.about["manifest"][:12], "splits": check.about["splits"][:12] or "not given", "search for copies": check.about["rehearsal"]}
     return page(f"Check of {manifest.dataset.name}", section("What was asked", _answers_table(check.answers)), *(_evidence(k, check.findings.of(k), picture) for k in kinds), *numbers, section("About", definition(about)),
