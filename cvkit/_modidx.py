@@ -161,6 +161,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'cvkit.data.manifest._read_path': ('1_data/manifest.html#_read_path', 'cvkit/data/manifest.py'),
                                      'cvkit.data.manifest._show_manifest': ( '1_data/manifest.html#_show_manifest',
                                                                              'cvkit/data/manifest.py'),
+                                     'cvkit.data.manifest._taken_at': ('1_data/manifest.html#_taken_at', 'cvkit/data/manifest.py'),
                                      'cvkit.data.manifest.ingest_folder': ('1_data/manifest.html#ingest_folder', 'cvkit/data/manifest.py'),
                                      'cvkit.data.manifest.ingest_table': ('1_data/manifest.html#ingest_table', 'cvkit/data/manifest.py'),
                                      'cvkit.data.manifest.read_declared': ('1_data/manifest.html#read_declared', 'cvkit/data/manifest.py'),

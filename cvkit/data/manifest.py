@@ -11,9 +11,11 @@ import os, re, unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from ..core import DataError, atomic_folder, digest_bytes, digest_json, need, progress, read_json, write_json
 from .preprocess import decode_image
 
@@ -147,10 +149,16 @@ def _show_manifest(manifest):
     return fragment(definition(facts), table(classes), *refused)
 
 # %% ../../nbs/1_data/11_manifest.ipynb #7916c393
+def _taken_at(content): # bytes of an image that could be decoded
+    "When a photograph was taken, as its EXIF notes say, such as `2024-05-31T10:02:03`; nothing where they do not."
+    with Image.open(BytesIO(content)) as picture: notes = picture.getexif() if picture.info.get("exif") else {}
+    said = str((notes.get_ifd(0x8769).get(0x9003) or notes.get(0x0132) or "") if notes else "").strip("\0 ")
+    return said.replace(":", "-", 2).replace(" ", "T") if re.fullmatch(r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d", said) else ""
+
 def _read_images(
     root:Path, # of the images
     uris, # paths relative to it
-) -> list: # (content digest, width, height), or the reason why not
+) -> list: # (content digest, width, height, when it was taken), or the reason why not
     "Decode every image once."
     def look(uri):
         if os.path.isabs(uri) or os.path.normpath(uri).startswith(".."): return "expected a file below the root, got a path that leaves it; move the file"
@@ -159,7 +167,7 @@ def _read_images(
             h, w = decode_image(content).shape[:2]
         except OSError as error: return f"expected a file that can be read, but there is none ({(error.strerror or str(error)).lower()}); check the path"
         except DataError as error: return str(error)
-        return digest_bytes(content), w, h
+        return digest_bytes(content), w, h, _taken_at(content)
     pool = ThreadPoolExecutor(4)
     try: return list(progress(pool.map(look, uris), "reading images", len(uris)))
     finally: pool.shutdown(cancel_futures=True)
@@ -188,13 +196,13 @@ def ingest_table(
 # %% ../../nbs/1_data/11_manifest.ipynb #73d738f2
 def _fill_columns(
     table:"pd.DataFrame", # uri, label and what else is known
-    seen:list, # (content, width, height) a row
+    seen:list, # (content, width, height, when taken) a row
     dataset:Dataset, # what is declared of all images
 ) -> "pd.DataFrame": # all columns of a manifest
     "Keys, sizes, and what the data set says where the row says nothing; one spelling of each accent."
-    content, width, height = zip(*seen)
+    content, width, height, taken = zip(*seen)
     text = lambda column: table[column].fillna("").astype(str).map(lambda word: unicodedata.normalize("NFC", word))
-    defaults = {"group": "", "source": dataset.source, "licence": dataset.licence, "owner": dataset.owner, "captured_at": "", "pii_status": "unchecked"}
+    defaults = {"group": "", "source": dataset.source, "licence": dataset.licence, "owner": dataset.owner, "captured_at": np.array(taken, object), "pii_status": "unchecked"}
     attributes = [c for c in table if str(c).startswith("attribute.")]
     table = table.assign(**{c: text(c) for c in attributes}, **{k: text(k).where(text(k) != "", v) if k in table else v for k, v in defaults.items()},
                          content=content, width=width, height=height, label=text("label"))
