@@ -38,6 +38,11 @@ def exports(notebook):
     return next((value for cell in notebook.cells if (value := (getattr(cell, "directives_", None) or {}).get("default_exp"))), None)
 
 
+def anchor(module, name):
+    "Where a definition is linked; targets know no capitals, so a class is kept apart from a function of its name."
+    return f"{module}.{name}" + "-class" * name[:1].isupper()
+
+
 def symbols():
     "Every name in `_modidx` and every module: how prose may call it -> the target it links to."
     index = importlib.import_module("cvkit._modidx").d["syms"]
@@ -47,7 +52,7 @@ def symbols():
         names.setdefault(module.removeprefix("cvkit."), {module})
         for name in entries:
             if private.search(short := name.removeprefix(module + ".")): continue
-            target = f"{module}.{short.split('.')[0]}" # a method is shown with its class
+            target = anchor(module, short.split(".")[0]) # a method is shown with its class
             for called in (name, short, name.removeprefix("cvkit.")): names.setdefault(called, set()).add(target)
     return {called: targets for called, targets in names.items() if len(targets) == 1 or "." not in called}
 
@@ -99,7 +104,7 @@ def signatures(text, module):
         said = (ast.get_docstring(node) or "").split("\n\n", 1)
         said = "\n\n".join([f"*{said[0]}*", *said[1:]]) if said[0] else ""
         code = "\n".join(shown)
-        yield f"({module}.{node.name})=\n### {node.name}\n\n```python\n{code}\n```\n\n{said}\n{methods(node) if isinstance(node, ast.ClassDef) else ''}"
+        yield f"({anchor(module, node.name)})=\n### {node.name}\n\n```python\n{code}\n```\n\n{said}\n{methods(node) if isinstance(node, ast.ClassDef) else ''}"
 
 
 def page(notebook, module, names):
