@@ -207,8 +207,7 @@ def _fill_columns(
     table = table.assign(**{c: text(c) for c in attributes}, **{k: text(k).where(text(k) != "", v) if k in table else v for k, v in defaults.items()},
                          content=content, width=width, height=height, label=text("label"))
     repeat = table.groupby("content").cumcount()
-    table["image"] = [c[:16] + (f"-{r}" if r else "") for c, r in zip(content, repeat)]
-    return table[[*COLUMNS, *attributes]]
+    return table.assign(image=[c[:16] + (f"-{r}" if r else "") for c, r in zip(content, repeat)])[[*COLUMNS, *attributes]]
 
 # %% ../../nbs/1_data/11_manifest.ipynb #4650b174
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic"}

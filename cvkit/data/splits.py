@@ -56,7 +56,7 @@ class Splits:
     def load(cls, folder) -> "Splits": # checked against its digest
         "Read splits that `save` wrote."
         folder = Path(folder)
-        if not (folder/"splits.json").exists(): raise DataError(f"expected splits in {folder}, found none; make them with `cvkit train`")
+        if not (folder/"splits.json").exists(): raise DataError(f"expected splits in {folder}, found none; make them with `cvkit split` or `cvkit train`")
         about = read_json(folder/"splits.json")
         found = cls(need("pandas", "train").read_parquet(folder/"splits.parquet"), about["manifest"], about["parameters"], about.get("shortfall", []))
         if found.digest != about["digest"]: raise DataError(f"expected splits {about['digest'][:12]} in {folder}, found {found.digest[:12]}; the table was changed, fetch the original")
@@ -174,7 +174,7 @@ def _given(manifest, wish, twins, allow_leak):
     cut = _cut(manifest, place, twins)
     rows = [i for sets in cut.values() for s in sets for i in s]
     told = ", ".join(f"{len(sets)} {kind}" for kind, sets in cut.items() if sets)
-    if rows and not allow_leak: raise DataError(f"expected each group and each set of copies in one part of {column}, but it cuts {told} ({', '.join(uris[rows[:3]])}); correct the column, or say allow_leak=True, and the leak stays on record")
+    if rows and not allow_leak: raise DataError(f"expected each group and each set of copies in one part of {column}, but it cuts {told} ({', '.join(uris[rows[:3]])}); correct the column, or say allow_leak=True (--allow-leak), and the leak stays on record")
     facts = {"leaks": {kind: len(sets) for kind, sets in cut.items() if sets}} if rows else {}
     if folds: facts |= {"folds": len(folds), "folds_given": True}
     return place, facts, words

@@ -54,10 +54,11 @@ def _divided(manifest, out, given, allow_leak, **wish):
     "Splits with their certificate and what it rests on; a split that leaks is refused."
     from cvkit.data.splits import Splits
     copies = look_for_copies(manifest)
-    if not given: splits = stored_splits(manifest, out/"splits", copies, **wish)
-    else: splits = Splits.load(given); splits.folds(manifest); splits.save(out/"splits")
-    leaks = certify_splits(manifest, splits, copies, out)
+    splits = Splits.load(given) if given else stored_splits(manifest, out/"splits", copies, **wish)
+    leaks = certify_splits(manifest, splits, copies)
     if leaks.verdict == "fail" and not allow_leak: raise DataError(f"expected splits that nothing crosses, but {leaks.sentence[0].lower()}{leaks.sentence[1:].rstrip('.')}; draw others with `cvkit split`, or train with allow_leak=True (--allow-leak) and read by how much that flatters the score")
+    if given: splits.save(out/"splits")
+    write_json(out/"leaks.json", leaks)
     return splits, leaks, copies
 
 def _state_inflation(manifest, splits, leaks, copies, embedding, out):

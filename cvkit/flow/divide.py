@@ -30,13 +30,10 @@ def certify_splits(
     manifest, # a Manifest
     splits, # Splits of it
     copies:tuple, # what `look_for_copies` returned
-    out, # folder in which leaks.json is written
 ): # a LeakCertificate
-    "Write the leak certificate of splits; one that speaks of these splits already is kept."
+    "The leak certificate of splits, with a rehearsal of the search."
     from cvkit.evidence.leaks import certify, rehearse
-    certificate = certify(manifest, splits, *copies, rehearse(manifest, copies[0]))
-    write_json(Path(out)/"leaks.json", certificate)
-    return certificate
+    return certify(manifest, splits, *copies, rehearse(manifest, copies[0]))
 
 def stored_splits(
     manifest, # a Manifest
@@ -69,7 +66,8 @@ def split(
     out, (manifest, _) = Path(out or beside(manifest, "split")), load_manifest(manifest)
     copies = look_for_copies(manifest)
     splits = stored_splits(manifest, out, copies, holdout=holdout, folds=folds, seed=seed, by=tuple(filter(None, by.split(","))), method=method, column=column, allow_leak=allow_leak)
-    certificate = certify_splits(manifest, splits, copies, out)
+    certificate = certify_splits(manifest, splits, copies)
+    write_json(out/"leaks.json", certificate)
     write_atomic(out/"report.html", _split_page(manifest, splits, certificate))
     keep_record(out, "split", {"method": method, "by": by, "splits": splits.digest[:12], "certificate": certificate.verdict}, {"held_out": splits.to_dict()["holdout_images"]}, [out/"splits.json", out/"leaks.json", out/"report.html"])
     return splits

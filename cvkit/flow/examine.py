@@ -26,9 +26,10 @@ def _network_view(manifest, trained):
     return extract_features(manifest, backbone).embedding, digest_json([backbone.weights_digest, backbone.preprocess.digest])
 
 def _parts(manifest, splits):
-    "`(n,)` text: hold-out, or the fold of each image."
+    "`(n,)` text, hold-out or the fold of each image; and the column that they were read from, if any."
     from cvkit.data.splits import Splits
-    return np.array(["the hold-out" if f < 0 else f"fold {f}" for f in Splits.load(splits).folds(manifest)])
+    found = Splits.load(splits)
+    return np.array(["the hold-out" if f < 0 else f"fold {f}" for f in found.folds(manifest)]), found.parameters.get("column", "")
 
 def _out_of_fold(manifest, trained):
     "`(n,c)`: what the heads of a training say of images that they had not seen; NaN in the hold-out."
@@ -125,7 +126,7 @@ def _ask_shortcuts(asking, scan, units, seed):
     best = max((s for s in tests if s.auroc is not None), key=lambda s: s.auroc, default=None)
     asking.answer("shortcuts", found, f"nothing beyond nature: the best of {len(tests)} tests is {best.trait} for {best.label!r}, AUROC {best.auroc:.2f}" if best else "nothing could be tested", (tests,))
 
-def _ask_splits(asking, scan, parts, units, seed):
+def _ask_splits(asking, scan, parts, column, units, seed):
     "Whether groups are cut, and whether the parts are alike."
     from cvkit.data.checks import check_groups
     from cvkit.data.shift import compare_parts
@@ -134,7 +135,8 @@ def _ask_splits(asking, scan, parts, units, seed):
     cut, named = check_groups(m, parts), len(set(m.groups) - {""})
     asking.answer("groups", cut, f"none of {named} groups" if named else "no groups are declared, so none could be cut: say what belongs together with group_from")
     held = np.where(parts == "the hold-out", "the hold-out", "development")
-    tests = compare_parts({**scan.traits, **m.attributes}, held, units, m.labels, seed)
+    traits = {name: t for name, t in (scan.traits | m.attributes).items() if name not in ("histogram", column.removeprefix("attribute."))} # the split's own column tells it, of course
+    tests = compare_parts(traits, held, units, m.labels, seed)
     far = [Finding("shift", "warning", uris[held == "the hold-out"][:8].tolist(), f"distance {s.distance:.2f} in {s.trait}, p {s.p:.3f}; {s.detail}") for s in tests if s.answer in ("fail", "warning")]
     unsure = [s for s in tests if s.answer == "insufficient"]
     asking.answer("shift", far, f"none in {len(tests)} traits" + (f"; in {len(unsure)} of them a distance below {max(s.detectable for s in unsure):.2f} could have been missed" if unsure else ""), (tests,))
@@ -205,7 +207,7 @@ def check(
     splits, shares = splits or (str(Path(trained)/"splits") if trained else ""), _declared_strata(manifest, strata)
     key = _key(manifest, trained, splits, shares, production, no_network, folds, seed)
     if (out/"check.json").exists() and (kept := read_json(out/"check.json"))["key"] == key: return Check(Findings(Finding(**f) for f in read_json(out/"findings.json")), kept["answers"], kept["about"], str(out/"report.html"))
-    parts = _parts(manifest, splits) if splits else None
+    parts = _parts(manifest, splits) if splits else (None, "")
     probabilities = _out_of_fold(manifest, trained) if trained else None
     copies = look_for_copies(manifest, *(() if no_network else _network_view(manifest, trained)))
     asking, about = _examine(manifest, copies, parts, probabilities, shares, production, folds, seed)
@@ -233,9 +235,9 @@ def _examine(manifest, copies, parts, probabilities, shares, production, folds, 
     from cvkit.evidence.leaks import rehearse
     (scan, near), asking = copies, _Asking(manifest)
     units, rehearsal = find_units(manifest, near.pairs), rehearse(manifest, scan, seed=seed)
-    _ask_images(asking, scan, near, parts, folds, rehearsal)
+    _ask_images(asking, scan, near, parts[0], folds, rehearsal)
     _ask_shortcuts(asking, scan, units, seed)
     _ask_labels(asking, probabilities)
-    _ask_splits(asking, scan, parts, units, seed)
-    _ask_representation(asking, scan, parts, units, shares, production)
+    _ask_splits(asking, scan, *parts, units, seed)
+    _ask_representation(asking, scan, parts[0], units, shares, production)
     return asking, {"name": manifest.dataset.name, "images": len(manifest), "manifest": manifest.digest, "rehearsal": str(rehearsal)}
