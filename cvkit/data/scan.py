@@ -27,25 +27,27 @@ def sharpness(
     return float(bent.var() / g.var())
 
 # %% ../../nbs/1_data/13_scan.ipynb #fa9636a0
-SLOWEST = 12 # waves in 256 gray values; slower ones are the picture's own tones
+SLOWEST = 20 # waves in 256 gray values; slower ones are the picture's own tones
 
 def histogram_traces(
     gray:np.ndarray, # `(h,w)` uint8
-) -> np.ndarray: # `(118,)` float32: the highest peak, then 117 frequencies from 12 to 128 waves in 256 gray values; log of the amplitude over its median
+) -> np.ndarray: # `(110,)` float32: the highest peak, then 109 frequencies from 20 to 128 waves in 256 gray values; log of the amplitude over the median around it, less .7, 0 where that is less than 0
     "What a change of brightness or contrast left in the histogram."
     if gray.dtype != np.uint8 or gray.ndim != 2: raise DataError(f"expected one gray image (h,w) uint8, got {gray.shape} {gray.dtype}; convert it to mode L")
     counts = np.bincount(gray.ravel(), minlength=256)
     counts[[0, -1]] = 0 # what is clipped is a peak of its own
     root, window = np.sqrt(counts), np.hanning(15)[1:-1]
     waves = np.abs(np.fft.rfft(root - np.convolve(root, window / window.sum(), "same")))[SLOWEST:]
-    traces = np.log(waves / (np.median(waves) + 1e-9) + 1e-3)
+    traces = np.log(waves / (np.median(waves) + 1e-9) + 1e-2)
+    around = np.median(np.lib.stride_tricks.sliding_window_view(np.pad(traces, 12, "reflect"), 25), 1)
+    traces = np.maximum(traces - around - .7, 0)
     return np.append(traces.max(), traces).astype(np.float32)
 
 # %% ../../nbs/1_data/13_scan.ipynb #93a629f6
 SIDE = 64 # of a thumbnail, in pixels
 MEASURES = np.dtype([("pixels", "S64"), ("bytes", "i8"), ("format", "S8"), ("mode", "S8"), ("tables", "S6"), ("camera", "S64"), ("width", "i4"), ("height", "i4"),
                      ("brightness", "f4"), ("contrast", "f4"), ("sharpness", "f4"), ("levels", "f4"), ("dark", "f4"), ("light", "f4"),
-                     ("colour", "f4", 6), ("border", "f4", 8), ("histogram", "f4", 118), ("thumbnail", "u1", (SIDE, SIDE))])
+                     ("colour", "f4", 6), ("border", "f4", 8), ("histogram", "f4", 110), ("thumbnail", "u1", (SIDE, SIDE))])
 
 def _file_facts(file):
     "Format, mode, digest of JPEG's quantisation tables, and camera, as the header has them."
@@ -105,7 +107,7 @@ class Scan:
         tone = np.column_stack([self.rows[name] for name in ("brightness", "contrast", "dark", "light")])
         numbers = {"colour": np.column_stack([self.rows["colour"], tone]), "file size": np.log(self.rows["bytes"])[:, None], "image size": np.column_stack([self.rows["width"], self.rows["height"]]),
                    "sharpness": np.log(self.rows["sharpness"] + 1e-6)[:, None], "border": self.rows["border"],
-                   "histogram": np.column_stack([self.rows["levels"], self.rows["histogram"]])}
+                   "histogram": self.rows["histogram"]}
         return {**{k: v.astype(np.float32) for k, v in numbers.items()}, "file kind": np.char.strip(np.char.add(np.char.add(self["format"], " "), np.char.add(np.char.add(self["mode"], " "), self["tables"]))), "camera": self["camera"]}
     def to_dict(self) -> dict: return {"images": len(self), **{name: float(np.median(self.rows[name])) for name in ("brightness", "contrast", "sharpness", "levels")}} # plain data: medians
     def __repr__(self): return "Scan of {images} images: median brightness {brightness:.0f}, contrast {contrast:.0f}, sharpness {sharpness:.3f}".format(**self.to_dict())
