@@ -116,6 +116,7 @@ def test_make_reads_the_place_that_pip_wrote(tmp_path, monkeypatch):
 
 # ---- its two commands
 
+@pytest.mark.slow
 def test_run_takes_images_to_a_verdict(made, ran):
     assert started(ran) == ["first_model", "ingest", "train", "evaluate", "explain", "check", "release"]
     assert "staging: insufficient evidence" in ran and "run `cvkit serve`" in ran and "research" not in ran
