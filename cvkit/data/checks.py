@@ -7,7 +7,7 @@ __all__ = ['KINDS', 'SUFFIXES', 'Finding', 'Findings', 'check_manifest', 'check_
            'check_labels']
 
 # %% ../../nbs/1_data/17_checks.ipynb #a72b6aba
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from ..core import DataError, need
@@ -92,7 +92,7 @@ def check_copies(
         same = len({place.get(int(i), -1 - int(i)) for i in rows}) == 1
         names, sides = sorted(set(labels[rows])), sorted(set(parts[rows])) if parts is not None else []
         changes = [f"{uris[b]}: {said[a, b]}" for a in rows for b in rows if (a, b) in said and place.get(int(a), -1) != place.get(int(b), -2)]
-        what = f"{len(rows)} files hold the same picture" if same else f"{len(rows)} pictures were made from one ({'; '.join(changes[:3])})"
+        what = f"{len(rows)} files hold the same picture" if same else f"{len(rows)} pictures agree but for what editing changes ({'; '.join(changes[:3])})"
         kind, severity, advice = "exact_duplicate" if same else "near_duplicate", "warning", "they are kept on one side of every split"
         if len(sides) > 1: severity, advice = "error", f"they stand in {' and '.join(sides)}; move them to one side, or draw the split with `cvkit split`"
         if len(names) > 1: kind, severity, advice = "label_conflict", "error" if same or severity == "error" else "warning", f"they are labelled {', '.join(names)}; keep the right one and remove the others"

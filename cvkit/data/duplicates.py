@@ -10,7 +10,7 @@ __all__ = ['VIEWS', 'LIMITS', 'find_duplicates', 'find_units', 'fingerprints', '
 from dataclasses import dataclass
 
 import numpy as np
-from ..core import DataError, cache_folder, digest_json, need, progress, read_json, write_json
+from ..core import DataError, cache_folder, digest_bytes, digest_json, need, progress, read_json, write_json
 from .manifest import Manifest
 from .pixels import work_ahead
 from .scan import MEASURES, SIDE, Scan
@@ -120,7 +120,7 @@ def propose_pairs(
     thumbnails:np.ndarray, # `(n,SIDE,SIDE)` uint8
     embedding:np.ndarray|None=None, # `(n,d)` float32 of a network: further candidates
     neighbours:int=6, # of each image, at most
-    floor:float=.6, # least cosine of whitened fingerprints; made copies stay above .73
+    floor:float=.6, # least cosine of whitened fingerprints
     asking:np.ndarray|None=None, # `(q,)` int rows that ask; all by default
     block:int=4096, # images at a time
 ) -> np.ndarray: # records a, b (rows), view (number of view and orientation), cosine: each pair once
@@ -283,16 +283,16 @@ def find_near_duplicates(
 def known_near_duplicates(
     manifest:Manifest, # n images
     scan:Scan, # of the same
-    embedding:np.ndarray|None=None, # `(n,d)` float32 of a network
-    network:str="", # digest of that network
+    embedding:np.ndarray|None=None, # `(n,d)` float32 of a network: proposes further candidates
 ) -> NearDuplicates: # rows of the manifest
     "Near duplicates of a manifest; a second call searches nothing."
-    contents, n = manifest.table["content"].to_numpy(str), len(manifest)
+    contents = manifest.table["content"].to_numpy(str)
     first = np.unique(contents, return_index=True)[1]
-    kept = cache_folder("near")/f"{digest_json([contents[first].tolist(), network, LIMITS, VIEWS, MEASURES.descr])[:32]}.json"
+    seen = None if embedding is None else np.ascontiguousarray(embedding[first], np.float32)
+    asked = [contents[first].tolist(), seen is not None and digest_bytes(seen.tobytes()), LIMITS, VIEWS, MEASURES.descr]
+    kept = cache_folder("near")/f"{digest_json(asked)[:32]}.json"
     if not kept.exists():
-        found = find_near_duplicates(scan["thumbnail"][first], None if embedding is None else embedding[first])
-        write_json(kept, found.to_dict())
+        write_json(kept, find_near_duplicates(scan["thumbnail"][first], seen).to_dict())
     known = read_json(kept)
     rows = {r: np.flatnonzero(contents == contents[first[r]]) for k in known for r in k["rows"]}
     every = [(int(min(a, b)), int(max(a, b)), k["difference"], k["change"]) for k in known for a in rows[k["rows"][0]] for b in rows[k["rows"][1]]]

@@ -11,13 +11,11 @@ import os, re, unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from ..core import DataError, atomic_folder, digest_bytes, digest_json, need, progress, read_json, write_json
-from .preprocess import decode_image
+from .preprocess import decode_image, read_notes
 
 # %% ../../nbs/1_data/11_manifest.ipynb #ae820c59
 LAYOUT = ("label_from", "group_from", "attributes", "strata") # how a folder is to be read; strata: attribute to stratum to its share of what the model will meet
@@ -149,12 +147,6 @@ def _show_manifest(manifest):
     return fragment(definition(facts), table(classes), *refused)
 
 # %% ../../nbs/1_data/11_manifest.ipynb #7916c393
-def _taken_at(content): # bytes of an image that could be decoded
-    "When a photograph was taken, as its EXIF notes say, such as `2024-05-31T10:02:03`; nothing where they do not."
-    with Image.open(BytesIO(content)) as picture: notes = picture.getexif() if picture.info.get("exif") else {}
-    said = str((notes.get_ifd(0x8769).get(0x9003) or notes.get(0x0132) or "") if notes else "").strip("\0 ")
-    return said.replace(":", "-", 2).replace(" ", "T") if re.fullmatch(r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d", said) else ""
-
 def _read_images(
     root:Path, # of the images
     uris, # paths relative to it
@@ -167,7 +159,7 @@ def _read_images(
             h, w = decode_image(content).shape[:2]
         except OSError as error: return f"expected a file that can be read, but there is none ({(error.strerror or str(error)).lower()}); check the path"
         except DataError as error: return str(error)
-        return digest_bytes(content), w, h, _taken_at(content)
+        return digest_bytes(content), w, h, read_notes(content)["taken"]
     pool = ThreadPoolExecutor(4)
     try: return list(progress(pool.map(look, uris), "reading images", len(uris)))
     finally: pool.shutdown(cancel_futures=True)

@@ -16,7 +16,7 @@ from ..core import DataError, digest_json, need, rng
 from ..data.duplicates import LIMITS, VIEWS, NearDuplicates, find_duplicates, find_near_duplicates, find_units
 from ..data.manifest import Manifest
 from ..data.preprocess import decode_image
-from ..data.scan import SIDE, Scan
+from ..data.scan import SIDE, Scan, make_thumbnail
 from ..data.splits import Splits
 from .metrics import Estimate, proportion
 
@@ -69,13 +69,12 @@ def rehearse(
     ordered = textured[np.argsort(content[textured], kind="stable")] # the choice depends on no file's name
     chosen = rng(seed, "rehearsal").permutation(ordered)[:copies]
     ways, n = [WAYS[k % len(WAYS)] for k in range(len(chosen))], len(scan)
-    small = [_thumbnail(make_copy(Image.fromarray(decode_image(manifest.read(i))), way)) for i, way in zip(chosen, ways)]
+    small = [make_thumbnail(make_copy(Image.fromarray(decode_image(manifest.read(i))), way)) for i, way in zip(chosen, ways)]
     near = find_near_duplicates(np.concatenate([scan["thumbnail"], np.reshape(small, (-1, SIDE, SIDE)).astype(np.uint8)]), asking=np.arange(n, n + len(chosen)))
     hit = {b - n for a, b in near.pairs.tolist() if a < n <= b and content[a] == content[chosen[b - n]]}
     count = lambda which: {way: sum(ways[k] == way for k in which) for way in dict.fromkeys(ways)}
     return Rehearsal(count(range(len(chosen))), count(hit), len(textured), n)
 
-def _thumbnail(picture): return np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3).convert("L"))
 
 # %% ../../nbs/3_evidence/34_leaks.ipynb #b8165027
 LINKS = {"groups": "group{}", "copies": "set{} of copies", "near duplicates": "pair{} of near duplicates"}

@@ -13,6 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 from ..core import DataError, need, rng
+from ..data.shift import wilson_interval
 
 # %% ../../nbs/3_evidence/30_metrics.ipynb #042a65aa
 @dataclass(frozen=True)
@@ -43,10 +44,8 @@ def wilson(
 ) -> Estimate: # the proportion
     "Score interval of a proportion (Wilson 1927)."
     _check_trials(successes, trials)
-    z, p = NormalDist().inv_cdf(.5 + level / 2), successes / trials
-    centre, spread = p + z * z / (2 * trials), z * np.sqrt(p * (1 - p) / trials + z * z / (4 * trials**2))
-    low, high = ((centre + s * spread) / (1 + z * z / trials) for s in (-1, 1))
-    return Estimate(p, float(max(low, 0.)) if successes else 0., float(min(high, 1.)) if successes < trials else 1., trials, "wilson")
+    low, high = wilson_interval(successes / trials, trials, level)
+    return Estimate(successes / trials, low if successes else 0., high if successes < trials else 1., trials, "wilson")
 
 def clopper_pearson(
     successes:int, # how many

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from ..core import DataError, read_json, rng, write_atomic, write_json
 from .datasets import load_manifest
+from .develop import read_out_of_fold
 from .records import keep_record
 from .justify import why
 
@@ -173,7 +174,7 @@ def _worlds(run, manifest, predictor):
     "What changes; and the reference, a pool of the same world and the changed world, as (projected embeddings, probabilities)."
     from cvkit.data.splits import Splits
     from cvkit.operate.monitor import project
-    reference, held, oof = predictor.bundle.reference, np.load(run/"evaluate"/"holdout.npz"), np.load(run/"train"/"oof.npz")
+    reference, held, oof = predictor.bundle.reference, np.load(run/"evaluate"/"holdout.npz"), read_out_of_fold(run/"train", manifest)
     rows = Splits.load(run/"train"/"splits").rows(manifest, "holdout")
     pool, found = (project(held["embedding"], reference), held["probabilities"]), _natural_shift(manifest.attributes)
     if found is None:

@@ -9,7 +9,7 @@ __all__ = ['look_for_copies', 'certify_splits', 'stored_splits', 'split']
 from pathlib import Path
 
 import numpy as np
-from ..core import DataError, read_json, write_atomic, write_json
+from ..core import read_json, write_atomic, write_json
 from .datasets import beside, load_manifest
 from .records import keep_record
 
@@ -17,13 +17,12 @@ from .records import keep_record
 def look_for_copies(
     manifest, # a Manifest
     embedding=None, # `(n,d)` float32 of a network: proposes further pairs
-    network:str="", # digest of that network
 ) -> tuple: # Scan and NearDuplicates
     "What was measured of all images, and which of them were made from one another."
     from cvkit.data.duplicates import known_near_duplicates
     from cvkit.data.scan import scan_images
     scan = scan_images(manifest)
-    return scan, known_near_duplicates(manifest, scan, embedding, network)
+    return scan, known_near_duplicates(manifest, scan, embedding)
 
 # %% ../../nbs/6_flow/63_divide.ipynb #1539a10e
 def certify_splits(
@@ -65,7 +64,7 @@ def split(
     "Hold out and make folds, once; say what could not be had, and whether anything is on both sides."
     out, (manifest, _) = Path(out or beside(manifest, "split")), load_manifest(manifest)
     copies = look_for_copies(manifest)
-    splits = stored_splits(manifest, out, copies, holdout=holdout, folds=folds, seed=seed, by=tuple(filter(None, by.split(","))), method=method, column=column, allow_leak=allow_leak)
+    splits = stored_splits(manifest, out, copies, holdout=holdout, folds=folds, seed=seed, by=tuple(filter(None, map(str.strip, by.split(",")))), method=method, column=column, allow_leak=allow_leak)
     certificate = certify_splits(manifest, splits, copies)
     write_json(out/"leaks.json", certificate)
     write_atomic(out/"report.html", _split_page(manifest, splits, certificate))

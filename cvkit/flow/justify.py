@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from ..core import DataError, digest_file, read_json, rng, write_atomic, write_json
 from .datasets import beside, load_manifest
-from .develop import _targets
+from .develop import _targets, read_out_of_fold
 from .records import keep_record
 
 # %% ../../nbs/6_flow/65_justify.ipynb #e7e890f1
@@ -22,7 +22,7 @@ class _Asked:
         from cvkit.model.backbones import load_network
         from cvkit.model.features import cached_pixels
         from cvkit.operate.predictor import Predictor
-        self.manifest, self.predictor, oof = manifest, Predictor(trained/"bundle"), np.load(trained/"oof.npz")
+        self.manifest, self.predictor, oof = manifest, Predictor(trained/"bundle"), read_out_of_fold(trained, manifest)
         self.network, self.p, self.used = load_network(trained/"bundle"/"train"), oof["probabilities"], np.flatnonzero(oof["folds"] >= 0)
         self.pixels, self.targets = cached_pixels(manifest, self.predictor.preprocess), _targets(manifest, self.predictor)
     def logits(self, pixels): # `(m,h,w,3)` uint8 to `(m,c)`
