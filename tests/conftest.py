@@ -1,10 +1,38 @@
-"What several files of tests share: the site, built once, and a browser."
+"What several files of tests share: a small data set and its cache, the site, built once, and a browser."
 import os, shutil, subprocess, sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 root = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch): monkeypatch.setenv("CVKIT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    "Twenty pictures of noise in two classes, and a copy of the first."
+    from cvkit.data.manifest import ingest_folder
+    random = np.random.default_rng(0)
+    for i in range(20):
+        path = tmp_path / "images" / "ab"[i % 2] / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (24, 20, 3), np.uint8)).save(path)
+    (tmp_path / "images/a/twin.png").write_bytes((tmp_path / "images/a/00.png").read_bytes())
+    return ingest_folder(tmp_path / "images")
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    "The files that are decoded, as they come."
+    from cvkit.data.preprocess import Preprocess
+    seen, pixels = [], Preprocess.pixels
+    monkeypatch.setattr(Preprocess, "pixels", lambda self, image: seen.append(image) or pixels(self, image))
+    return seen
 
 
 @pytest.fixture(scope="session")

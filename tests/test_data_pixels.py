@@ -7,33 +7,10 @@ import pytest
 from PIL import Image
 
 from cvkit.core import DataError
-from cvkit.data.manifest import ingest_folder
 from cvkit.data.pixels import Store, cached_pixels, pixel_store, work_ahead
 from cvkit.data.preprocess import Preprocess
 
 spec = Preprocess(size=16)
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch): monkeypatch.setenv("CVKIT_CACHE", str(tmp_path/"cache"))
-
-
-@pytest.fixture
-def manifest(tmp_path):
-    random = np.random.default_rng(0)
-    for i in range(20):
-        path = tmp_path/"images"/"ab"[i % 2]/f"{i:02}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 256, (24, 20, 3), np.uint8)).save(path)
-    (tmp_path/"images"/"a"/"twin.png").write_bytes((tmp_path/"images"/"a"/"00.png").read_bytes())
-    return ingest_folder(tmp_path/"images")
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-    seen, pixels = [], Preprocess.pixels
-    monkeypatch.setattr(Preprocess, "pixels", lambda self, image: seen.append(image) or pixels(self, image))
-    return seen
 
 
 def test_pixels_are_those_of_preprocess_and_twins_are_decoded_once(cache, manifest, decoded):

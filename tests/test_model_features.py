@@ -1,35 +1,11 @@
 "Embeddings are those of torch, kept by network and content, and never computed twice."
 import numpy as np
 import pytest
-from PIL import Image
 
-from cvkit.data.manifest import ingest_folder
 from cvkit.data.preprocess import Preprocess
 from cvkit.model import features as module
 from cvkit.model.backbones import backbone_graph, load_backbone
 from cvkit.model.features import embedding_store, extract_features
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch): monkeypatch.setenv("CVKIT_CACHE", str(tmp_path/"cache"))
-
-
-@pytest.fixture
-def manifest(tmp_path):
-    random = np.random.default_rng(0)
-    for i in range(20):
-        path = tmp_path/"images"/"ab"[i % 2]/f"{i:02}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 256, (24, 20, 3), np.uint8)).save(path)
-    (tmp_path/"images"/"a"/"twin.png").write_bytes((tmp_path/"images"/"a"/"00.png").read_bytes())
-    return ingest_folder(tmp_path/"images")
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-    seen, pixels = [], Preprocess.pixels
-    monkeypatch.setattr(Preprocess, "pixels", lambda self, image: seen.append(image) or pixels(self, image))
-    return seen
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ cases = [
     (monitored, {"drift": {"null_alarm_rate": dict(value=.05, low=None, high=None, n=200)}}, "insufficient", "has no interval"),
     (monitored, {"drift": {}}, "insufficient", "run `cvkit monitor`"),
     (leaks, dict(leaks=dict(verdict="pass", sentence="Nothing crosses.")), "pass", "^Nothing crosses.$"),
-    (leaks, dict(leaks=dict(verdict="fail", sentence="It leaks: 3 groups.")), "fail", "^It leaks: 3 groups. Correct the column of the split"),
+    (leaks, dict(leaks=dict(verdict="fail", sentence="It leaks: 3 groups.")), "fail", "^It leaks: 3 groups. Correct the split"),
     (leaks, dict(leaks=dict(verdict="insufficient", sentence="Not searched.")), "insufficient", "^Not searched. Search near duplicates, and run `cvkit train` again.$"),
     (leaks, dict(leaks=dict(verdict="maybe", sentence="")), "insufficient", "no leak certificate"),
     (leaks, {}, "insufficient", "no leak certificate of these splits; run `cvkit train` again"),

@@ -70,6 +70,7 @@ def load_backbone(
     name:str="tf_efficientnet_lite0", # of a timm model
     weights="packaged", # `"packaged"`, a .safetensors or .pth path, or None for random ones
     size:int=224, # side of its input, in pixels
+    decoder:str="pillow", # of its Preprocess
 ) -> Backbone: # in evaluation mode, gradients off
     "Load a backbone without touching the network."
     timm = need("timm", "train")
@@ -87,7 +88,7 @@ def load_backbone(
         mean, std, source, licence = model.pretrained_cfg["mean"], model.pretrained_cfg["std"], Path(weights).name, "not declared"
     model.reset_classifier(0)
     model.eval().requires_grad_(False)
-    return Backbone(name, model, model.num_features, Preprocess(size=size, mean=mean, std=std), state_digest(model.state_dict()), source, licence)
+    return Backbone(name, model, model.num_features, Preprocess(size=size, decoder=decoder, mean=mean, std=std), state_digest(model.state_dict()), source, licence)
 
 # %% ../../nbs/2_model/20_backbones.ipynb #0a88043a
 @lru_cache(1)

@@ -72,6 +72,7 @@ class Predictor:
     ):
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
         self.classes, self.preprocess = list(self.bundle.classes), self.bundle.preprocess
+        if self.preprocess.decoder == "simplejpeg": need("simplejpeg", "train") # now, and not at the first request
         self.session = _open_graph(self.bundle.folder/"model.onnx", self.classes, threads)
         self.outputs = [o.name for o in self.session.get_outputs()]
 

@@ -225,8 +225,7 @@ def _monitored(rule, evidence):
 def _leaks(rule, evidence):
     found = evidence.get("leaks") or {}
     if found.get("verdict") not in ANSWERS: return "insufficient", "there is no leak certificate of these splits; run `cvkit train` again"
-    todo = {"fail": " Correct the column of the split, or let cvkit draw it, and train again.", "insufficient": " Search near duplicates, and run `cvkit train` again."}
-    return found["verdict"], found["sentence"] + todo.get(found["verdict"], "")
+    return found["verdict"], found["sentence"] + {"fail": " Correct the split, or let cvkit draw it, and train again.", "insufficient": " Search near duplicates, and run `cvkit train` again."}.get(found["verdict"], "")
 
 def same_person(name, other) -> bool: # what differs in case, spaces or composition only is one name
     "Whether two names are one person's."
@@ -295,6 +294,7 @@ def judge(
     seen, answers = {**evidence, "policy": policy, "stage": stage}, []
     for rule in policy.stages[stage]:
         for one in [{**rule, "role": role} for role in rule.get("roles", [rule["role"]])]:
-            answers.append(dict(zip(("rule", "role", "answer", "text"), (rule["rule"], one["role"], *_JUDGES[rule["kind"]](one, seen)))))
+            answer, text = _JUDGES[rule["kind"]](one, seen)
+            answers.append({"rule": rule["rule"], "role": one["role"], "answer": answer, "text": text})
     given = {a["answer"] for a in answers}
     return Verdict(stage, "fail" if "fail" in given else "pass" if given == {"pass"} else "insufficient", answers, policy.digest, evidence.get("bundle", ""))
