@@ -16,7 +16,7 @@ def cache(tmp_path, monkeypatch): monkeypatch.setenv("CVKIT_CACHE", str(tmp_path
 @pytest.fixture
 def manifest(tmp_path):
     "Twenty pictures of noise in two classes, and a copy of the first."
-    from cvkit.data.manifest import ingest_folder
+    from cvkit.data.ingest import ingest_folder
     random = np.random.default_rng(0)
     for i in range(20):
         path = tmp_path / "images" / "ab"[i % 2] / f"{i:02}.png"

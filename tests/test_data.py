@@ -17,7 +17,8 @@ from cvkit.core import DataError, ParameterError, digest_bytes
 from cvkit.data.checks import check_manifest
 from cvkit.data.duplicates import find_duplicates, find_units
 from cvkit.data.ledger import Ledger
-from cvkit.data.manifest import COLUMNS, Dataset, Manifest, ingest_folder, ingest_table
+from cvkit.data.ingest import ingest_folder, ingest_table
+from cvkit.data.manifest import COLUMNS, Dataset, Manifest
 from cvkit.data.preprocess import Preprocess, decode_image, normalise, resize_image
 from cvkit.data.splits import Splits, make_splits
 

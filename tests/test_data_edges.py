@@ -11,7 +11,8 @@ from PIL import Image
 from cvkit.core import DataError
 from cvkit.data.checks import Findings, check_manifest
 from cvkit.data.ledger import Ledger
-from cvkit.data.manifest import COLUMNS, Dataset, Manifest, ingest_folder, ingest_table
+from cvkit.data.ingest import ingest_folder, ingest_table
+from cvkit.data.manifest import COLUMNS, Dataset, Manifest
 from cvkit.data.preprocess import Preprocess, decode_image
 from cvkit.data.splits import Splits, make_splits
 

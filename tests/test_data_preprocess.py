@@ -12,7 +12,7 @@ from PIL import Image
 from skimage import data
 
 from cvkit.core import DataError, MissingExtra, ParameterError
-from cvkit.data.manifest import ingest_folder
+from cvkit.data.ingest import ingest_folder
 from cvkit.data.pixels import cached_pixels
 from cvkit.data.preprocess import Preprocess, decode_image, decode_scaled, letterbox_geometry, resize_image
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 from ..core import DataError, need, read_json, write_atomic, write_json
-from ..data.manifest import Dataset, Manifest, ingest_folder, ingest_table
+from ..data.ingest import ingest_folder, ingest_table
+from ..data.manifest import Dataset, Manifest
 from .records import keep_record
 
 # %% ../../nbs/6_flow/62_datasets.ipynb #bbda4e36
@@ -31,7 +32,7 @@ def load_elpv() -> Source: # 2,624 images of 300 x 300, gray
     table["label"] = (table["probability"] > .5).map({True: "defective", False: "functional"})
     table = table.rename(columns={"cell_type": "attribute.cell_type"}).drop(columns="probability")
     about = Dataset("elpv", owner="Buerhop-Lutz, Deitsch, Maier, Gallwitz, Berger, Doll, Hauch, Camus, Brabec", licence="CC-BY-NC-SA-4.0", source="elpv-dataset 1.0.0.post1 (Python package)",
-                    intended_use="Tell defective solar cells from functional ones, in research.", pii_basis="no people: photographs of solar cells", citation="Deitsch et al. 2019, Solar Energy 185")
+                    intended_use="Tell defective solar cells from functional ones, in research.", pii_basis="no people: photographs of solar cells", pii_status="none", citation="Deitsch et al. 2019, Solar Energy 185")
     protocol = "1,968 cells to learn from, 656 to test, drawn by the authors; here a fifth is held out, stratified by class, so the test cells are others"
     published = [dict(source=f"Deitsch et al. 2019, {who}", metric="accuracy", value=value, protocol=protocol) for who, value in (("CNN", .8842), ("SVM", .8244))]
     return Source(ingest_table(table, root, about), "defective", published)
@@ -48,7 +49,7 @@ def load_surfaces(
         picture = getattr(photographs, name)()
         for y in range(16):
             for x in range(16): Image.fromarray(picture[32 * y:32 * y + 32, 32 * x:32 * x + 32]).save(folder/name/f"pair{8 * y + x // 2:03}_{y:02}{x:02}.png")
-    about = Dataset("surfaces", owner="scikit-image", licence="CC0-1.0", source="scikit-image's brick, grass and gravel", intended_use="Tell three building materials apart, as an example.", pii_basis="no people: photographs of materials")
+    about = Dataset("surfaces", owner="scikit-image", licence="CC0-1.0", source="scikit-image's brick, grass and gravel", intended_use="Tell three building materials apart, as an example.", pii_basis="no people: photographs of materials", pii_status="none")
     return Source(ingest_folder(folder, about, group_from=r"(\w+/pair\d+)"))
 
 # %% ../../nbs/6_flow/62_datasets.ipynb #f9f5cd37

@@ -142,7 +142,7 @@ def _ask_labels(asking, probabilities):
 
 def _ask_representation(asking, scan, parts, units, strata, production):
     "Whether the hold-out stands for what is declared, or for a sample from production."
-    from cvkit.data.manifest import sample_folder
+    from cvkit.data.ingest import sample_folder
     from cvkit.data.scan import scan_images
     from cvkit.data.shift import represents, represents_sample
     m, rows = asking.manifest, np.flatnonzero(parts == "the hold-out") if parts is not None else np.arange(len(asking.manifest))
