@@ -57,6 +57,7 @@ def _open_sqlite(file):
     import sqlite3
     opened = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
     opened.execute("PRAGMA query_only = 1")
+    opened.execute("SELECT count(*) FROM sqlite_schema")
     return opened
 
 def _said(error, password_env): # what a driver says, in one line, without the password
@@ -102,24 +103,25 @@ def keep_image(
 # %% ../../nbs/1_data/07_databases.ipynb #2911c23d
 BLOBS = ("image", "bytes", "content", "blob")
 
-def _blob(names, rows, columns): # position of the column that holds images, None where there is none
-    may = [names.index((columns or {})["uri"])] if (columns or {}).get("uri") in names else [i for i, name in enumerate(names) if name.lower() in BLOBS]
-    return next((i for i in may if any(isinstance(row[i], (bytes, bytearray, memoryview)) for row in rows)), None)
+def _may_hold(names, columns): # positions of columns that may hold images
+    said = (columns or {}).get("uri")
+    return [i for i, name in enumerate(names) if (name == said if said else name.lower() in BLOBS)]
 
 def _gather(result, folder, columns, separator, name, keys, state, pool): # Rows
-    names, keys, rows, held, blob = list(result.keys()), [key for key in keys if key in result.keys()], None, [], None
+    names, rows, held, blob = list(result.keys()), None, [], None
+    keys, may = [key for key in keys if key in names], _may_hold(names, columns)
     if len(set(names)) < len(names): raise DataError(f"expected each column once, got {', '.join(sorted({n for n in names if names.count(n) > 1}))} several times; name them with AS")
-    for part in progress(result.partitions(), f"reading {name}", "?" if os.environ.get("CVKIT_PROGRESS") else None):
+    for part in progress(result.partitions(), f"reading {name}"):
         held += map(list, part)
-        if rows is None and any(cell is None for i, cell in enumerate(held[0]) if names[i].lower() in BLOBS) and len(held) < 10_000 and (blob := _blob(names, held, columns)) is None: continue
-        if rows is None: rows, blob = _begin(names, held, folder, columns, separator, name)
+        if rows is None and may and all(row[i] is None for row in held for i in may): continue
+        if rows is None: rows, blob = _begin(names, held, may, folder, columns, separator, name)
         held = _take(rows, held, blob, folder, keys, state, pool)
-    if rows is None: rows, blob = _begin(names, held, folder, columns, separator, name)
+    if rows is None: rows, blob = _begin(names, held, may, folder, columns, separator, name)
     _take(rows, held, blob, folder, keys, state, pool)
     return rows
 
-def _begin(names, held, folder, columns, separator, name):
-    blob = _blob(names, held, columns)
+def _begin(names, held, may, folder, columns, separator, name): # Rows, and the position of the column that holds images, None where there is none
+    blob = next((i for i in may if any(isinstance(row[i], (bytes, bytearray, memoryview)) for row in held)), None)
     return Rows(names, folder, columns if blob is None else {**(columns or {}), "uri": names[blob]}, separator, name), blob
 
 def _take(rows, held, blob, folder, keys, state, pool): # what is left to take: nothing
@@ -163,7 +165,8 @@ def _private(folder):
     try: folder.mkdir(mode=0o700, parents=True)
     except OSError as error: raise DataError(f"expected to write to {folder}, but that is not possible ({error.strerror.lower()}); choose another folder") from None
 
-def _failure(state, shown, failed, folder, password_env): # which of three
+def _failure(state, shown, failed, folder, password_env): # which of four
+    if state.at == "reached" and shown.startswith("sqlite"): return f"expected to read {shown}, but: {failed}; check the file"
     if state.at == "reached": return f"expected an answer from {shown}, but: {failed}; see that it runs and lets this user in, and that the password is in the environment variable {password_env}"
     if state.at == "asked": return f"expected that {shown} can answer, but: {failed}; correct the query, or ask for the right to read"
-    return f"expected all rows from {shown}, but it stopped after {state.rows:,}: {failed}; {state.new:,} new images are kept in {folder}: run the same again, and they are not written again"
+    return f"expected all rows from {shown}, but it stopped after {state.rows:,}: {failed}; {state.new:,} new images are kept in {folder}: see to it and run the same again, they are not written again"

@@ -193,7 +193,7 @@ def _lines(file, foreign): # (number, text) of each line; numbers of those in Wi
 def _header(lines, columns): # delimiter, names
     n, line = next(((n, line) for n, line in lines if line.strip()), (0, ""))
     if hint := re.fullmatch(r"sep=(.)", line): return hint[1], next(csv.reader([next(lines, (0, ""))[1]], delimiter=hint[1]), [])
-    known = {name for usual in NAMES.values() for name in usual} | {str(n).lower() for v in (columns or {}).values() for n in (v if isinstance(v, list) else [v])}
+    known = {name for usual in NAMES.values() for name in usual} | {str(n).lower() for v in (columns if isinstance(columns, dict) else {}).values() for n in (v if isinstance(v, list) else [v])}
     ways = {d: next(csv.reader([line], delimiter=d), []) for d in ",;\t"}
     return max(ways.items(), key=lambda way: (sum(name.strip().lower() in known for name in way[1]), len(way[1])))
 
@@ -252,7 +252,7 @@ def read_table(
     readers = {".parquet": _read_parquet, **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), _read_csv)}
     if file.suffix.lower() not in readers: raise DataError(f"expected a table that ends in {', '.join(sorted(readers))}, got {file.name}; export it as CSV")
     try: return readers[file.suffix.lower()](file, root or file.parent, columns, separator)
-    except UnicodeError as error: raise DataError(f"expected text in {file}, but {error.reason}; save it as UTF-8") from None
+    except UnicodeError as error: raise DataError(f"expected text in {file}, but {error}; save it as UTF-8") from None
 
 # %% ../../nbs/1_data/06_tables.ipynb #b3523730
 def tables_in(
