@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from ..core import DataError, digest_file, digest_json, read_json, write_atomic, write_json
 from ..data.checks import Finding, Findings
-from .datasets import beside, load_manifest
+from .datasets import beside, load_manifest, shown_image
 from .develop import read_out_of_fold
 from .divide import look_for_copies
 from .records import keep_record
@@ -162,7 +162,8 @@ HEADS = {"label_conflict": "One picture, two labels", "near_duplicate": "Copies,
 def _picture_of(manifest):
     "Path to (image, caption); None where it cannot be shown."
     row = {uri: i for i, uri in enumerate(manifest.table["uri"])}
-    return lambda uri: (manifest.picture(row[uri]), f"{uri}: {manifest.labels[row[uri]]}") if uri in row else None
+    labels = manifest.labels
+    return lambda uri: (shown_image(manifest, row[uri]), f"{uri}: {labels[row[uri]]}") if uri in row else None
 
 def _evidence(kind, found, picture, most=12, each=6):
     "The findings of a kind: what to do, and the pictures."
