@@ -16,34 +16,29 @@ from .ingest import EXTENSIONS, Listing, _find_images, look_at_files
 # %% ../../nbs/1_data/05_annotations.ipynb #66f99ea3
 PARTS = ("train", "val", "test")
 
-def _part_of(name):
-    "train, val or test, where a name says so: instances_val2017, valid, training."
+def _part_of(name): # train, val or test, where a name says so: instances_val2017, valid, training
     found = re.search(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?(?:\d{4})?(?![a-z\d])", str(name).lower())
     return found[1] if found else ""
 
-def _inside(path):
-    "A path as it stands in a manifest; `''` where it leaves its folder or is none."
+def _inside(path): # A path as it stands in a manifest; `''` where it leaves its folder or is none
     path = path.replace("\\", "/") if isinstance(path, str) else ""
     if not path or re.search(r"[\0-\x1f\ud800-\udfff]", path) or path.startswith("/") or PureWindowsPath(path).drive: return ""
     path = os.path.normpath(path).replace(os.sep, "/")
     return "" if path.split("/")[0] in ("..", ".") else path
 
-def _number(value):
-    "A finite number, or None."
+def _number(value): # A finite number, or None
     try: number = None if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError): return None
     return number if number is not None and math.isfinite(number) else None
 
-def _word(value):
-    "A label on one line; `''` where there is none."
+def _word(value): # A label on one line; `''` where there is none
     if isinstance(value, bool) or not isinstance(value, (str, int, float)): return ""
     return re.sub(r"[\s\0-\x1f\x7f\ufffe\uffff]+", " ", str(value).encode("utf-8", "replace").decode()).strip()
 
 def _make_box(label, x1, y1, x2, y2, ignore=False): return {"label": label, **{c: round(v, 2) + 0. for c, v in zip(("x1", "y1", "x2", "y2"), (x1, y1, x2, y2))}, "ignore": bool(ignore)}
 
 # %% ../../nbs/1_data/05_annotations.ipynb #e565a8b5
-def _list_rows(rows, root, lost, source):
-    "A listing of rows: uri and boxes, perhaps width, height, group and `attribute.<name>`; a column that says nothing is left out."
+def _list_rows(rows, root, lost, source): # A listing of rows: uri and boxes, perhaps width, height, group and `attribute.<name>`; a column that says nothing is left out
     pd = need("pandas", "train")
     if not rows: raise DataError(f"expected pictures in {source}, found none" + (f" that can be used, for {len(lost)} reasons; the first, {lost[0][0]}: {lost[0][1]}" if lost else "; check the path"))
     table = pd.DataFrame(list(rows))
@@ -53,8 +48,7 @@ def _list_rows(rows, root, lost, source):
         if column not in ("uri", "boxes") and (table[column].isna() | (table[column] == "")).all(): table = table.drop(columns=column)
     return Listing(table, Path(root), lost)
 
-def _read_text(file):
-    "A file's text, or the reason why not."
+def _read_text(file): # A file's text, or the reason why not
     try: return Path(file).read_text(encoding="utf-8-sig"), ""
     except (OSError, UnicodeDecodeError) as error: return "", f"expected text in UTF-8, but {getattr(error, 'strerror', None) or 'it is of another encoding'}; write it again"
 
@@ -78,8 +72,7 @@ def read_coco(
         lost += bad
     return _list_rows(rows, root, lost, file)
 
-def _coco_files(folder):
-    "The JSON files of one data set, those of boxes only."
+def _coco_files(folder): # The JSON files of one data set, those of boxes only
     inside = folder/"annotations" if (folder/"annotations").is_dir() else folder
     roboflow = sorted(folder.glob("_annotations.coco.json")) or sorted(folder.glob("*/_annotations.coco.json"))
     return roboflow or sorted(inside.glob("instances_*.json")) or [p for p in sorted(inside.glob("*.json")) if _is_coco(p)]
@@ -88,9 +81,7 @@ def _is_coco(file):
     text = file.read_bytes()
     return all(word in text for word in (b'"images"', b'"annotations"', b'"bbox"'))
 
-# %% ../../nbs/1_data/05_annotations.ipynb #fc33e70a
-def _load_coco(file):
-    "The object in a COCO file, with its three lists."
+def _load_coco(file): # The object in a COCO file, with its three lists
     try: found = json.loads(Path(file).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error: raise DataError(f"expected COCO's JSON in {file}, but {getattr(error, 'strerror', None) or error}; write it again") from None
     lists = ("images", "annotations", "categories")
@@ -98,8 +89,7 @@ def _load_coco(file):
     if short: raise DataError(f"expected an object with lists of {', '.join(lists)} in {file}, got no {' and no '.join(short)}; is it another format?")
     return found
 
-def _coco_images(file, images):
-    "The folder in which most of the first images lie."
+def _coco_images(file, images): # The folder in which most of the first images lie
     above, stem = file.parent, re.sub("^instances_", "", file.stem)
     folders = [above, above/"images", above.parent/stem, above.parent/"images"/stem, above.parent/"images", above.parent]
     names = [name for image in images[:50] if isinstance(image, dict) and (name := _inside(image.get("file_name")))]
@@ -109,8 +99,7 @@ def _key(value): # ids as text, whether they are written 7, 7.0 or "7"
     if isinstance(value, float) and value.is_integer(): value = int(value)
     return str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
 
-def _coco_rows(found, name):
-    "Rows of images with their boxes, and (where, why) of what cannot be used."
+def _coco_rows(found, name): # Rows of images with their boxes, and (where, why) of what cannot be used
     rows, classes, lost = {}, {}, []
     def say(where, why): lost.append((name, f"{where}: {why}"))
     for where, id, entry in _entries(found, "categories", say):
@@ -132,17 +121,14 @@ def _coco_rows(found, name):
         else: row["boxes"].append(_make_box(label, numbers[0], numbers[1], numbers[0] + numbers[2], numbers[1] + numbers[3], any(entry.get(k) in (1, "1") for k in ("iscrowd", "ignore"))))
     return list(rows.values()), lost
 
-# %% ../../nbs/1_data/05_annotations.ipynb #1651a455
-def _entries(found, kind, say, ids=True):
-    "(where, id, entry) of each object in a list."
+def _entries(found, kind, say, ids=True): # (where, id, entry) of each object in a list
     for i, entry in enumerate(found[kind]):
         where = f"{kind}[{i}]"
         if not isinstance(entry, dict): say(where, f"expected an object, got {entry!r:.40}; remove it")
         elif ids and not _key(entry.get("id")): say(where, f"expected an id, got {entry.get('id')!r:.40}; add it")
         else: yield where, _key(entry.get("id")), entry
 
-def _coco_extras(entry):
-    "What `write_coco` adds to an image: its group and attributes."
+def _coco_extras(entry): # What `write_coco` adds to an image: its group and attributes
     more = entry.get("attributes") if isinstance(entry.get("attributes"), dict) else {}
     return {"group": _word(entry.get("group")), **{f"attribute.{k}": _word(v) for k, v in more.items()}}
 
@@ -172,8 +158,7 @@ def read_voc(
     lost += _voc_parts(folder, rows)
     return _list_rows(rows.values(), folder, lost, folder)
 
-def _voc_parts(folder, rows):
-    "Say of each row which list in ImageSets/Main names it; (where, why) of names that are no row's, or another part's."
+def _voc_parts(folder, rows): # Say of each row which list in ImageSets/Main names it; (where, why) of names that are no row's, or another part's
     lost = []
     for part in PARTS:
         file = folder/"ImageSets"/"Main"/f"{part}.txt"
@@ -185,9 +170,7 @@ def _voc_parts(folder, rows):
             elif row is None and line.strip(): lost.append((f"ImageSets/Main/{part}.txt", f"line {k}: expected the name of an annotated image, got {line.strip()!r:.60}; remove the line or add the image"))
     return lost
 
-# %% ../../nbs/1_data/05_annotations.ipynb #df5256c3
-def _read_xml(file):
-    "A row of one picture, and why what could not be used; no row where nothing could."
+def _read_xml(file): # A row of one picture, and why what could not be used; no row where nothing could
     try: tree = ElementTree.parse(file, ElementTree.XMLParser(target=_Plain())).getroot()
     except DataError as error: return {}, [str(error)]
     except (OSError, ValueError, LookupError, ElementTree.ParseError) as error: return {}, [f"expected whole XML, but {getattr(error, 'strerror', None) or error}; write it again"]
@@ -228,11 +211,9 @@ def read_yolo(
         if place not in set(labels.values()) and file.name not in CLASS_FILES and place not in (parts or {}).values(): lost.append((place, "expected an image of this name, found none; add it or remove the text"))
     return _list_rows(rows, root, lost, root)
 
-# %% ../../nbs/1_data/05_annotations.ipynb #ff45be1e
 CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels") # a class a line: of labelImg, darknet, Roboflow
 
-def _load_yaml(file):
-    "What a YAML file says, `{}` where it is no mapping."
+def _load_yaml(file): # What a YAML file says, `{}` where it is no mapping
     import yaml
     text, why = _read_text(file)
     try: said = yaml.safe_load(text)
@@ -240,8 +221,7 @@ def _load_yaml(file):
     if why: raise DataError(f"{why}: {file}")
     return said if isinstance(said, dict) else {}
 
-def _yolo_about(folder):
-    "The root, number to class, part to where its images are, and the file that says so."
+def _yolo_about(folder): # The root, number to class, part to where its images are, and the file that says so
     root, file = (folder, _yolo_yaml(folder)) if folder.is_dir() else (folder.parent, folder)
     said = _load_yaml(file) if file else {}
     names = said.get("names", [])
@@ -254,22 +234,18 @@ def _yolo_about(folder):
     keys = [k for k in (*PARTS, "valid", "unsplit") if said.get(k)]
     return root, names, {(k, i): _yolo_place(root, base, place) for k in keys for i, place in enumerate(said[k] if isinstance(said[k], list) else [said[k]])}, file.name
 
-def _yolo_yaml(folder):
-    "The YAML file that has names, data.yaml first."
+def _yolo_yaml(folder): # The YAML file that has names, data.yaml first
     files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")], key=lambda p: (p.stem != "data", p.name))
     return next((p for p in files if "names" in _load_yaml(p)), None)
 
-# %% ../../nbs/1_data/05_annotations.ipynb #3ee60848
-def _yolo_place(root, base, place, beside=None):
-    "A path below the root, relative to it, which a YAML file or a list means; `''` where it leads elsewhere."
+def _yolo_place(root, base, place, beside=None): # A path below the root, relative to it, which a YAML file or a list means; `''` where it leads elsewhere
     if not isinstance(place, str) or not place.strip(): return ""
     place = place.strip().replace("\\", "/")
     tries = [os.path.join(root, home, path) for path in (place, re.sub(r"^(\.\./)+", "", place)) for home in ([beside] if beside else []) + [base, ""]]
     tries = [Path(os.path.normpath(one)) for one in tries if "\0" not in one]
     return next((one.relative_to(root).as_posix() for one in tries if one.is_relative_to(root) and one.exists()), "")
 
-def _yolo_images(root, parts, name):
-    "Image to part, and (where, why) of what is none."
+def _yolo_images(root, parts, name): # Image to part, and (where, why) of what is none
     found, lost, twice = {}, [], {}
     if not parts:
         home = root/"images" if (root/"images").is_dir() else root
@@ -288,16 +264,13 @@ def _yolo_images(root, parts, name):
     lost += [(name, f"expected each image in one part, got {len(uris)} of {one} in {other} as well, such as {uris[0]}; they count as {one}") for (one, other), uris in twice.items()]
     return found, lost
 
-# %% ../../nbs/1_data/05_annotations.ipynb #5f906ed2
-def _label_file(uri):
-    "The text file of an image: in labels where it is in images, else beside it."
+def _label_file(uri): # The text file of an image: in labels where it is in images, else beside it
     parts = uri.split("/")
     home = max((i for i, part in enumerate(parts[:-1]) if part in ("images", "JPEGImages")), default=None)
     if home is not None: parts[home] = "labels"
     return PurePosixPath(*parts).with_suffix(".txt").as_posix()
 
-def _yolo_box(words, names, w, h):
-    "A box, or why the line is none; nothing of an empty line."
+def _yolo_box(words, names, w, h): # A box, or why the line is none; nothing of an empty line
     if not words: return None
     numbers, label = [_number(v) for v in words[1:]], names.get(_key(_number(words[0])))
     if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0): return f"expected 5 columns (class, x, y, width, height), or an outline's 7, 9, ..., got {len(words)}; correct it"
