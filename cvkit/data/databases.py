@@ -61,7 +61,9 @@ def _open_sqlite(file):
     return opened
 
 def _said(error, password_env): # what a driver says, in one line, without the password
-    text, secret = " ".join(str(getattr(error, "orig", None) or error).split()), os.environ.get(password_env, "")
+    error = getattr(error, "orig", None) or error
+    primary = getattr(getattr(error, "diag", None), "message_primary", None) # without the line of the query, which PostgreSQL cuts where it likes
+    text, secret = " ".join(str(primary or error).split()), os.environ.get(password_env, "")
     for word in sorted({secret, quote(secret, ""), quote_plus(secret)} - {""}, key=len, reverse=True): text = text.replace(word, "***")
     return text[:300]
 
@@ -107,11 +109,11 @@ def _may_hold(names, columns): # positions of columns that may hold images
     said = (columns or {}).get("uri")
     return [i for i, name in enumerate(names) if (name == said if said else name.lower() in BLOBS)]
 
-def _gather(result, folder, columns, separator, name, keys, state, pool): # Rows
+def _gather(result, folder, columns, separator, name, keys, state, pool, chunk): # Rows
     names, rows, held, blob = list(result.keys()), None, [], None
     keys, may = [key for key in keys if key in names], _may_hold(names, columns)
     if len(set(names)) < len(names): raise DataError(f"expected each column once, got {', '.join(sorted({n for n in names if names.count(n) > 1}))} several times; name them with AS")
-    for part in progress(result.partitions(), f"reading {name}"):
+    for part in progress(result.partitions(chunk), f"reading {name}"):
         held += map(list, part)
         if rows is None and may and all(row[i] is None for row in held for i in may): continue
         if rows is None: rows, blob = _begin(names, held, may, folder, columns, separator, name)
@@ -154,7 +156,7 @@ def read_database(
             statement, name, keys = _asked(connection, wanted)
             result = connection.execute(statement, execution_options={"stream_results": True, "yield_per": chunk})
             state.at = "read"
-            found = _gather(result, folder, columns, separator, name, keys, state, pool).listing()
+            found = _gather(result, folder, columns, separator, name, keys, state, pool, chunk).listing()
     except need("sqlalchemy.exc", "train").SQLAlchemyError as error: failed = _said(error, password_env)
     if failed: raise DataError(_failure(state, _shown(address), failed, folder, password_env))
     source = found.table["source"].where(found.table["source"] != "", f"{_shown(address)} {name}") if "source" in found.table else f"{_shown(address)} {name}"
