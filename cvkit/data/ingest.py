@@ -26,7 +26,7 @@ def _look(root, uri):
     try:
         content = (root/uri).read_bytes()
         h, w = decode_image(content).shape[:2]
-    except OSError as error: return f"expected a file that can be read, but there is none ({(error.strerror or str(error)).lower()}); check the path"
+    except (OSError, ValueError) as error: return f"expected a file that can be read, but there is none ({(getattr(error, 'strerror', '') or str(error)).lower()}); check the path"
     except DataError as error: return str(error)
     return digest_bytes(content), w, h, read_notes(content)["taken"]
 
@@ -96,12 +96,14 @@ def ingest_table(
 # %% ../../nbs/1_data/04_ingest.ipynb #3be1015d
 def _doubtful_rows(table, shows):
     "Row to why it cannot be used."
-    found, repeat = {}, table["uri"].duplicated()
+    found, repeat, said = {}, table["uri"].duplicated(), {}
+    if shows == "label":
+        for uri, word in zip(table["uri"], table["label"]): said.setdefault(uri, set()).add(str(word))
     for i, (uri, value) in enumerate(zip(table["uri"], table[shows])):
         if shows == "label" and value != value or value is None: found[i] = "expected a label, got none; add one"
-        elif shows == "label" and repeat[i] | (uri in set(table["uri"][repeat])) and table["label"][table["uri"] == uri].nunique() > 1: found[i] = f"expected one label, got {', '.join(sorted(map(str, set(table['label'][table['uri'] == uri]))))} in different lines; keep the right one"
+        elif len(said.get(uri, ())) > 1: found[i] = f"expected one label, got {', '.join(sorted(said[uri]))} in different lines; keep the right one"
         elif repeat[i]: found[i] = "expected each file once, it was listed before; remove the line"
-        elif "pii_status" in table and (said := table["pii_status"][i]) and said == said and said not in STATUSES: found[i] = f"expected a pii_status of {', '.join(STATUSES)}, got {said!r}; correct it"
+        elif "pii_status" in table and isinstance(word := table["pii_status"][i], str) and word not in ("", *STATUSES): found[i] = f"expected a pii_status of {', '.join(STATUSES)}, got {word!r}; correct it"
     return found
 
 def _other_size(table, i, seen):
@@ -112,7 +114,7 @@ def _other_size(table, i, seen):
 
 # %% ../../nbs/1_data/04_ingest.ipynb #224924e3
 def _box(box): # as a manifest keeps it
-    return {"label": _spell(box["label"]), **{c: round(float(box[c]), 2) for c in ("x1", "y1", "x2", "y2")}, "ignore": bool(box.get("ignore", False))}
+    return {"label": _spell(box["label"]), **{c: round(float(box[c]), 2) + 0. for c in ("x1", "y1", "x2", "y2")}, "ignore": bool(box.get("ignore", False))}
 
 def _spell(word): return unicodedata.normalize("NFC", str(word)) # one spelling of each accent
 

@@ -157,9 +157,10 @@ def _gallery(manifest, findings):
 
 def _enough(manifest, most_lost):
     "A run fails where too much of its source cannot be used."
-    lost = len(manifest.rejected)
+    bad = manifest.rejected[~manifest.rejected["reason"].str.startswith("kept: ")] # what begins so is a note on a line that was read
+    lost = len(bad)
     if lost > most_lost * (lost + len(manifest)):
-        first = manifest.rejected.iloc[0]
+        first = bad.iloc[0]
         raise DataError(f"expected at most {most_lost:.0%} of the source to be unusable, but {lost} of {lost + len(manifest)} lines are; the first, {first['uri']}: {first['reason']}. Repair them, or allow more with most_lost (--most-lost)")
     return manifest
 
