@@ -78,8 +78,7 @@ def _coco_files(folder): # The JSON files of one data set, those of boxes only
     return roboflow or sorted(inside.glob("instances_*.json")) or [p for p in sorted(inside.glob("*.json")) if _is_coco(p)]
 
 def _is_coco(file):
-    text = file.read_bytes()
-    return all(word in text for word in (b'"images"', b'"annotations"', b'"bbox"'))
+    return all(word in file.read_bytes() for word in (b'"images"', b'"annotations"', b'"bbox"'))
 
 def _load_coco(file): # The object in a COCO file, with its three lists
     try: found = json.loads(Path(file).read_text(encoding="utf-8-sig"))
@@ -290,7 +289,7 @@ def annotations_in(
     files = _coco_files(folder)
     if files: return "coco", files[0] if len(files) == 1 else folder
     inside = folder/"Annotations" if (folder/"Annotations").is_dir() else folder
-    first = next(iter(sorted(inside.glob("*.xml"))), None)
+    first = next(inside.rglob("*.xml"), None)
     if first and b"<annotation" in first.read_bytes()[:10_000]: return "voc", folder
     said = _yolo_yaml(folder) or next((home/c for home in (folder, folder/"labels") for c in CLASS_FILES if (home/c).is_file()), None)
     if said: return "yolo", folder
