@@ -244,7 +244,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 
 @needs_proc
 def test_memory_does_not_grow_with_the_images(tmp_path):
-    few, all_at_once = peak(tmp_path / "a", 2000, 30_000), peak(tmp_path / "b", 2000, 30_000, chunk=2000)
+    few, all_at_once = peak(tmp_path / "a", 1000, 60_000), peak(tmp_path / "b", 1000, 60_000, chunk=1000)
     assert few < 25 and all_at_once > 50, "60 MB of images"
 
 
