@@ -142,7 +142,7 @@ def _filesystem(url): # fsspec's, and the path in it
     if re.search(r"://[^/?#]*:[^/?#]*@", url): raise DataError(f"expected an address without a password, got one for {shown}; put it into the environment, or into fsspec's configuration")
     try: fs, top = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        known = fsspec.registry.known_implementations.get(re.split("::|://", url)[0], {"class": "fsspec."})["class"].split(".")[0]
+        known = need("fsspec.registry", "remote").known_implementations.get(re.split("::|://", url)[0], {"class": "fsspec."})["class"].split(".")[0]
         raise MissingExtra(f"expected a driver for {shown}, but: {_say(error)}; run: pip install {known if known != 'fsspec' else 'what it names'}") from None
     except Exception as error: raise DataError(f"expected an address that fsspec knows, got {shown}: {_say(error)}; correct it") from None # each driver has its own errors
     fs.invalidate_cache()
