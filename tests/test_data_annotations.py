@@ -1,5 +1,5 @@
 "Annotations: three formats say the same, bad lines are listed and cost no picture, and boxes that are wrong are found."
-import json, os
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,8 @@ from cvkit.data.checks import check_boxes, check_manifest
 from cvkit.data.ingest import ingest_table
 from cvkit.data.manifest import Dataset
 
-repository = Path(__file__).resolve().parents[1]
-bccd = next((p for p in (Path(os.environ.get("CVKIT_SHARED", repository.parent/"shared"))/"data"/"bccd", Path("/work/shared/data/bccd")) if p.is_dir()), None)
+root = Path(__file__).resolve().parents[1]
+bccd = root/"../shared/data/bccd"
 pytestmark = pytest.mark.usefixtures("cache")
 WRITERS = {"coco": lambda manifest, folder: write_coco(manifest, folder/"annotations.json"), "voc": write_voc, "yolo": write_yolo}
 box = lambda label, x1, y1, x2, y2, ignore=False: {"label": label, "x1": x1, "y1": y1, "x2": x2, "y2": y2, "ignore": ignore}
@@ -88,7 +88,7 @@ def test_random_boxes_survive(tmp_path_factory, drawn, first):
     assert [m.digest for m in tour(manifest, folder, ["coco", "yolo", "voc"])] == [manifest.digest] * 3
 
 
-@pytest.mark.skipif(bccd is None, reason="bccd is not in ../shared/data")
+@pytest.mark.skipif(not bccd.is_dir(), reason="bccd is not in ../shared/data")
 def test_blood_cells_go_round(tmp_path):
     manifest = read(bccd)
     assert (len(manifest), manifest.classes, len(manifest.rejected)) == (364, ("Platelets", "RBC", "WBC"), 0)

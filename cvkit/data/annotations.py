@@ -240,7 +240,7 @@ def _yolo_yaml(folder): # The YAML file that has names, data.yaml first
 def _yolo_place(root, base, place, beside=None): # A path below the root, relative to it, which a YAML file or a list means; `''` where it leads elsewhere
     if not isinstance(place, str) or not place.strip(): return ""
     place = place.strip().replace("\\", "/")
-    tries = [os.path.join(root, home, path) for path in (place, re.sub(r"^(\.\./)+", "", place)) for home in ([beside] if beside else []) + [base, ""]]
+    tries = [os.path.join(root, home, path) for path in (place, re.sub(r"^(\.\./)+", "", f"{place.rstrip('/')}/").rstrip("/")) if path for home in ([beside] if beside else []) + [base, ""]]
     tries = [Path(os.path.normpath(one)) for one in tries if "\0" not in one]
     return next((one.relative_to(root).as_posix() for one in tries if one.is_relative_to(root) and one.exists()), "")
 
@@ -288,13 +288,12 @@ def annotations_in(
     if not folder.is_dir(): return "", folder
     files = _coco_files(folder)
     if files: return "coco", files[0] if len(files) == 1 else folder
-    inside = folder/"Annotations" if (folder/"Annotations").is_dir() else folder
-    first = next(inside.rglob("*.xml"), None)
+    below = [p for p in folder.iterdir() if not p.name.startswith(".")]
+    below = [p for p in below if p.is_dir()] if not any(p.suffix.lower() in {*EXTENSIONS, ".xml", ".txt"} for p in below) else []
+    if len(below) == 1 and below[0].name != "Annotations" and not _yolo_yaml(folder): return annotations_in(below[0])
+    first = next((folder/"Annotations" if (folder/"Annotations").is_dir() else folder).rglob("*.xml"), None)
     if first and b"<annotation" in first.read_bytes()[:10_000]: return "voc", folder
     said = _yolo_yaml(folder) or next((home/c for home in (folder, folder/"labels") for c in CLASS_FILES if (home/c).is_file()), None)
-    if said: return "yolo", folder
-    below = [p for p in folder.iterdir() if not p.name.startswith(".")]
-    below = [p for p in below if p.is_dir()] if not any(p.suffix.lower() in EXTENSIONS for p in below) else []
-    return annotations_in(below[0]) if len(below) == 1 else ("", folder)
+    return ("yolo" if said else ""), folder
 
 READERS = {"coco": read_coco, "voc": read_voc, "yolo": read_yolo}
