@@ -31,7 +31,7 @@ def test_every_name_in_the_table_is_spdx_or_a_reference():
 
 def test_what_is_not_in_the_table_allows_nothing():
     listed = {name.lower() for name in KNOWN}
-    others = [name for name in spdx if name.lower() not in listed and not name.startswith("CC-BY-")]
+    others = [name for name in spdx if name.rstrip("+").lower() not in listed and not name.startswith("CC-BY-")]
     assert len(others) > 500 and {allows(name) for name in others} == {(None, None, None)}
     assert "Legal must read it" in licence_terms("CC-SA-1.0").why
 
