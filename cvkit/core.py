@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CvkitError', 'DataError', 'ParameterError', 'BundleError', 'PolicyError', 'ServeError', 'TrackingError',
            'NotebookError', 'MissingExtra', 'need', 'digest_bytes', 'digest_file', 'plain', 'canonical_json',
-           'digest_json', 'write_atomic', 'write_json', 'read_json', 'atomic_folder', 'rng', 'git_state', 'utc_now',
-           'cache_folder', 'progress', 'png_uri', 'Pictures', 'show_images']
+           'digest_json', 'private_folder', 'write_atomic', 'write_json', 'read_json', 'atomic_folder', 'rng',
+           'git_state', 'utc_now', 'cache_folder', 'progress', 'png_uri', 'Pictures', 'show_images']
 
 # %% ../nbs/00_core.ipynb #43dc594c
 import hashlib, importlib, json, os, shutil, subprocess, sys, tempfile, time, warnings
@@ -91,13 +91,22 @@ def digest_json(
     return digest_bytes(canonical_json(value).encode())
 
 # %% ../nbs/00_core.ipynb #2e0f97af
+def private_folder(
+    path, # one that is there stays as it is
+) -> Path: # the path
+    "Make a folder, and those above it that are missing, for its owner only."
+    path = Path(path)
+    for folder in [*reversed(path.parents), path]:
+        if not folder.is_dir(): folder.mkdir(mode=0o700, exist_ok=True)
+    return path
+
 def write_atomic(
     path, # where the file shall stand; folders above it are made
     data:str|bytes, # its whole content
 ) -> Path: # the path
     "Write a file so that it is whole or absent."
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file: file.write(data.encode() if isinstance(data, str) else data)
@@ -132,7 +141,7 @@ def atomic_folder(
 ):
     "Fill a new folder beside `path` and move it there when the block succeeds."
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield part
@@ -177,9 +186,7 @@ def cache_folder(
     "A private cache folder."
     top = Path(os.environ.get("CVKIT_CACHE") or Path.home()/".cache"/"cvkit")
     if not make: return top.joinpath(*parts)
-    if not top.is_dir():
-        top.mkdir(parents=True, exist_ok=True)
-        top.chmod(0o700)
+    private_folder(top)
     for folder in (top.joinpath(*parts[:i + 1]) for i in range(len(parts))): # a folder that was there may be everybody's, such as /tmp: only what is made in it is private
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)

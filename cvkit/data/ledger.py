@@ -9,7 +9,7 @@ __all__ = ['Ledger']
 import getpass, json, os
 from pathlib import Path
 
-from ..core import DataError, canonical_json, digest_bytes, digest_json, utc_now
+from ..core import DataError, canonical_json, digest_bytes, digest_json, private_folder, utc_now
 
 # %% ../../nbs/1_data/19_ledger.ipynb #acfacde5
 def _read_looks(
@@ -50,7 +50,7 @@ class Ledger:
     ) -> int: # looks so far at this hold-out, this one included
         "Write a look down, before looking."
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(self.path.parent)
             with self.path.open("a") as file: return _append(file, self.path, dict(who=who or _user(), at=utc_now(), purpose=purpose, bundle=bundle, splits=splits))
         except OSError as error:
             raise DataError(f"expected to write to {self.path}, but that is not possible ({error.strerror.lower()}); a look that is not written down is not allowed, so choose another folder") from None

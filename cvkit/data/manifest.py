@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from ..core import DataError, atomic_folder, canonical_json, digest_bytes, digest_json, need, read_json, write_json
+from .preprocess import decode_image
 
 # %% ../../nbs/1_data/03_manifest.ipynb #ae820c59
 LAYOUT = ("label_from", "group_from", "attributes", "strata", "columns", "separator") # how the source is to be read; strata: attribute to stratum to its share of what the model will meet; columns: what a manifest calls it, to what a table does; separator: of several labels in one cell
@@ -121,6 +122,7 @@ class Manifest:
         except OSError as error: raise DataError(f"expected the image {uri} in {self.root}, but: {error.strerror.lower()}; ingest again") from None
         if digest_bytes(file) != content: raise DataError(f"expected {uri} as it was ingested ({content[:12]}), found {digest_bytes(file)[:12]}; ingest again")
         return file
+    def picture(self, row:int) -> np.ndarray: return decode_image(self.read(row)) if self.may_show(row) else _veil(*self.table[["width", "height", "pii_status"]].iloc[row]) # `(h,w,3)` uint8 for a page: the image, or a field that says why not
     def may_show(self, row:int) -> bool: return self.show_uncleared or self.table["pii_status"].iloc[row] in CLEARED # whether a page may carry its picture
     def take(self, rows) -> "Manifest": return replace(self, table=self.table.iloc[np.asarray(rows)].reset_index(drop=True)) # rows: `(k,)` int, or `(n,)` bool; in the order given
     def save(self, folder) -> Path: # the new folder `manifest` in it
@@ -140,6 +142,13 @@ class Manifest:
 
 # %% ../../nbs/1_data/03_manifest.ipynb #c92c9d5b
 CLEARED = ("none", "redacted", "cleared") # nobody can be in it, as a person declares; covered; or a person has looked
+
+def _veil(width, height, status):
+    "A gray field of an image's proportions, which says that it is not shown."
+    from PIL import Image, ImageDraw
+    field = Image.new("RGB", [max(1, round(side * 240 / max(width, height))) for side in (width, height)], "#d9dee4")
+    ImageDraw.Draw(field).multiline_text((field.width / 2, field.height / 2), f"not shown:\n{status}", "#5b6675", anchor="mm", align="center", font_size=22)
+    return np.asarray(field)
 
 def _identity(table):
     "What makes a data set this one: whatever the order of its rows, labels or boxes."

@@ -169,7 +169,7 @@ def _crossing_pictures(certificate, manifest, most):
     row, kinds = dict(zip(manifest.table["image"], range(len(manifest)))), {}
     for pair in certificate.crossing: kinds.setdefault((pair["boundary"], pair["kind"]), []).append(pair)
     turns = [pairs[i] for i in range(most) for pairs in kinds.values() if i < len(pairs)][:most]
-    show = lambda pair, k: (decode_image(manifest.read(row[pair["images"][k]])), f"{pair['parts'][k]}: {pair['uris'][k]}" + (f" ({pair['link']})" if k else ""))
+    show = lambda pair, k: (manifest.picture(row[pair["images"][k]]), f"{pair['parts'][k]}: {pair['uris'][k]}" + (f" ({pair['link']})" if k else ""))
     return [Block(f"<h3>What crosses</h3><p>{len(turns)} of {len(certificate.crossing)} pairs.</p>"), pictures([show(pair, k) for pair in turns for k in (0, 1)], 160, 4)] if turns else []
 
 # %% ../../nbs/3_evidence/34_leaks.ipynb #b3d60f78

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from ..core import DataError, need, read_json, write_atomic, write_json
+from ..core import DataError, need, private_folder, read_json, write_atomic, write_json
 from ..data.ingest import ingest_folder, ingest_table
 from ..data.manifest import Dataset, Manifest
 from .records import keep_record
@@ -45,7 +45,7 @@ def load_surfaces(
     from PIL import Image
     photographs, folder = need("skimage", "demo").data, Path(folder)
     for name in ("brick", "grass", "gravel"):
-        (folder/name).mkdir(parents=True, exist_ok=True)
+        private_folder(folder/name)
         picture = getattr(photographs, name)()
         for y in range(16):
             for x in range(16): Image.fromarray(picture[32 * y:32 * y + 32, 32 * x:32 * x + 32]).save(folder/name/f"pair{8 * y + x // 2:03}_{y:02}{x:02}.png")

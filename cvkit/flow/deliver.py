@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ..core import DataError, read_json, rng, write_atomic, write_json
+from ..core import DataError, private_folder, read_json, rng, write_atomic, write_json
 from .datasets import load_manifest
 from .develop import read_out_of_fold
 from .records import keep_record
@@ -67,7 +67,7 @@ def serve(
     "Serve by Seldon on loopback, compare with the evaluation, and move the alias that has been earned."
     from cvkit.operate.seldon import SeldonServer, serving_parity
     run, out = Path(run), Path(out or Path(run)/"serve")
-    out.mkdir(parents=True, exist_ok=True)
+    private_folder(out)
     sent, expected, classes = _holdout_files(run, images)
     log = out/"requests.jsonl"
     log.unlink(missing_ok=True)

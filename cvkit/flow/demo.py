@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core import DataError, read_json, write_atomic, write_json
+from ..core import DataError, private_folder, read_json, write_atomic, write_json
 from .deliver import _small
 from .justify import why
 from .pipeline import STAGES, run_pipeline, say_line
@@ -110,7 +110,7 @@ def claim_folder(
     "Hold the folder of a walk for the length of a `with` block, or say why not."
     out = Path(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        private_folder(out)
         lock = open(out/".walk.lock", "a")
     except OSError as error: raise DataError(f"expected a folder to write to, but {out} cannot be written ({(error.strerror or str(error)).lower()}); choose another with --out") from None
     with lock:

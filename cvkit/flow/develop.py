@@ -133,10 +133,9 @@ class Trained:
         return word, f"Accuracy {a['value']:.3f} [{a['low']:.3f}, {a['high']:.3f}] on {a['n']:,} images that the judging head had not seen; always saying {common} would give {share:.3f}."
     def worst(self, most:int=6) -> list: # (pixels, caption) of each
         "The mistakes that the heads were surest of, out of fold."
-        from cvkit.data.preprocess import decode_image
         from cvkit.evidence.evaluate import worst_errors
         p, m = self.probe.oof_probabilities, self.manifest
-        return [(decode_image(m.read(i)), f"{m.labels[i]}, taken for {m.classes[p[i].argmax()]} ({p[i].max():.0%} sure)") for i in worst_errors(m.targets, p, most)]
+        return [(m.picture(i), f"{m.labels[i]}, taken for {m.classes[p[i].argmax()]} ({p[i].max():.0%} sure)") for i in worst_errors(m.targets, p, most)]
     def next_steps(self) -> list[tuple[str, str]]: # (why, what to write)
         "What to do now, the most important first."
         return _next_steps(self.manifest, self.bundle.folder.parent)

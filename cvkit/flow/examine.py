@@ -159,9 +159,8 @@ HEADS = {"label_conflict": "One picture, two labels", "near_duplicate": "Copies,
 
 def _picture_of(manifest):
     "Path to (image, caption); None where it cannot be shown."
-    from cvkit.data.preprocess import decode_image
     row = {uri: i for i, uri in enumerate(manifest.table["uri"])}
-    return lambda uri: (decode_image(manifest.read(row[uri])), f"{uri}: {manifest.labels[row[uri]]}") if uri in row else None
+    return lambda uri: (manifest.picture(row[uri]), f"{uri}: {manifest.labels[row[uri]]}") if uri in row else None
 
 def _evidence(kind, found, picture, most=12, each=6):
     "The findings of a kind: what to do, and the pictures."

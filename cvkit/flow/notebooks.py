@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
-from ..core import NotebookError, ParameterError, need
+from ..core import NotebookError, ParameterError, need, private_folder
 
 # %% ../../nbs/6_flow/60_notebooks.ipynb #a748b20e
 def notebook_parameters(
@@ -78,7 +78,7 @@ def run_notebook(
     "Run a notebook with parameters and keep the executed copy."
     path, values = Path(path), check_parameters(path, parameters or {})
     out = Path(out) if out else path.with_suffix(".run.ipynb")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(out.parent)
     part, failed = out.with_suffix(".running.ipynb"), out.with_suffix(".failed.ipynb")
     try: _execute(path, part, values, progress, environment or {})
     except BaseException as error:

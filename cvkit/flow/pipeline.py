@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import cvkit
-from ..core import CvkitError, NotebookError, digest_bytes, digest_file, digest_json, need, read_json, write_json
+from ..core import CvkitError, NotebookError, digest_bytes, digest_file, digest_json, need, private_folder, read_json, write_json
 from .kernels import warm_kernels
 from .notebooks import notebook_parameters, run_notebook
 from .records import add_to_record, log_failure
@@ -62,7 +62,7 @@ def _run_stage(out, stage, values, key, say):
     folder, start = out/stage, time.perf_counter()
     for name in ("done.json", "error.json", "run.json"): (folder/name).unlink(missing_ok=True)
     say(f"{stage} ...")
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     (folder/".progress").write_text("working")
     try: run_notebook(template(stage), folder/f"{stage}.ipynb", values, progress=False, environment={"CVKIT_LOG_LATER": "1", "CVKIT_PROGRESS": str(folder/".progress")})
     except CvkitError as error:
@@ -136,7 +136,7 @@ def run_pipeline(
     "Run what is not done; an error is that of the cell that failed."
     luigi, out = need("luigi", "train"), Path(out)
     need("papermill", "train") # once, before the processes of the stages part
-    out.mkdir(parents=True, exist_ok=True)
+    private_folder(out)
     tasks = _tasks(out, parameters, say)
     todo = [task.stage for task in tasks if not task.complete()]
     if not todo: return []

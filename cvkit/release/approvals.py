@@ -9,7 +9,7 @@ __all__ = ['FIELDS', 'Approvals', 'read_approvals', 'sign']
 import json, os
 from pathlib import Path
 
-from ..core import PolicyError, canonical_json, digest_json, utc_now
+from ..core import PolicyError, canonical_json, digest_json, private_folder, utc_now
 from .policy import ROLES, STAGE_NAMES, same_person
 
 # %% ../../nbs/4_release/44_approvals.ipynb #49b912f0
@@ -81,7 +81,7 @@ def sign(
 def _append(path, entry):
     "Chain a sign-off to the last one; others who sign wait meanwhile."
     import fcntl
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         entries = _entries(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import cvkit
-from ..core import TrackingError, git_state, need
+from ..core import TrackingError, git_state, need, private_folder
 
 # %% ../../nbs/4_release/41_tracking.ipynb #8eced5d3
 def tracking_uri() -> str: # an MLflow tracking URI
@@ -82,7 +82,7 @@ def prepare_store(
     mlflow = mlflow_module()
     file = Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
     try:
-        if file: file.parent.mkdir(parents=True, exist_ok=True)
+        if file: private_folder(file.parent/"mlruns")
         with _alone(file.parent) if file else nullcontext():
             found = mlflow.get_experiment_by_name(experiment)
             if found is None:
