@@ -9,7 +9,7 @@ __all__ = ['CvkitError', 'DataError', 'ParameterError', 'BundleError', 'PolicyEr
            'git_state', 'utc_now', 'cache_folder', 'progress', 'png_uri', 'Pictures', 'show_images']
 
 # %% ../nbs/00_core.ipynb #43dc594c
-import hashlib, importlib, json, os, shutil, subprocess, sys, tempfile, time, warnings
+import errno, hashlib, importlib, json, os, shutil, subprocess, sys, tempfile, time, warnings
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from io import BytesIO
@@ -97,7 +97,8 @@ def private_folder(
     "Make a folder, and those above it that are missing, for its owner only."
     path = Path(path)
     for folder in [*reversed(path.parents), path]:
-        if not folder.is_dir(): folder.mkdir(mode=0o700, exist_ok=True)
+        try: folder.is_dir() or folder.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError: raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
     return path
 
 def write_atomic(

@@ -405,3 +405,18 @@ def test_refused(name):
     ([0, 1], np.ones((2, 1)), [.5, .6], "expected shares above 0 that add up to 1, got [0.5, 0.6]"), ([0, 1], np.ones((2, 1)), [1, 0], "got [1, 0]")])
 def test_a_draw_that_is_refused(units, marks, shares, message):
     with pytest.raises(ParameterError, match=re.escape(message)): assign_parts(units, marks, shares, rng(0))
+
+
+@pytest.mark.parametrize("column", ["labels", "boxes"])
+def test_several_labels_an_image_are_spread_each_by_itself(column):
+    random, n = np.random.default_rng(0), 300
+    present = random.random((n, 3)) < [.5, .2, .1]
+    show = {"labels": lambda row: [w for w, p in zip("abc", row) if p], "boxes": lambda row: [{"label": w, "x1": 0., "y1": 0., "x2": 9., "y2": 9., "ignore": False} for w, p in zip("abc", row) if p]}[column]
+    manifest = manifest_of([""] * n, [f"house {i // 3}" for i in range(n)])
+    manifest.table[column] = [show(row) for row in present]
+    assert manifest.classes == ("a", "b", "c") and (manifest.presence == present).all()
+    fold = make_splits(manifest, holdout=.25, folds=4).folds(manifest)
+    for here in present.T:
+        assert abs((here & (fold < 0)).sum() / here.sum() - .25) < .06
+        assert np.ptp(np.bincount(fold[here & (fold >= 0)])) <= 4
+    assert all(len(set(fold[manifest.groups == g])) == 1 for g in set(manifest.groups))

@@ -9,7 +9,7 @@ __all__ = ['HELD', 'OPEN', 'GIVEN', 'Splits', 'assign_parts', 'make_splits']
 import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -110,10 +110,10 @@ def _words(manifest, name, what):
 
 def _strata(manifest, units, wish):
     "(name, `(n,)` bool) of each class, each value of `by`, and the combinations that can be spread; equal ones once."
-    columns = {"label": manifest.labels} | {name: _words(manifest, name, "by") for name in wish.get("by", ())}
-    table, found = need("pandas", "train").DataFrame(columns), {}
+    columns, found = {"label": dict(zip(manifest.classes, manifest.presence.T))}, {}
+    for name in wish.get("by", ()): words = _words(manifest, name, "by"); columns[name] = {v: words == v for v in sorted(set(words))}
     for names in (list(n) for size in range(1, len(columns) + 1) for n in combinations(columns, size)):
-        masks = {values: np.isin(np.arange(len(table)), rows.index) for values, rows in table.groupby(names)}
+        masks = {values: mask for values in product(*(columns[n] for n in names)) if (mask := np.logical_and.reduce([columns[n][v] for n, v in zip(names, values)])).any()}
         behind = {values: len(np.unique(units[mask])) for values, mask in masks.items()}
         if len(names) == 1 and names != ["label"] and max(behind.values()) <= wish["folds"]: raise ParameterError(f"expected values that many images share in the column {names[0]!r} to stratify by, got {len(masks)} values in {len(manifest)} images, none of them in more than {max(behind.values())} groups; join values, or leave it out")
         for values, mask in masks.items():
@@ -184,31 +184,31 @@ def _everywhere(manifest, fold, wish):
     "Each class must have reached every part that was drawn, and development in any case."
     drawn = set() if wish.get("folds_given") else set(range(wish["folds"]))
     if "method" not in wish: drawn |= {-1}
-    for c in manifest.classes:
-        absent = sorted(drawn - set(fold[manifest.labels == c].tolist()))
+    for c, here in zip(manifest.classes, manifest.presence.T):
+        absent = sorted(drawn - set(fold[here].tolist()))
         places = ", ".join("the hold-out" if f < 0 else f"fold {f}" for f in absent)
         if absent: raise DataError(f"expected class {c!r} in every part, but it did not reach {places} (hold-out {wish.get('from', wish['holdout'])}, {wish['folds']} folds); hold out more, use fewer folds or smaller groups")
-        if (fold[manifest.labels == c] < 0).all(): raise DataError(f"expected class {c!r} in development, but all its images are held out; correct the column, or leave the class out")
+        if (fold[here] < 0).all(): raise DataError(f"expected class {c!r} in development, but all its images are held out; correct the column, or leave the class out")
 
 def _missed(what, wanted, got): return {"what": what, "wanted": round(float(wanted), 4), "got": round(float(got), 4), "by": round(abs(float(got) - float(wanted)), 4)}
 
 def _leaks(cut): return [_missed(f"{kind} that are cut", 0, len(sets)) for kind, sets in cut.items() if sets]
 
-def _shares(what, strata, units, targets, inside, among, wanted, even):
+def _shares(what, strata, units, presence, inside, among, wanted, even):
     "A part's size and strata that are off by more than a unit."
     largest = lambda mask: np.bincount(units[mask & among]).max(initial=0) + 1e-6
     size = (inside & among).sum() / among.sum()
-    if wanted is not None and abs(size - wanted) * among.sum() > max(.005 * among.sum(), sum(largest(targets == c) for c in range(targets.max() + 1))): yield _missed(f"share of all {among.sum()} images in {what}", wanted, size)
+    if wanted is not None and abs(size - wanted) * among.sum() > max(.005 * among.sum(), sum(map(largest, presence.T))): yield _missed(f"share of all {among.sum()} images in {what}", wanted, size)
     for name, mask in strata:
         n, got, aim = (mask & among).sum(), (mask & inside).sum(), wanted if even else size
         if abs(got - aim * n) > max(.005 * n, largest(mask)): yield _missed(f"share of {name} ({n} images) in {what}", aim, got / n)
 
-def _shortfall(strata, units, targets, fold, wish, cut):
+def _shortfall(strata, units, presence, fold, wish, cut):
     "What was wanted and not had: cuts, older images, sizes and strata of parts, strata that a part lacks."
     found, given, rest = _leaks(cut), wish.get("folds_given"), fold >= 0
     if wish.get("moved"): found.append(_missed(f"images older than {wish['from']} in the hold-out, with their unit", 0, wish["moved"]))
-    found += _shares("the hold-out", strata, units, targets, ~rest, np.ones(len(fold), bool), wish["holdout"], "method" not in wish)
-    for f in range(wish["folds"]): found += _shares(f"fold {f}", strata, units, targets, fold == f, rest, None if given else 1 / wish["folds"], not given)
+    found += _shares("the hold-out", strata, units, presence, ~rest, np.ones(len(fold), bool), wish["holdout"], "method" not in wish)
+    for f in range(wish["folds"]): found += _shares(f"fold {f}", strata, units, presence, fold == f, rest, None if given else 1 / wish["folds"], not given)
     for name, mask in strata:
         reached = len(set(fold[mask].tolist()))
         if reached <= wish["folds"]: found.append(_missed(f"parts with {name} ({mask.sum()} images)", wish["folds"] + 1, reached))
@@ -280,4 +280,4 @@ def _draw(manifest, wish, kept, twins, allow_leak):
     if rest.any(): fold[rest] = assign_parts(units[rest], marks[rest], [1 / folds] * folds, rng(wish["seed"], "folds"))
     _everywhere(manifest, fold, wish)
     table = need("pandas", "train").DataFrame({"image": manifest.table["image"], "part": np.where(fold < 0, "holdout", "development"), "fold": fold, **more})
-    return Splits(table, manifest.digest, wish, _shortfall(strata, units, manifest.targets, fold, wish, _cut(manifest, fold, twins)))
+    return Splits(table, manifest.digest, wish, _shortfall(strata, units, manifest.presence, fold, wish, _cut(manifest, fold, twins)))

@@ -36,7 +36,7 @@ def _write_bundle(folder, manifest, splits, backbone, features, probe, name, pos
     same = parity(network, model, backbone.preprocess.tensor(np.array(features.pixels[used[:16]])))
     if same["max_abs_probability"] > 1e-4: raise DataError(f"expected the exported graph to agree with torch, but probabilities differ by {same['max_abs_probability']:.1e}; report this with your versions")
     spec = dict(name=name, task="classification", classes=list(probe.classes), positive=positive or None, preprocess=backbone.preprocess.to_dict(), temperature=probe.temperature, licence=about["licence"] or "not declared",
-                dataset=about, plan={"runtime": "onnxruntime", "precision": "float32", "provider": "CPU"}, parity_torch=same, code=git_state(), weights={"source": backbone.weights_source, "licence": backbone.weights_licence},
+                dataset=about, pii=manifest.table["pii_status"].value_counts().to_dict(), plan={"runtime": "onnxruntime", "precision": "float32", "provider": "CPU"}, parity_torch=same, code=git_state(), weights={"source": backbone.weights_source, "licence": backbone.weights_licence},
                 digests={"manifest": manifest.digest, "splits": splits.digest, "backbone": backbone.weights_digest})
     return write_bundle(folder, model, spec, fit_reference(features.embedding[used], probe.oof_probabilities[used]), network_state(network, backbone))
 

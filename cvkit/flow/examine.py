@@ -45,7 +45,7 @@ def _declared_strata(manifest, path):
 # %% ../../nbs/6_flow/72_examine.ipynb #db2a9b61
 QUESTIONS = {"files": "Can every file be used?", "class sizes": "Is every class large enough for its folds and a hold-out?", "copies": "Is any picture there twice, also resized, cropped, brightened or mirrored?", "label conflicts": "Does one picture stand under two labels?",
              "quality": "Is anything blank, dark, burnt out, blurred, or of another kind?", "shortcuts": "Does something beside the thing itself tell the class?", "labels": "Does a model that had not seen an image contradict its label?",
-             "boxes": "Does every box lie inside its picture?", "groups": "Does a group stand on two sides of the split?", "shift": "Are the parts of the split alike?", "representativeness": "Does the hold-out stand for what the model will meet?"}
+             "boxes": "Is every box inside its picture, large enough, and there once?", "groups": "Does a group stand on two sides of the split?", "shift": "Are the parts of the split alike?", "representativeness": "Does the hold-out stand for what the model will meet?"}
 
 @dataclass(repr=False)
 class Check:
@@ -96,20 +96,22 @@ class _Asking:
 
 def _ask_images(asking, scan, near, parts, folds, rehearsal):
     "What the files themselves answer."
-    from cvkit.data.checks import check_copies, check_manifest, check_quality
+    from cvkit.data.checks import check_boxes, check_copies, check_manifest, check_quality
     m, copies = asking.manifest, check_copies(asking.manifest, scan, near, parts)
     quick = check_manifest(m, folds)
     asking.answer("files", quick.of("unreadable"), f"all {len(m):,} can be decoded")
-    asking.answer("class sizes", quick.of("unrepresentative"), f"the smallest has {min(int((m.labels == c).sum()) for c in m.classes)} images")
+    asking.answer("class sizes", quick.of("unrepresentative"), f"the smallest has {m.presence.sum(0).min()} images")
     asking.answer("copies", copies.of("exact_duplicate") + copies.of("near_duplicate"), f"none; in a rehearsal {rehearsal}")
     asking.answer("label conflicts", copies.of("label_conflict"), "none")
     asking.answer("quality", check_quality(m, scan), "nothing stands out")
-    asking.skip("boxes", "this manifest has no boxes")
+    if m.task == "detection": asking.answer("boxes", check_boxes(m), f"all {m.table['boxes'].map(len).sum():,} do")
+    else: asking.skip("boxes", "this manifest has no boxes")
 
 def _ask_shortcuts(asking, scan, units, seed):
     "Whether something beside the thing tells the class."
     from cvkit.data.shortcuts import find_shortcuts
     m, uris = asking.manifest, asking.manifest.table["uri"].to_numpy(str)
+    if m.task != "classification": return asking.skip("shortcuts", f"it is asked of one label an image; these are {m.task} data")
     tests = find_shortcuts(m.labels, {**scan.traits, "source": m.table["source"].to_numpy(str)}, units, seed)
     found = []
     for trait in dict.fromkeys(s.trait for s in tests.found): # the worst class speaks for the others
@@ -155,7 +157,7 @@ def _ask_representation(asking, scan, parts, units, strata, production):
 
 # %% ../../nbs/6_flow/72_examine.ipynb #bc8e1dbd
 HEADS = {"label_conflict": "One picture, two labels", "near_duplicate": "Copies, or the same thing again", "exact_duplicate": "The same picture", "group_straddles": "Groups on both sides", "suspect_label": "Labels that a model does not believe", "shortcut": "Told by something else",
-         "quality": "Quality", "unreadable": "Files that cannot be used", "unrepresentative": "Too few, or not what is declared", "shift": "Parts that differ"}
+         "bad_box": "Boxes to mend", "quality": "Quality", "unreadable": "Files that cannot be used", "unrepresentative": "Too few, or not what is declared", "shift": "Parts that differ"}
 
 def _picture_of(manifest):
     "Path to (image, caption); None where it cannot be shown."

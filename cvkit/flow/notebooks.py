@@ -6,7 +6,7 @@
 __all__ = ['notebook_parameters', 'check_parameters', 'run_notebook']
 
 # %% ../../nbs/6_flow/60_notebooks.ipynb #70faedfd
-import ast, os, tempfile
+import ast, os, re, tempfile
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -37,6 +37,7 @@ def check_parameters(
     for name, value in given.items():
         near = get_close_matches(name, known, 1)
         if name not in known: raise ParameterError(f"{Path(path).name} takes no parameter {name!r}; {f'did you mean {near[0]}? ' if near else ''}it takes {', '.join(known) or 'none'}")
+        if isinstance(value, str) and re.match(r"[\w+.-]+://[^/@\s]*:[^/@\s]*@", value): raise ParameterError(f"expected no password in the parameter {name}, since an executed notebook keeps its parameters; give it in the environment (a database's in CVKIT_DB_PASSWORD), and the address without it")
         default = known[name]
         if isinstance(value, str) and default is not None and not isinstance(default, str):
             try: value = ast.literal_eval(value.capitalize() if value.lower() in ("true", "false") else value)
