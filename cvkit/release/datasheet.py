@@ -101,8 +101,8 @@ def _checks(findings):
 def _estimates(record, name=""):
     "Every number with an interval in a record, as a row."
     if not isinstance(record, dict): return []
-    if {"value", "low", "high"} <= record.keys(): return [{"of": name or "all", "recall": record["value"], "lower bound": record["low"], "upper": record["high"], "marked": record.get("n")}]
-    return [row for key, value in record.items() for row in _estimates(value, f"{name}, {key}".strip(", ").replace("recall, ", ""))]
+    if {"value", "low", "high"} <= record.keys(): return [{"of": re.sub("^recall(, )?", "", name) or "all", "recall": record["value"], "lower bound": record["low"], "upper": record["high"], "marked": record.get("n")}]
+    return [row for key, value in record.items() for row in _estimates(value, f"{name}, {key}".strip(", "))]
 
 def _leaks(leaks):
     "The leak certificate: paragraphs and tables."
