@@ -68,7 +68,7 @@ class Page(HTMLParser):
 def test_elpv_is_valid_croissant_and_says_why_production_is_blocked(tmp_path, later):
     manifest = load_elpv().manifest
     sheet = datasheet(manifest, tmp_path/"sheet")
-    assert sheet.sentence == "It may be used for research. Not for commercial production: CC-BY-NC-SA-4.0 does not allow commercial use; license the data, or train on other data."
+    assert sheet.sentence == "It may be used for research. Not for commercial production: CC-BY-NC-SA-4.0 does not allow commercial use."
     assert [v.verdict for v in sheet.verdicts.values()] == ["pass", "fail"] and [r["rule"] for r in sheet.verdicts["production"].reasons] == ["licence"]
     assert read_json(tmp_path/"sheet/run.json")["params"]["croissant"].startswith("valid by mlcroissant 1.1")
     found = records(sheet, tmp_path/"again", "images")
@@ -88,7 +88,7 @@ def test_surfaces_pass(tmp_path):
 
 @pytest.mark.parametrize("change, sentence", [
     (dict(licence=""), "Not for research: .*no licence .*Not for commercial production"), (dict(licence="found it"), "'found it' is not in the table"), (dict(licence="LicenseRef-Pexels"), "Not for research: LicenseRef-Pexels does not allow research use"),
-    (dict(pii_status=""), "It may be used for research. Not for commercial production: of 6 images 6 unchecked.*not declared: lawful_basis, contact.*not declared: retention_until"), (dict(owner=""), "not declared: owner"),
+    (dict(pii_status=""), "It may be used for research. Not for commercial production: of 6 images 6 unchecked; there may be personal data, and not declared: lawful_basis, contact; there may be personal data, and not declared: retention_until.$"), (dict(owner=""), "not declared: owner"),
     (dict(pii_status="redacted", lawful_basis="public task", contact="a@b.org", retention_until="2999-01-01"), "^It may be used for research and for commercial production.$"),
     (dict(retention_until="2026-01-01"), "Not for commercial production: the images had to be gone by 2026-01-01, 31 days ago")])
 def test_why_not(tmp_path, change, sentence):
@@ -99,7 +99,7 @@ def test_why_not(tmp_path, change, sentence):
 
 def test_one_row_with_another_licence_blocks_the_whole(tmp_path):
     sheet = make_datasheet(tiles(tmp_path, licence=["CC-BY-4.0"] * 5 + ["CC-BY-NC-4.0"]))
-    assert "CC-BY-NC-4.0 (1 images) does not allow commercial use" in sheet.sentence
+    assert "CC-BY-NC-4.0 (1 image) does not allow commercial use" in sheet.sentence
     assert sheet.metadata["license"] == ["https://spdx.org/licenses/CC-BY-4.0.html", "https://spdx.org/licenses/CC-BY-NC-4.0.html"] and sheet.front["license"] == "other"
     assert "all of them" in sheet.markdown and "the strictest counts" in sheet.html
 
@@ -250,7 +250,7 @@ def test_rejected_files_are_counted(tmp_path):
     manifest = tiles(tmp_path)
     table = pd.DataFrame({"uri": [*manifest.table["uri"], "9.png"], "label": ["cracked", "whole"] * 3 + ["whole"]})
     sheet = make_datasheet(ingest_table(table, tmp_path, declared))
-    assert any(gap.startswith("1 file could not be used: ") for gap in sheet.gaps) and "6, and 1 files that could not be used" in sheet.html and sheet.metadata["rai:dataCollectionMissingData"] == "1 files could not be used."
+    assert any(gap.startswith("1 file could not be used: ") for gap in sheet.gaps) and "6; 1 file could not be used" in sheet.html and sheet.metadata["rai:dataCollectionMissingData"] == "1 file could not be used."
 
 
 @pytest.mark.parametrize("wrong", ["soon", "2026-1-1", "2026-01-01T00:00"])

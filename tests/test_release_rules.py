@@ -120,7 +120,7 @@ cases = [
     (commercial, data(licence="CC-BY-NC-4.0 OR MIT"), "pass", "CC-BY-NC-4.0 OR MIT allows commercial use"),
     (commercial, data(licence="CC-BY-4.0 AND LicenseRef-house"), "fail", "not in the table"),
     (commercial, dict(licences={"CC0-1.0": 900, "CC-BY-4.0": 100}, **data(licence="CC-BY-NC-4.0")), "pass", r"^CC0-1.0 .900 images., CC-BY-4.0 .100 images. allows commercial use$"),
-    (commercial, dict(licences={"CC0-1.0": 900, "CC-BY-NC-4.0": 1}), "fail", r"^CC-BY-NC-4.0 .1 images. does not allow commercial use"),
+    (commercial, dict(licences={"CC0-1.0": 900, "CC-BY-NC-4.0": 1}), "fail", r"^CC-BY-NC-4.0 .1 image. does not allow commercial use"),
     (commercial, dict(licences={"CC0-1.0": 900, "found": 2}), "fail", r"'found' .2 images. is not in the table"),
     (commercial, dict(licences={"CC0-1.0": 900, "": 3}), "fail", "no licence is declared of 3 images"),
     (dict(kind="licence", use="derived"), data(licence="CC-BY-ND-4.0"), "fail", "does not allow derived use"),

@@ -41,7 +41,9 @@ def data_verdicts(
 def _sentence(verdicts):
     "May it be used, and why not."
     free = [f"for {USED_FOR[s]}" for s, v in verdicts.items() if v.verdict == "pass"]
-    because = lambda v: "; ".join(dict.fromkeys(r["text"] for r in v.reasons)) or "the policy has no rule on data"
+    def because(verdict, most=3): # what to do about it stands in the table below
+        said = list(dict.fromkeys(r["text"].split("; ")[0] for r in verdict.reasons)) or ["the policy has no rule on data"]
+        return "; ".join(said[:most]) + (f"; and {len(said) - most} more" if len(said) > most else "")
     no = [f"{'Not' if v.verdict == 'fail' else 'Not decided'} for {USED_FOR[s]}: {because(v)}." for s, v in verdicts.items() if v.verdict != "pass"]
     return " ".join([*([f"It may be used {' and '.join(free)}."] if free else []), *no])
 
@@ -63,7 +65,7 @@ def _composition(manifest):
     "Groups, attributes, sizes, days and kinds of files."
     table, (days, undated) = manifest.table, _days(manifest)
     sizes, named = Counter(f"{w} x {h}" for w, h in zip(table["width"], table["height"])), set(manifest.groups) - {""}
-    found = {"images": f"{len(manifest):,}, and {len(manifest.rejected):,} files that could not be used", "labelled with": {"classification": "one label an image", "multilabel": "any number of labels an image", "detection": "boxes"}[manifest.task], "sizes, in pixels": _few(sizes),
+    found = {"images": f"{len(manifest):,}; {len(manifest.rejected) or 'no'} file{'s' * (len(manifest.rejected) != 1)} could not be used", "labelled with": {"classification": "one label an image", "multilabel": "any number of labels an image", "detection": "boxes"}[manifest.task], "sizes, in pixels": _few(sizes),
              "kinds of files": _few(Counter(Path(uri).suffix.lower().lstrip(".") for uri in table["uri"])), "groups": f"{len(named):,} declared" if named else "none declared", "taken": " to ".join(dict.fromkeys(days)) + (f"; {undated:,} without a day" if undated else "") if days else "no image has a day"}
     found |= {name: _few(Counter(map(str, values))) for name, values in manifest.attributes.items()}
     return found | {what: _few(Counter(map(str, table[what]))) for what in ("source", "owner") if table[what].nunique() > 1}
@@ -137,7 +139,7 @@ def _rai(manifest, findings, gaps, verdicts):
     biases = [f"{f['kind']}: {f['detail']}" for f in found if f["kind"] in ("shortcut", "shift", "unrepresentative", "label_conflict")]
     shares = manifest.presence.mean(0)
     common = f"The most frequent class is {manifest.classes[shares.argmax()]}, in {shares.max():.1%} of the images; the rarest is {manifest.classes[shares.argmin()]}, in {shares.min():.1%}." if shares.max() > shares.min() else f"Each class is in {shares.max():.1%} of the images."
-    return {"rai:dataCollection": f"From: {about.source}" if about.source else None, "rai:dataCollectionTimeframe": days if days else None, "rai:dataCollectionMissingData": f"{len(manifest.rejected):,} files could not be used." if len(manifest.rejected) else None,
+    return {"rai:dataCollection": f"From: {about.source}" if about.source else None, "rai:dataCollectionTimeframe": days if days else None, "rai:dataCollectionMissingData": f"{len(manifest.rejected):,} file{'s' * (len(manifest.rejected) != 1)} could not be used." if len(manifest.rejected) else None,
             "rai:dataBiases": [common, *(biases or ["None was found by the checks." if findings is not None else "Nobody looked for others."])], "rai:personalSensitiveInformation": [f"Personal data, as far as is known: {counted}.", *([about.pii_basis] if about.pii_basis else []), *([f"Lawful basis: {about.lawful_basis}."] if about.lawful_basis else [])],
             "rai:dataUseCases": [f"{about.intended_use or 'No use is declared.'}", _sentence(verdicts)], "rai:dataLimitations": list(gaps), "rai:dataReleaseMaintenancePlan": f"Kept until {about.retention_until}." if about.retention_until else None}
 
@@ -242,5 +244,5 @@ def _parts(manifest, verdicts, findings, leaks, redaction, gaps, published):
     measured = _estimates(redaction or {})
     return [("What it is", [{"source": d.source, "owner": d.owner, "intended use": d.intended_use, "cite as": d.citation, "published": published, "manifest": manifest.digest}]),
             ("Licence", [manifest_licences(manifest), "A table that helps a person to decide; it is not legal advice."]), ("May it be used?", [rules] if rules else ["The policy has no rule on data."]), ("Personal data", [personal]),
-            ("Composition", [_composition(manifest), _classes(manifest), *([f"{hidden:,} images are not shown: nobody has said that they show nothing personal."] if hidden else [])]), ("What was checked", _checks(findings)), ("Splits", _leaks(leaks)),
+            ("Composition", [_composition(manifest), _classes(manifest), *([f"{hidden:,} image{'s are' if hidden != 1 else ' is'} not shown: nobody has said that nothing personal is in {'them' if hidden != 1 else 'it'}."] if hidden else [])]), ("What was checked", _checks(findings)), ("Splits", _leaks(leaks)),
             *([("Redaction", [measured] if measured else ["Its recall was not measured."])] if measured or statuses["redacted"] else []), ("What is not known", [gaps])]

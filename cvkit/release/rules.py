@@ -63,10 +63,11 @@ def _licence(rule, evidence):
     under, use = evidence.get("licences") or {evidence.get("dataset", {}).get("licence") or "": 0}, rule["use"]
     found = {name or "": licence_allows(name or "", use) for name in under}
     terms = together(map(licence_terms, found))
-    which = ", ".join(f"{name!r}" + (f" ({under[name]:,} images)" if len(under) > 1 else "") for name, allowed in found.items() if allowed is None)
-    if "" in found: return "fail", "no licence of the data is declared; add it to dataset.yaml" if len(found) == 1 else f"no licence is declared of {under['']:,} images; add it to dataset.yaml or to the table"
+    many = lambda name: f" ({under[name]:,} image{'s' * (under[name] != 1)})" if len(under) > 1 else ""
+    which = ", ".join(f"{name!r}{many(name)}" for name, allowed in found.items() if allowed is None)
+    if "" in found: return "fail", "no licence of the data is declared; add it to dataset.yaml" if len(found) == 1 else f"no licence is declared of {under['']:,} image{'s' * (under[''] != 1)}; add it to dataset.yaml or to the table"
     if which: return "fail", f"licence {which} is not in the table, so {use} use is not known to be allowed; Legal must read it"
-    names = ", ".join(name + (f" ({under[name]:,} images)" if len(under) > 1 else "") for name, allowed in found.items() if getattr(terms, use) or not allowed)
+    names = ", ".join(name + many(name) for name, allowed in found.items() if getattr(terms, use) or not allowed)
     return ("pass", f"{names} allows {use} use") if getattr(terms, use) else ("fail", f"{names} does not allow {use} use; license the data, or train on other data")
 
 def _risk(rule, evidence):
