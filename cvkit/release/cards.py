@@ -266,7 +266,7 @@ def model_card(
     records, quotes = {k: _evidence(p, bundle) for k, p in paths.items()}, {k: quote(p) for k, p in paths.items()}
     found, maps = records["evaluation"], records.get("explanation")
     if looks and len(looks) < found["looks"]: raise DataError(f"expected at least {found['looks']} looks at the hold-out in the ledger, as the evaluation says, got {len(looks)}; fetch the original ledger")
-    seen = dict(dataset=spec.get("dataset", {}), bundle=bundle, metrics=found["metrics"], looks=len(looks) or found["looks"], explanation=maps)
+    seen = dict(dataset=spec.get("dataset", {}), pii=spec.get("pii"), bundle=bundle, metrics=found["metrics"], looks=len(looks) or found["looks"], explanation=maps)
     verdicts = list(verdicts.values() if isinstance(verdicts, dict) else verdicts or [judge(policy, seen, stage) for stage in policy.stages])
     if {v.bundle for v in verdicts} != {bundle}: raise DataError(f"expected verdicts on bundle {bundle[:12]}, got some on another; judge this one")
     last, rows = verdicts[-1], _rows(spec, bundle, found, maps, policy, images, quotes, looks)
