@@ -42,6 +42,9 @@ parity = dict(kind="parity", at_most=1e-4)
 monitored = dict(kind="monitored", at_most=.1)
 leaks = dict(kind="leaks")
 signed = dict(kind="signed", roles=["Legal"])
+pii = dict(kind="pii", allow=["none", "redacted", "cleared"])
+basis, retention, erasure = (dict(kind=kind) for kind in ("basis", "retention", "erasure"))
+commercial = dict(kind="licence", use="commercial")
 
 
 def metrics(**named): return {"metrics": named}
@@ -114,6 +117,44 @@ cases = [
     (signed, dict(approvals=[signature()], author="  LIN"), "insufficient", "Lin made this model and cannot sign it"),
     (signed, dict(approvals=[signature(author="lin")]), "insufficient", "somebody else must sign as Legal"),
     (signed, {}, "insufficient", "waiting"),
+    (commercial, data(licence="CC-BY-NC-4.0 OR MIT"), "pass", "CC-BY-NC-4.0 OR MIT allows commercial use"),
+    (commercial, data(licence="CC-BY-4.0 AND LicenseRef-house"), "fail", "not in the table"),
+    (commercial, dict(licences={"CC0-1.0": 900, "CC-BY-4.0": 100}, **data(licence="CC-BY-NC-4.0")), "pass", r"^CC0-1.0 .900 images., CC-BY-4.0 .100 images. allows commercial use$"),
+    (commercial, dict(licences={"CC0-1.0": 900, "CC-BY-NC-4.0": 1}), "fail", r"^CC-BY-NC-4.0 .1 image. does not allow commercial use"),
+    (commercial, dict(licences={"CC0-1.0": 900, "found": 2}), "fail", r"'found' .2 images. is not in the table"),
+    (commercial, dict(licences={"CC0-1.0": 900, "": 3}), "fail", "no licence is declared of 3 images"),
+    (dict(kind="licence", use="derived"), data(licence="CC-BY-ND-4.0"), "fail", "does not allow derived use"),
+    (pii, dict(pii={"none": 20}), "pass", "nobody and nothing personal is in the pictures, as a person declares"),
+    (pii, dict(pii={"none": 20, "redacted": 2000, "cleared": 3}), "pass", "20 none, 2,000 redacted, 3 cleared"),
+    (pii, dict(pii={"none": 20, "found": 1}), "fail", "of 21 images 1 found; run `cvkit redact`"),
+    (pii, dict(pii={"none": 20, "found": 0}), "pass", "as a person declares"),
+    (pii, dict(pii={"unchecked": 1234}), "fail", "of 1,234 images 1,234 unchecked"),
+    (pii, dict(pii={"clean": 4}), "fail", "4 clean"),
+    (pii, dict(pii={"unchecked": 4}, **data(pii_status="none")), "fail", "4 unchecked"),
+    (pii, data(pii_status="none"), "pass", "as a person declares"),
+    (pii, data(pii_status="cleared"), "insufficient", "were not counted"),
+    (pii, {}, "insufficient", "were not counted"),
+    (dict(kind="pii", allow=["cleared"]), dict(pii={"none": 4}), "fail", "4 none"),
+    (basis, dict(pii={"none": 4}), "pass", "no personal data"),
+    (basis, dict(pii={"redacted": 4}), "fail", "not declared: lawful_basis, contact; add to dataset.yaml"),
+    (basis, {}, "fail", "not declared: lawful_basis, contact"),
+    (basis, data(lawful_basis="public task", contact="a@b.org"), "pass", "processed by public task; a@b.org answers"),
+    (basis, data(lawful_basis="consent", contact="a@b.org"), "fail", "not declared: consent;"),
+    (basis, data(lawful_basis="consent", contact="a@b.org", consent="a signed form"), "pass", "processed by consent"),
+    (retention, dict(pii={"none": 4}), "pass", "no day is due"),
+    (retention, {}, "fail", "not declared: retention_until"),
+    (retention, dict(today="2026-06-30", **data(retention_until="2026-06-30")), "pass", "until 2026-06-30, 0 more days$"),
+    (retention, dict(today="2026-06-29", **data(retention_until="2026-06-30")), "pass", "1 more day$"),
+    (retention, dict(today="2026-07-02", **data(retention_until="2026-06-30")), "fail", "had to be gone by 2026-06-30, 2 days ago; erase them with `cvkit forget`"),
+    (retention, dict(today="2026-07-02", pii={"none": 4}, **data(retention_until="2026-06-30")), "fail", "2 days ago"),
+    (retention, data(retention_until="1999-01-01"), "fail", "had to be gone"),
+    (retention, data(retention_until="2999-01-01"), "pass", "may be kept"),
+    (retention, data(retention_until="soon"), "fail", "expected days such as 2027-12-31, but .*'soon'; correct retention_until"),
+    (erasure, dict(erased=[]), "pass", "nothing that it learned from was erased since"),
+    (erasure, dict(erased=[dict(image="a", when="2026-01-01")]), "fail", "learned from 1 image that was erased since; train again without it"),
+    (erasure, dict(erased=[dict(image=str(i), when="2026-01-01") for i in range(3)], pii={"none": 9}), "fail", "learned from 3 images that were erased since; train again"),
+    (erasure, dict(pii={"redacted": 9}), "insufficient", "nobody looked whether"),
+    (erasure, dict(pii={"none": 9}), "pass", "nobody can be in the pictures"),
 ]
 
 

@@ -105,7 +105,7 @@ class Manifest:
     @property
     def classes(self) -> tuple: return tuple(sorted({word for row in self.label_sets for word in row})) # text, sorted
     @property
-    def presence(self) -> np.ndarray: return np.array([[c in row for c in self.classes] for row in self.label_sets], bool).reshape(len(self), -1) # `(n,c)` bool: what is in each image
+    def presence(self) -> np.ndarray: return _presence(self.classes, self.label_sets) # `(n,c)` bool: what is in each image
     @property
     def targets(self) -> np.ndarray: return _one_target(self) # `(n,)` int, an index into classes; of one label an image only
     @property
@@ -155,6 +155,10 @@ def _identity(table):
     plain = lambda value: sorted(map(canonical_json, value)) if isinstance(value, list) else str(value)
     columns = ["content", "label", "group", *(c for c in ("labels", "boxes") if c in table), *sorted(c for c in table if c.startswith("attribute."))]
     return {"columns": columns, "rows": sorted(map(list, zip(*(map(plain, table[c]) for c in columns))))}
+
+def _presence(classes, label_sets):
+    "Which class is in which image."
+    return np.array([[c in row for c in classes] for row in label_sets], bool).reshape(len(label_sets), -1)
 
 def _one_target(manifest):
     "An index into classes, for each image."
