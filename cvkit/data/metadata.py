@@ -216,12 +216,13 @@ STRIP = {"JPEG": _strip_jpeg, "MPO": _strip_jpeg, "PNG": _strip_png, "WEBP": _st
 def strip_metadata(
     file:bytes, # of an image
     max_pixels:int=64_000_000, # width times height that may be declared
+    convert:bool=True, # to sRGB where a profile says that the colours are others; or leave the numbers, which are what a model sees, and drop the profile
 ) -> bytes: # the same format, upright
     "The picture and nothing else, proved by its bytes."
     decode_image(file, max_pixels) # or the reason why not
     with Image.open(BytesIO(file), formats=FORMATS) as picture:
         kind, turned = picture.format, picture.getexif().get(0x0112, 1) not in (0, 1)
-        coloured = _to_srgb(picture)
+        coloured = _to_srgb(picture) if convert else picture
         if turned or coloured is not picture or kind not in STRIP: clean = encode_image(ImageOps.exif_transpose(coloured) if turned else coloured, "JPEG" if kind == "MPO" else kind)
         else: clean = STRIP[kind](file)
     left = find_metadata(clean)
