@@ -20,22 +20,18 @@ from .metadata import encode_image, find_metadata, strip_metadata
 from .preprocess import FORMATS, decode_image
 
 # %% ../../nbs/1_data/10_redact.ipynb #428a96b1
-def _package_folder(module, pinned):
-    "Where an installed package lies."
+def _package_folder(module, pinned): # where an installed package lies
     found = importlib.util.find_spec(module)
-    if not found: raise MissingExtra(f"{module} is needed here and is not installed; run: pip install --no-deps {pinned}")
-    return Path(found.origin).parent
+    if found: return Path(found.origin).parent
+    raise MissingExtra(f"{module} is needed here and is not installed; run: pip install --no-deps {pinned}")
 
-def _smaller(pixels, longest): # as an array, and pixels of it a pixel of the picture
-    "A picture no longer than that."
-    h, w = pixels.shape[:2]
-    scale = min(1., longest / max(h, w))
+def _smaller(pixels, longest): # the picture no longer than that, and pixels of it a pixel of the picture
+    (h, w), scale = pixels.shape[:2], min(1., longest / max(pixels.shape))
     return (pixels, 1.) if scale == 1 else (np.asarray(Image.fromarray(pixels).resize((max(1, round(w * scale)), max(1, round(h * scale))), Image.Resampling.BILINEAR)), scale)
 
 def _boxes(corners, scores, kind, scale=1.): # plain dictionaries
     return [{**{c: round(float(v) / scale, 2) for c, v in zip(("x1", "y1", "x2", "y2"), row)}, "kind": kind, "score": round(float(s), 4)} for row, s in zip(corners, scores)]
 
-# %% ../../nbs/1_data/10_redact.ipynb #fa35128d
 class FaceDetector:
     "Faces, by the MTCNN of facenet-pytorch."
     def __init__(self,
@@ -45,7 +41,7 @@ class FaceDetector:
     ):
         folder, self.smallest, self.longest = _package_folder("facenet_pytorch", "facenet-pytorch==2.6.0"), smallest, longest
         need("torch", "train")
-        self.network = importlib.import_module("facenet_pytorch.models.mtcnn").MTCNN(keep_all=True, min_face_size=smallest, thresholds=list(thresholds), device="cpu")
+        self.network = need("facenet_pytorch.models.mtcnn", "privacy").MTCNN(keep_all=True, min_face_size=smallest, thresholds=list(thresholds), device="cpu")
         self.digest = digest_json(["mtcnn", smallest, thresholds, longest, [digest_file(folder/"data"/f"{n}net.pt") for n in "pro"]])
     def __call__(self,
         pixels:np.ndarray, # `(h,w,3)` uint8 RGB
@@ -173,8 +169,7 @@ def redact_file(
     _prove(new, wanted, filled, kind == "JPEG")
     return new, filled
 
-def _prove(new, wanted, filled, lossy):
-    "Read what was written."
+def _prove(new, wanted, filled, lossy): # read what was written
     again, left = decode_image(new), find_metadata(new)
     if left: raise DataError(f"expected nothing beside the picture, but {left[0]['kind']} is left; report the file's kind")
     if again.shape != wanted.shape: raise DataError(f"expected a picture of {wanted.shape[1]} x {wanted.shape[0]} pixels, wrote {again.shape[1]} x {again.shape[0]}; report the file's kind")
@@ -184,13 +179,11 @@ def _prove(new, wanted, filled, lossy):
     if far > 10 * lossy: raise DataError(f"expected the picture as it was elsewhere, but values differ by {far:.1f} in the mean; report the file's kind")
 
 # %% ../../nbs/1_data/10_redact.ipynb #6f6e6fa2
-def _check_place(root, out):
-    "Refuse a folder that touches the originals."
+def _check_place(root, out): # refuse a folder that touches the originals
     here, there = os.path.realpath(out) + os.sep, os.path.realpath(root) + os.sep
     if here.startswith(there) or there.startswith(here): raise DataError(f"expected a folder apart from the originals in {root}, got {out}; originals are never overwritten, so name a folder beside them")
 
-def _place(images, uri, mine, new):
-    "Where a file goes, if nothing of anybody else's is there."
+def _place(images, uri, mine, new): # where a file goes, if nothing of anybody else's is there
     path = images/uri
     linked = next((p for p in (path, *path.parents) if p.is_relative_to(images.parent) and p.is_symlink()), None)
     if linked: raise DataError(f"expected a folder of its own, but {linked} is a link; remove it, or name another folder")
@@ -199,37 +192,30 @@ def _place(images, uri, mine, new):
     return path
 
 # %% ../../nbs/1_data/10_redact.ipynb #72ba5b6b
-def _detections(content, file, detectors, key):
-    "Boxes found in a file, now or before."
+def _detections(content, file, detectors, key): # boxes found in a file, now or before
     kept = cache_folder("detections", key[:24])/f"{content}.json"
     if kept.exists(): return read_json(kept)
     found = find_private(decode_image(file), detectors)
     write_atomic(kept, json.dumps(found))
     return found
 
-def _hidden(labels, filled):
+def _hidden(labels, mask):
     "Labelled boxes of which a tenth or more was covered: what a model should learn may be gone."
-    found = []
-    for box in labels:
-        x1, y1, x2, y2 = (int(round(box[c])) for c in ("x1", "y1", "x2", "y2"))
-        mask = np.zeros((max(y2 - y1, 1), max(x2 - x1, 1)), bool)
-        for l, t, r, b in filled: mask[max(t - y1, 0):max(b - y1, 0), max(l - x1, 0):max(r - x1, 0)] = True
-        if mask.mean() >= .1: found.append({"label": box["label"], "share": round(float(mask.mean()), 3)})
-    return found
+    sides = [[int(round(box[c])) for c in ("y1", "y2", "x1", "x2")] for box in labels]
+    shares = [float(mask[t:max(b, t + 1), l:max(r, l + 1)].mean()) if mask[t:, l:].size else 0. for t, b, l, r in sides]
+    return [{"label": box["label"], "share": round(s, 3)} for box, s in zip(labels, shares) if s >= .1]
 
 def _redact_row(manifest, row, images, detectors, key, margin, before):
     "One image of a data set: what the log says of it."
-    uri, content = manifest.table["uri"].iloc[row], manifest.table["content"].iloc[row]
+    uri, content, w, h = manifest.table[["uri", "content", "width", "height"]].iloc[row]
     if before.get("source") == content and (images/uri).is_file() and not (images/uri).is_symlink() and digest_file(images/uri) == before["content"]: return before
-    file = manifest.read(row)
+    file, mask = manifest.read(row), np.zeros((h, w), bool)
     found = _detections(content, file, detectors, key)
     new, filled = redact_file(file, found, margin)
     write_atomic(_place(images, uri, before.get("content"), new), new)
-    h, w = int(manifest.table["height"].iloc[row]), int(manifest.table["width"].iloc[row])
-    mask = np.zeros((h, w), bool)
     for l, t, r, b in filled: mask[t:b, l:r] = True
     labels = manifest.table["boxes"].iloc[row] if manifest.task == "detection" else []
-    return {"uri": uri, "source": content, "content": digest_bytes(new), "found": [{**box, "filled": f} for box, f in zip(found, filled.tolist())], "covered": round(float(mask.mean()), 5), "hides": _hidden(labels, filled)}
+    return {"uri": uri, "source": content, "content": digest_bytes(new), "found": [{**box, "filled": f} for box, f in zip(found, filled.tolist())], "covered": round(float(mask.mean()), 5), "hides": _hidden(labels, mask)}
 
 # %% ../../nbs/1_data/10_redact.ipynb #ce9905a5
 @dataclass(repr=False)
@@ -250,9 +236,7 @@ class Redacted:
         kinds = sorted({b["kind"] for b in self.boxes})
         return {k: (sum(b["kind"] == k for b in self.boxes), len({b["image"] for b in self.boxes if b["kind"] == k})) for k in kinds}
     @property
-    def sentences(self) -> list: # texts
-        "What was done, and what a person should look at."
-        return _redacted_words(self)
+    def sentences(self) -> list: return _redacted_words(self) # texts: what was done, and what a person should look at
     def to_dict(self) -> dict: return {"about": self.about, "counts": self.counts, "failed": self.failed, "files": self.files, "sentences": self.sentences} # plain data, and the state of the next run
     def __repr__(self): return "\n".join(self.sentences)
     def _repr_html_(self):
@@ -260,8 +244,7 @@ class Redacted:
         rows = [{"kind": k, "boxes": boxes, "in images": images} for k, (boxes, images) in self.counts.items()]
         return fragment(text(*self.sentences), *([table(rows)] if rows else []), *([table(self.failed[:20], caption=f"not processed: {len(self.failed)}")] if self.failed else []))
 
-def _redacted_words(r):
-    "A redaction in sentences."
+def _redacted_words(r): # a redaction in sentences
     some, n = sum(bool(f["found"]) for f in r.files), len(r.files)
     kinds = ", ".join(f"{boxes:,} {k}" for k, (boxes, _) in r.counts.items()) or "nothing"
     left, hides = (r.manifest.table["pii_status"] == "found").sum(), [f for f in r.files if f["hides"]]
@@ -271,7 +254,6 @@ def _redacted_words(r):
     if hides: said.append(f"In {len(hides):,} images a tenth or more of a labelled box is covered, such as {hides[0]['hides'][0]['label']} in {hides[0]['uri']}: it may hide what a model should learn.")
     return [*said, "Redacted is not anonymous: measure how many marked boxes were missed (redaction_recall)."]
 
-# %% ../../nbs/1_data/10_redact.ipynb #efd74aa1
 def redact_manifest(
     manifest:Manifest, # of the originals
     out, # folder to write: images/ with the paths of the originals, and redactions.json
@@ -283,31 +265,29 @@ def redact_manifest(
     _check_place(manifest.root, out)
     out, detectors = Path(out), load_detectors(detectors)
     digests = {name: _digest_of(name, d) for name, d in detectors.items()}
-    key, (before, recipe) = digest_json(digests), _before(out, digests, margin)
+    before, recipe = _before(out, digests, margin)
     files, failed, new = [], [], 0
     try:
         for row, uri in enumerate(progress(manifest.table["uri"].tolist(), "redacting", len(manifest))):
-            try: files.append((row, _redact_row(manifest, row, out/"images", detectors, key, margin, before.get(uri, {}))))
+            try: files.append((row, _redact_row(manifest, row, out/"images", detectors, digest_json(digests), margin, before.get(uri, {}))))
             except DataError as error:
                 if "name another folder" in str(error): raise
                 failed.append({"uri": uri, "reason": str(error)})
             else: new += files[-1][1] is not before.get(uri)
-    finally: write_json(out/"redactions.json", {"about": recipe, "files": [f for _, f in files] + [f for u, f in before.items() if u not in {f["uri"] for _, f in files}]})
-    if not files: raise DataError(f"expected images that can be redacted, but none of {len(manifest)} could; the first, {failed[0]['uri']}: {failed[0]['reason']}")
+    finally: write_json(out/"redactions.json", {"about": recipe, "files": list((before | {f["uri"]: f for _, f in files}).values())})
     about = {**recipe, "source": manifest.digest, "images": len(files), "new": new}
     found = Redacted(_new_manifest(manifest, files, failed, out/"images", keep_time), [f for _, f in files], failed, about)
     write_json(out/"redactions.json", found)
     return found
 
-def _before(out, digests, margin):
-    "What an earlier run with the same recipe has done, by uri; and the recipe."
+def _before(out, digests, margin): # what an earlier run with the same recipe has done, by uri; and the recipe
     recipe = {"detectors": digests, "margin": margin}
     kept = read_json(out/"redactions.json") if (out/"redactions.json").exists() else {"about": recipe, "files": []}
     same = {k: kept["about"].get(k) for k in recipe} == recipe
-    return {f["uri"]: f if same else {"content": f["content"]} for f in kept["files"]}, recipe
+    return {f["uri"]: f if same else {k: f[k] for k in ("uri", "content")} for f in kept["files"]}, recipe
 
-def _new_manifest(manifest, files, failed, root, keep_time):
-    "The manifest of the redacted files."
+def _new_manifest(manifest, files, failed, root, keep_time): # the manifest of the redacted files
+    if not files: raise DataError(f"expected images that can be redacted, but none of {len(manifest)} could; the first, {failed[0]['uri']}: {failed[0]['reason']}")
     pd, rows = need("pandas", "train"), [row for row, _ in files]
     table, content = manifest.table.iloc[rows].reset_index(drop=True), [f["content"] for _, f in files]
     some = np.array([bool(f["found"]) for _, f in files])
