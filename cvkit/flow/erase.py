@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NOTE', 'ALIKE', 'OWN', 'PICTURES', 'TEXTS', 'likeness', 'spellings', 'Target', 'uri_bytes', 'without_pictures',
            'clean_notebook', 'clean_record', 'clean_lines', 'clean_rows', 'clean_table', 'clean_arrays', 'holds',
-           'erase_file', 'erase_cache']
+           'named_after', 'erase_file', 'erase_cache']
 
 # %% ../../nbs/6_flow/74_erase.ipynb #7ed13ebe
 import csv, json, os, re, tarfile, zipfile
@@ -144,7 +144,7 @@ OWN = ("content", "image", "key", "redacted_content") # members that say which i
 
 def _is_of(record, target): # whether a record, by name, is of the image
     said = [record[name] for name in OWN if isinstance(record.get(name), str)] or [record.get("uri")]
-    return any(isinstance(word, str) and word in target.words for word in said)
+    return any(isinstance(word, str) and word in target.words for word in said) or str(record.get("source")) in target.contents
 
 def clean_record(
     value, # plain data, as JSON holds it
@@ -185,8 +185,9 @@ def clean_table(
     table = need("pandas", "train").read_parquet(BytesIO(file))
     mine = np.zeros(len(table), bool)
     for name in set(OWN) & set(table) or {"uri"} & set(table): mine |= table[name].astype(str).isin(target.words).to_numpy()
+    for name in table.columns[table.dtypes == object]: mine |= [isinstance(v, bytes) and digest_bytes(v) in target.contents for v in (v.get("bytes") if isinstance(v, dict) else v for v in table[name])]
     kept = table[~mine].reset_index(drop=True)
-    for name in kept.columns[[kept[c].map(type).eq(str).any() for c in kept]]: kept[name] = [target.unnamed(v) if isinstance(v, str) else v for v in kept[name]]
+    for name in (c for c in kept if any(isinstance(v, str) for v in kept[c])): kept[name] = [target.unnamed(v) if isinstance(v, str) else v for v in kept[name]]
     return file if len(kept) == len(table) and kept.equals(table) else kept.to_parquet(index=False)
 
 def clean_arrays(
@@ -222,6 +223,8 @@ def holds(
         with tarfile.open(fileobj=BytesIO(file)) as archive: return any(digest_bytes(archive.extractfile(member).read()) in target.contents for member in archive if member.isfile() and member.size < 1e9)
     except (tarfile.TarError, OSError, EOFError, ValueError): return False
 
+def named_after(path, target): return any(word[:16] in Path(path).name for word in target.contents) # whether a file's name is a digest of the image
+
 def _cleaned(path, file, target, every):
     "The file as it shall be, by its kind; None where nothing of it shall be."
     kind = path.suffix.lower()
@@ -247,7 +250,7 @@ def erase_file(
     "Take an image out of a file, or remove the file."
     path = Path(path)
     file, mode = path.read_bytes(), path.stat().st_mode
-    new = None if holds(file, target) else _cleaned(path, file, target, every)
+    new = None if named_after(path, target) or holds(file, target) else _cleaned(path, file, target, every)
     if new == file: return ""
     if new is None:
         if write: path.unlink()

@@ -13,8 +13,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
-from ..core import DataError, ParameterError, cache_folder, digest_bytes, need, private_folder, read_json, utc_now, write_atomic, write_json
-from .erase import Target, erase_cache, erase_file
+from ..core import DataError, ParameterError, cache_folder, digest_file, need, private_folder, read_json, utc_now, write_atomic, write_json
+from ..data.ingest import forgotten
+from .erase import PICTURES, Target, erase_cache, erase_file
 from .traces import Erasure, append_erasure, describe, files_below, find_contents, find_models, find_users, mark_model, place, read_erasures, read_tables, rewrite_manifest, rewrite_splits, search_again
 
 # %% ../../nbs/6_flow/76_forget.ipynb #4e2c692f
@@ -62,7 +63,7 @@ def clean_requests(
         near = lambda line: bool((np.abs(np.array(json.loads(line)["projected"]) - mine).max(1) < 1e-3 * max(1., np.abs(mine).max())).any())
         rest = [line for line in lines if not near(line)]
         if len(rest) == len(lines): continue
-        if write: mode = log.stat().st_mode; os.chmod(write_atomic(log, "".join(rest)), mode & 0o777)
+        if write: write_atomic(log, "".join(rest)).chmod(0o600)
         found.append(place("log", log, f"{len(lines) - len(rest)} lines removed"))
     return found
 
@@ -105,15 +106,15 @@ def _open_store():
 def _runs_of(client, words):
     "Locations of artifacts; and the runs whose parameters or tags name one of the words, or whose id is one."
     from mlflow.entities import ViewType
-    places, mine, begin = set(), {}, {w[:12] for w in words}
+    places, mine = set(), {}
     for experiment in client.search_experiments(ViewType.ALL):
         places.add(experiment.artifact_location)
         token = None
         while True:
             page = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL, page_token=token)
             for run in page:
-                said = " ".join([*map(str, run.data.params.values()), *map(str, run.data.tags.values())])
-                if run.info.run_id in words or any(b in said for b in begin): mine[run.info.run_id] = run.info.artifact_uri
+                said = "\n".join([*run.data.params.values(), *run.data.tags.values()])
+                if run.info.run_id in words or any(w[:12] in said for w in words): mine[run.info.run_id] = run.info.artifact_uri, said
             if not (token := page.token): break
     return places, mine
 
@@ -128,18 +129,13 @@ def clean_tracking(
     client, uri = _open_store()
     if client is None: return [], []
     places, mine = _runs_of(client, words)
-    remote = sorted({u for u in mine.values() if _local(u) is None})
-    found = [place("MLflow", u, "nothing", "it is not on this machine; delete the run's artifacts there, or have its owner do it") for u in remote]
+    found = [place("MLflow", u, "nothing", "it is not on this machine; delete the run's artifacts there, or have its owner do it") for u, _ in mine.values() if _local(u) is None]
     tops = sorted({p for u in places if (p := _local(u)) and p.is_dir()})
-    for top in tops: found += clean_files(top, find_users(top, words) | {p for u in mine.values() if (p := _local(u))}, target, "MLflow", write)
+    for top in tops: found += clean_files(top, find_users(top, words) | {p for u, _ in mine.values() if (p := _local(u))}, target, "MLflow", write)
     shown = re.sub("//[^/@]*@", "//", uri)
-    if uri.startswith(("http:", "https:")): found += [place("MLflow", f"{shown}, run {run}", "nothing", "its parameters cannot be changed through a server; whoever runs the database must overwrite them where they name the image") for run in mine if _named(client, run, target)]
+    if uri.startswith(("http:", "https:")): found += [place("MLflow", f"{shown}, run {run}", "nothing", "its parameters cannot be changed through a server; whoever runs the database must overwrite them where they name the image") for run, (_, said) in mine.items() if target.names.search(said)]
     elif n := clean_database(uri, target, write): found.append(place("MLflow", shown, f"{n} value{'s' * (n != 1)} overwritten"))
     return found + _mark_versions(client, models, words, when, write), tops
-
-def _named(client, run, target): # whether its parameters or tags name the image
-    run = client.get_run(run).data
-    return any(target.names.search(str(v)) for v in [*run.params.values(), *run.tags.values()])
 
 def _mark_versions(client, models, words, when, write):
     "Tag versions whose bundle goes back to the image."
@@ -176,26 +172,30 @@ def _keep_out(contents, roots, write):
         except OSError: found.append(place("list", path, "nothing; the list in the cache keeps the image out on this machine", ""))
     return found
 
-def _delete_files(tables, target, runs, original, write):
+def _copies(tables, target, given, original):
+    "Files of the image; where they are to be deleted, also those in folders whose list keeps it out."
+    paths = {root/uri: folder for folder, (root, table) in tables.items() for uri in table["uri"][table["content"].isin(target.contents)]}
+    paths |= {Path(given).resolve(): None} if os.path.isfile(given) else {}
+    for root in {root for root, _ in tables.values() if original and set(forgotten(root)) & target.contents}: paths |= {p: None for p in root.rglob("*") if p.suffix.lower() in PICTURES and p not in paths}
+    return {p: folder for p, folder in paths.items() if p.is_file() and digest_file(p) in target.contents}
+
+def _delete_files(tables, target, runs, given, original, write):
     "Files of the image: cvkit's own, and with `original` those of the user."
     found, home = [], Path(runs).resolve()
-    for root, table in tables.values():
-        for uri in table["uri"][table["content"].isin(target.contents)]:
-            path = root/uri
-            if not path.is_file() or digest_bytes(path.read_bytes()) not in target.contents: continue
-            own = path.resolve().is_relative_to(home)
-            try:
-                if (own or original) and write: path.unlink()
-                found.append(place("file", path, "deleted") if own or original else place("file", path, "kept, since it is yours; ingest rejects it from now on", "delete the file, or forget again with --original"))
-            except OSError as error: found.append(place("file", path, "nothing", f"it cannot be deleted ({error.strerror.lower()}); its owner must delete it"))
+    for path, folder in _copies(tables, target, given, original).items():
+        own = path.resolve().is_relative_to(home) or folder and path.resolve().is_relative_to((folder.parent/"images").resolve())
+        try:
+            if (own or original) and write: path.unlink()
+            found.append(place("file", path, "deleted") if own or original else place("file", path, "kept, since it is yours; ingest rejects it from now on", "delete the file, or forget it again with --original"))
+        except OSError as error: found.append(place("file", path, "nothing", f"it cannot be deleted ({error.strerror.lower()}); its owner must delete it"))
     return found
 
 # %% ../../nbs/6_flow/76_forget.ipynb #5056e5c3
-def _rewrite(runs, tables, users, target, write):
+def _rewrite(tables, users, target, write):
     "Splits, then the manifests that everything is found by."
     mine = [folder for folder in tables if any(folder.is_relative_to(u) for u in users)]
     digests, found = dict(rewrite_manifest(folder, target, False)[:2] for folder in mine), []
-    for path in sorted(Path(runs).rglob("splits.parquet")):
+    for path in sorted(p for unit in users if unit.is_dir() for p in unit.rglob("splits.parquet")):
         try: n = rewrite_splits(path.parent, target, digests, write)
         except (DataError, OSError) as error: found.append(place("splits", path.parent, "nothing", str(error)))
         else: found += [place("splits", path.parent, f"{n} row{'s' * (n != 1)} removed; who else is held out stays")] if n else []
@@ -204,34 +204,41 @@ def _rewrite(runs, tables, users, target, write):
         if n: found.append(place("manifest", folder, f"{n} row{'s' * (n != 1)} removed"))
     return found
 
-def _erase(contents, runs, reason, original, also, write):
+def _near(where): # relative to where we stand, if it lies below
+    path = str(where).removeprefix("sqlite:///")
+    return os.path.relpath(path) if path.startswith(os.getcwd() + os.sep) else path
+
+def _erase(contents, runs, reason, image, original, also, write):
     "Do it, or say what would be done: the erasure, and its target."
-    when, tables = utc_now(), read_tables(runs)
+    tops = (*also, runs)
+    when, tables = utc_now(), read_tables(*tops)
     target, cache = describe(contents, tables), cache_folder(make=False)
     held = {folder for folder, (_, table) in tables.items() if table["content"].isin(contents).any()}
     words = contents | {read_json(folder/"manifest.json")["digest"] for folder in held}
-    models = find_models(runs, target, words)
+    models = find_models(tops, target, words)
     words |= {m["bundle"] for m in models}
-    users = {top: find_users(top, words) for top in (runs, *also)}
-    ids = {read_json(p)["run"] for unit in users[runs] if unit.is_dir() for p in unit.rglob("run.json")} - {""}
-    with _undisturbed(users[runs]):
+    users = {top: find_users(top, words) for top in tops}
+    every = set().union(*users.values())
+    ids = {read_json(p)["run"] for unit in every if unit.is_dir() for p in unit.rglob("run.json")} - {""}
+    with _undisturbed(every):
         places = _keep_out(contents, {root for folder, (root, _) in tables.items() if folder in held}, write)
-        places += clean_requests(users[runs], target, write) + [place("cache", path, said) for path, said in erase_cache(cache, _stranger(target), write)]
-        tracked, tops = clean_tracking(target, words | ids, models, when, write)
-        places += tracked + [one for top in (*also, runs) for one in clean_files(top, users[top], target, "run" if top == runs else "further folder", write)]
+        places += clean_requests(every, target, write) + [place("cache", path, said) for path, said in erase_cache(cache, _stranger(target), write)]
+        tracked, stores = clean_tracking(target, words | ids, models, when, write)
+        places += tracked + [one for top in tops for one in clean_files(top, users[top], target, "run" if top == runs else "further folder", write)]
         if write: [mark_model(m, target, when, target.unnamed(reason)) for m in models]
-        places += _rewrite(runs, tables, users[runs], target, write) + _delete_files(tables, target, runs, original, write)
-    if write: places += search_again([runs, cache, *tops, *also], set().union(*users.values()), target)
+        places += _rewrite(tables, every, target, write) + _delete_files(tables, target, runs, image, original, write)
+    if write: places += search_again([*tops, cache, *stores], every, target)
     count = lambda m, role: sum(r == role for r in m["roles"].values())
+    for p in places: p["where"] = _near(p["where"])
     told = [{"model": m["name"], "bundle": m["bundle"], "learned": count(m, "learned"), "held_out": count(m, "held out")} for m in models]
     return Erasure(sorted(contents), when, reason, places, told, not write), target
 
 def _keep_evidence(done, target, runs):
     "The chained line, the record and the page, without names."
     from cvkit.pages import page
-    clean = lambda p: {k: target.unnamed(v) for k, v in p.items()}
+    clean = lambda p: {k: target.unnamed(v) for k, v in p.items()} | ({"where": "a file (its path was told, and is not kept)"} if p["kind"] == "file" else {})
     said = Erasure(done.contents, done.when, target.unnamed(done.reason), [clean(p) for p in done.places], done.models)
-    done.folder = str(private_folder(Path(runs)/"erasures"/f"{done.when.replace(':', '')}-{done.contents[0][:12]}"))
+    done.folder = _near(private_folder(Path(runs)/"erasures"/f"{done.when.replace(':', '')}-{done.contents[0][:12]}"))
     write_json(Path(done.folder)/"erasure.json", said)
     write_atomic(Path(done.folder)/"report.html", page("An image was forgotten" if len(done.contents) == 1 else f"{len(done.contents)} images were forgotten", *said.blocks(), subtitle="Where it stood, what was done there, and what remains.", answer=said.verdict, footer="Made by cvkit forget."))
     append_erasure(runs, {"contents": done.contents, "when": done.when, "reason": said.reason, "verdict": done.verdict[0], "folder": Path(done.folder).name})
@@ -257,13 +264,13 @@ def forget(
         due = find_expired(runs)
         if not due or not yes: return due
         contents, reason = due.contents(runs), reason or f"retention of {', '.join(sorted({d['dataset'] for d in due}))} has ended"
-    else: contents = find_contents(image, runs, read_tables(runs))
-    plan, _ = _erase(contents, runs, reason, original, also, False) if contents else (Erasure([], "", "", [], []), None)
+    else: contents = find_contents(image, runs, read_tables(runs, *also))
+    plan, _ = _erase(contents, runs, reason, image, original, also, False) if contents else (Erasure([], "", "", [], []), None)
     acts = [p for p in plan.places if p["kind"] != "file" or p["done"] == "deleted"]
     before = [e for e in read_erasures(runs) if set(e["contents"]) & contents]
-    if not acts and before: return Erasure(sorted(contents), before[-1]["when"], before[-1]["reason"], plan.places, [], folder=str(runs/"erasures"/before[-1]["folder"]), earlier=before[-1]["when"])
-    if not acts: raise DataError(f"expected an image that was used, but nothing of {image or 'these'} was found in {len(read_tables(runs))} manifests and other files below {runs}, in the cache {cache_folder(make=False)}, or in MLflow; give the file, its digest or its key, or name other runs with --runs")
-    return plan if dry_run else _keep_evidence(*_erase(contents, runs, reason, original, also, True), runs)
+    if not acts and before: return Erasure(sorted(contents), before[-1]["when"], before[-1]["reason"], plan.places, [], folder=_near(runs/"erasures"/before[-1]["folder"]), earlier=before[-1]["when"])
+    if not acts: raise DataError(f"expected an image that was used, but nothing of {image or 'these'} was found in {len(read_tables(runs, *also))} manifests and other files below {runs}, in the cache {cache_folder(make=False)}, or in MLflow; give the file, its digest or its key, or name other runs with --runs")
+    return plan if dry_run else _keep_evidence(*_erase(contents, runs, reason, image, original, also, True), runs)
 
 # %% ../../nbs/6_flow/76_forget.ipynb #0f709953
 class Expired(list):

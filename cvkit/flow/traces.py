@@ -14,16 +14,16 @@ from pathlib import Path
 
 from ..core import DataError, atomic_folder, cache_folder, canonical_json, digest_file, digest_json, need, private_folder, read_json, write_json
 from ..data.manifest import Manifest
-from .erase import PICTURES, TEXTS, Target, holds, uri_bytes
+from .erase import PICTURES, TEXTS, Target, holds, named_after, uri_bytes
 from .records import author
 
-# %% ../../nbs/6_flow/75_traces.ipynb #7f0ae489
+# %% ../../nbs/6_flow/75_traces.ipynb #de0c4e5a
 def read_tables(
-    runs, # folder of runs
+    *tops, # folders
 ) -> dict: # folder of a manifest to (root of its images, its table)
-    "All manifests below a folder."
+    "All manifests below folders."
     pd, found = need("pandas", "train"), {}
-    for path in sorted(Path(runs).rglob("manifest.parquet")):
+    for path in sorted({p for top in tops for p in Path(top).rglob("manifest.parquet")}):
         if (path.parent/"manifest.json").exists() and not path.parent.name.startswith("."): found[path.parent] = Path(read_json(path.parent/"manifest.json")["root"]), pd.read_parquet(path)
     return found
 
@@ -31,13 +31,13 @@ def _records(value): # all dictionaries inside
     if isinstance(value, dict): yield value
     for v in value.values() if isinstance(value, dict) else value if isinstance(value, list) else (): yield from _records(v)
 
-def _with_copies(contents, runs):
+def _with_copies(contents, runs, tables):
     "Contents, and those that were made from them or that they were made from."
-    pairs = set()
-    for path in Path(runs).rglob("redactions.*"):
+    pairs, near = set(), {p for folder, (root, _) in tables.items() for p in (folder, folder.parent, root, root.parent)}
+    for path in {*Path(runs).rglob("redactions.*"), *(p for folder in near for p in folder.glob("redactions.*"))}:
         try: rows = need("pandas", "train").read_parquet(path).to_dict("records") if path.suffix == ".parquet" else [json.loads(line) for line in path.read_text().splitlines()] if path.suffix == ".jsonl" else json.loads(path.read_text())
         except ValueError: continue
-        pairs |= {(r["content"], r["redacted_content"]) for r in _records(rows) if {"content", "redacted_content"} <= set(r)}
+        pairs |= {(r[a], r[b]) for r in _records(rows) for a, b in (("source", "content"), ("content", "redacted_content")) if len(str(r.get(a))) == len(str(r.get(b))) == 64}
     while more := {x for pair in pairs if set(pair) & contents for x in pair if x} - contents: contents = contents | more
     return contents
 
@@ -57,7 +57,7 @@ def find_contents(
         cached = {c for names in cache_folder(make=False).rglob("*.txt") for c in names.read_text().split() if c.startswith(image)}
         found = {c for c in cached if len(c) == 64} | {c for entry in read_erasures(runs) for c in entry["contents"] if c.startswith(image)} | ({image} if len(image) == 64 else set())
     if len(found) > 1 and not os.path.isfile(path): raise DataError(f"expected {image} to name one image, but it names {len(found)} ({', '.join(sorted(c[:12] for c in found))}); give one of these digests")
-    return _with_copies(found, runs)
+    return _with_copies(found, runs, tables)
 
 # %% ../../nbs/6_flow/75_traces.ipynb #160d8298
 def describe(
@@ -173,6 +173,7 @@ def still_shows(
     "What of an image is left in a file."
     file = Path(path).read_bytes()
     if holds(file, target): return "its bytes"
+    if named_after(path, target): return "a file named after it"
     if path.suffix.lower() in PICTURES and not any(path.resolve().is_relative_to(root) for root in target.roots) and target.shows(file): return "a picture that looks like it"
     if path.suffix == ".txt" and any(c.encode() in file for c in target.contents): return "its digest"
     if path.suffix == ".npz" and any(k.encode("utf-32-le") in file for k in target.keys): return "a row of it"
@@ -195,14 +196,14 @@ def search_again(
 
 # %% ../../nbs/6_flow/75_traces.ipynb #5ca7e7f6
 def find_models(
-    runs, # folder of runs
+    tops, # folders of runs
     target:Target, # what is to be forgotten
     digests, # of manifests that held it
 ) -> list[dict]: # folder, bundle, manifest, roles: key to learned or held out
     "Models that learned from an image or were judged on it."
     from cvkit.data.splits import Splits
     found = []
-    for path in sorted(Path(runs).rglob("MANIFEST.sha256")):
+    for path in sorted(p for top in tops for p in Path(top).rglob("MANIFEST.sha256")):
         spec = read_json(path.parent/"bundle.json") if (path.parent/"bundle.json").exists() else {}
         try: place = Splits.load(path.parent.parent/"splits").table.set_index("image")["fold"]
         except DataError: place = {}
@@ -250,8 +251,8 @@ def append_erasure(
         file.write(canonical_json({**entry, "digest": digest_json(entry)}) + "\n")
         file.flush(), os.fsync(file.fileno())
 
-# %% ../../nbs/6_flow/75_traces.ipynb #740359ba
-BEYOND = "cvkit cannot reach backups, Git history, other machines, and copies that people made of files or pages; whoever answers for the data set must see to them."
+# %% ../../nbs/6_flow/75_traces.ipynb #6e57764e
+BEYOND = "cvkit cannot reach backups, Git history, other machines, databases and archives that images were read from, and copies that people made of files or pages; whoever answers for the data set must see to them."
 
 @dataclass(repr=False)
 class Erasure:
@@ -272,7 +273,8 @@ class Erasure:
         "Whether it is gone."
         n, m = len(self.left), sum(1 for x in self.models if x["learned"])
         models = f"; {m} model{'s' * (m != 1)} that learned from it {'are' if m != 1 else 'is'} marked" if m else ""
-        if self.earlier: return "erased", f"It was forgotten on {self.earlier[:10]}; nothing of it was found since."
+        if self.earlier and not n: return "erased", f"It was forgotten on {self.earlier[:10]}; nothing of it was found since."
+        if self.earlier: return f"erased but for {n} place{'s' * (n != 1)}", f"It was forgotten on {self.earlier[:10]}; somebody must still act."
         if self.dry_run: return "dry run", f"{len(self.places)} places would be cleaned; nothing was changed" + models.replace(" marked", " to be marked") + "."
         return ("erased", f"Nothing of it was found in a search afterwards{models}.") if not n else (f"erased but for {n} place{'s' * (n != 1)}", f"Somebody must still act{models}.")
     def to_dict(self) -> dict: return {"contents": self.contents, "when": self.when, "by": author(), "reason": self.reason, "verdict": self.verdict[0], "places": self.places, "models": self.models} # plain data
