@@ -781,6 +781,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'cvkit.flow.forget._copies': ('6_flow/forget.html#_copies', 'cvkit/flow/forget.py'),
                                    'cvkit.flow.forget._delete_files': ('6_flow/forget.html#_delete_files', 'cvkit/flow/forget.py'),
                                    'cvkit.flow.forget._erase': ('6_flow/forget.html#_erase', 'cvkit/flow/forget.py'),
+                                   'cvkit.flow.forget._folders': ('6_flow/forget.html#_folders', 'cvkit/flow/forget.py'),
                                    'cvkit.flow.forget._keep_evidence': ('6_flow/forget.html#_keep_evidence', 'cvkit/flow/forget.py'),
                                    'cvkit.flow.forget._keep_out': ('6_flow/forget.html#_keep_out', 'cvkit/flow/forget.py'),
                                    'cvkit.flow.forget._local': ('6_flow/forget.html#_local', 'cvkit/flow/forget.py'),

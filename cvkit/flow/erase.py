@@ -101,7 +101,8 @@ def _say_so(html):
     "Say in the head of a page that pictures were removed."
     said = f'<p class="lead erased">Pictures were removed on {utc_now()[:10]}, because an image was forgotten.</p>'
     if 'class="lead erased"' in html: return html
-    return re.sub(r"(</h1>|<body[^>]*>)", lambda m: m[0] + said, html, count=1) if re.search(r"</h1>|<body", html) else said + html
+    head = re.search("</h1>", html) or re.search("<body[^>]*>", html)
+    return html[:head.end()] + said + html[head.end():] if head else said + html
 
 # %% ../../nbs/6_flow/74_erase.ipynb #708bc24e
 def _clean_texts(value, clean):
@@ -223,7 +224,12 @@ def holds(
         with tarfile.open(fileobj=BytesIO(file)) as archive: return any(digest_bytes(archive.extractfile(member).read()) in target.contents for member in archive if member.isfile() and member.size < 1e9)
     except (tarfile.TarError, OSError, EOFError, ValueError): return False
 
-def named_after(path, target): return any(word[:16] in Path(path).name for word in target.contents) # whether a file's name is a digest of the image
+def named_after(
+    path, # of a file
+    target:Target, # what is to be forgotten
+) -> bool: # whether it bears the digest of the image
+    "Whether a file's name names the image."
+    return any(word[:16] in Path(path).name for word in target.contents)
 
 def _cleaned(path, file, target, every):
     "The file as it shall be, by its kind; None where nothing of it shall be."

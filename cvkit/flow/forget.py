@@ -245,6 +245,13 @@ def _keep_evidence(done, target, runs):
     return done
 
 # %% ../../nbs/6_flow/76_forget.ipynb #bf465fd2
+def _folders(runs, also):
+    "The folders that are searched."
+    found = [Path(word.strip()).resolve() for word in (str(runs), *filter(str.strip, also.split(",")))]
+    for folder in found:
+        if not folder.is_dir(): raise DataError(f"expected a folder of runs, but {folder} is no folder; name it with --runs")
+    return found
+
 def forget(
     image:str="", # path of a file, digest (at least 12 hexadecimal digits), or key of a manifest
     runs:str="runs", # folder of runs
@@ -257,13 +264,9 @@ def forget(
 ): # an Erasure
     "Erase an image from manifests, caches, reports, notebooks and tracking, mark models, and write evidence."
     if expired == bool(image): raise ParameterError(f"expected an image or --expired, got {'both' if image else 'neither'}; name a file, a digest or a key")
-    for folder in (runs, *filter(None, also.split(","))):
-        if not Path(folder).is_dir(): raise DataError(f"expected a folder of runs, but {folder} is no folder; name it with --runs")
-    runs, also = Path(runs).resolve(), [Path(f.strip()).resolve() for f in also.split(",") if f.strip()]
-    if expired:
-        due = find_expired(runs)
-        if not due or not yes: return due
-        contents, reason = due.contents(runs), reason or f"retention of {', '.join(sorted({d['dataset'] for d in due}))} has ended"
+    runs, *also = _folders(runs, also)
+    if expired and not (yes and find_expired(runs)): return find_expired(runs)
+    if expired: contents, reason = find_expired(runs).contents(runs), reason or f"retention of {', '.join(sorted({d['dataset'] for d in find_expired(runs)}))} has ended"
     else: contents = find_contents(image, runs, read_tables(runs, *also))
     plan, _ = _erase(contents, runs, reason, image, original, also, False) if contents else (Erasure([], "", "", [], []), None)
     acts = [p for p in plan.places if p["kind"] != "file" or p["done"] == "deleted"]
@@ -277,9 +280,9 @@ class Expired(list):
     "Data sets whose retention has ended; shows itself as a table."
     def contents(self, runs) -> set: # digests of images that stand in no other data set
         "What is due, without what another data set may still keep."
-        due, tables = {d["manifest"] for d in self}, read_tables(runs)
-        kept = {c for folder, (_, table) in tables.items() if str(folder) not in due for c in table["content"]}
-        return {c for folder, (_, table) in tables.items() if str(folder) in due for c in table["content"]} - kept
+        due, sides = {Path(d["manifest"]).resolve() for d in self}, {True: set(), False: set()}
+        for folder, (_, table) in read_tables(runs).items(): sides[folder.resolve() in due] |= set(table["content"])
+        return sides[True] - sides[False]
     def to_dict(self) -> list[dict]: return list(self)
     def __repr__(self): return "\n".join([*(f"{d['dataset']}: {d['images']} images were to be gone on {d['retention_until']} ({d['manifest']})" for d in self), "forget them with: cvkit forget --expired --yes"] if self else ["no data set has outlived its retention"])
     def _repr_html_(self):
@@ -294,5 +297,5 @@ def find_expired(
     today, found = today or date.today().isoformat(), Expired()
     for folder, (_, table) in read_tables(runs).items():
         about = read_json(folder/"manifest.json")["dataset"]
-        if len(table) and about.get("retention_until") and about["retention_until"] <= today: found.append({"dataset": about["name"], "retention_until": about["retention_until"], "images": len(table), "manifest": str(folder)})
+        if len(table) and about.get("retention_until") and about["retention_until"] <= today: found.append({"dataset": about["name"], "retention_until": about["retention_until"], "images": len(table), "manifest": _near(folder)})
     return found

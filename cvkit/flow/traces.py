@@ -288,7 +288,7 @@ class Erasure:
         act = [section("What remains, and who must act", table([{"place": p["where"], "what remains": p["left"]} for p in self.left]))] if self.left else []
         models = table([{"model": m["model"], "bundle": code(m["bundle"][:12]), "learned from": m["learned"], "judged on": m["held_out"]} for m in self.models], caption="Images among those forgotten. A model cannot unlearn them: train again, and the new model bears no mark.") if self.models else text("No model learned from it or was judged on it.")
         return [*act, section("Models", models), section("Places", table([{"kind": p["kind"], "place": p["where"], "what was done": p["done"]} for p in self.places])),
-                section("Beyond", text(BEYOND)), section("About", definition({"image": code(", ".join(c[:12] for c in self.contents[:8])), "when": self.when, "reason": self.reason or "none given"}))]
+                section("Beyond", text(BEYOND)), section("About", definition({"image": code(", ".join(c[:12] for c in self.contents[:8])), "when": self.when[:10], "reason": self.reason or "none given"}))]
     def _repr_html_(self):
         from cvkit.pages import fragment, verdict
         return fragment(verdict(*self.verdict), *self.blocks())
