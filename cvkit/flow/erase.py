@@ -8,7 +8,7 @@ __all__ = ['NOTE', 'ALIKE', 'OWN', 'PICTURES', 'TEXTS', 'likeness', 'spellings',
            'named_after', 'erase_file', 'erase_cache']
 
 # %% ../../nbs/6_flow/74_erase.ipynb #7ed13ebe
-import csv, json, os, re, tarfile, zipfile
+import csv, json, os, re, tarfile, time, zipfile
 from base64 import b64decode
 from dataclasses import dataclass
 from html import escape
@@ -236,7 +236,7 @@ def _cleaned(path, file, target, every):
     kind = path.suffix.lower()
     if kind == ".parquet": return clean_table(file, target)
     if kind == ".npz": return clean_arrays(file, target)
-    if kind in PICTURES: return None if every and target.shows(file) and not any(path.resolve().is_relative_to(root) for root in target.roots) else file
+    if kind in PICTURES: return None if every and not any(path.resolve().is_relative_to(root) for root in target.roots) and target.shows(file) else file
     if kind not in TEXTS | {".ipynb", ".json", ".jsonl", ".csv"}: return file
     text = file.decode("utf-8", "surrogateescape")
     try:
@@ -279,7 +279,7 @@ def erase_cache(
         part = path.relative_to(folder).parts[0]
         paired = path.suffix in (".npy", ".txt") and all(path.with_suffix(kind).exists() for kind in (".npy", ".txt"))
         if paired or part == "backbones": continue
-        orphan = path.suffix == ".npy" and part in ("pixels", "scan", "embeddings")
+        orphan = path.suffix == ".npy" and part in ("pixels", "scan", "embeddings") and (path.name[0] != "." or time.time() - path.stat().st_mtime > 600) # what was begun and never finished
         said = "removed" if part == "near" or orphan else erase_file(path, target, False, write)
         if (part == "near" or orphan) and write: path.unlink()
         if said: done.append((path, said))

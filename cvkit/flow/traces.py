@@ -262,12 +262,15 @@ class Erasure:
     reason:str # why
     places:list # dicts of kind, where, done, left (what remains and who must act)
     models:list # dicts of model, bundle, learned, held_out
+    alike:list # keys of other images that may show the same
     dry_run:bool=False # whether nothing was done yet
     folder:str="" # of the evidence
     earlier:str="" # when it was forgotten before, where this time nothing was left
 
     @property
     def left(self) -> list: return [p for p in self.places if p["left"]] # places where somebody must still act
+    @property
+    def ok(self) -> bool: return not self.left # whether nobody must act
     @property
     def verdict(self) -> tuple[str, str]: # word and sentence
         "Whether it is gone."
@@ -277,18 +280,19 @@ class Erasure:
         if self.earlier: return f"erased but for {n} place{'s' * (n != 1)}", f"It was forgotten on {self.earlier[:10]}; somebody must still act."
         if self.dry_run: return "dry run", f"{len(self.places)} places would be cleaned; nothing was changed" + models.replace(" marked", " to be marked") + "."
         return ("erased", f"Nothing of it was found in a search afterwards{models}.") if not n else (f"erased but for {n} place{'s' * (n != 1)}", f"Somebody must still act{models}.")
-    def to_dict(self) -> dict: return {"contents": self.contents, "when": self.when, "by": author(), "reason": self.reason, "verdict": self.verdict[0], "places": self.places, "models": self.models} # plain data
+    def to_dict(self) -> dict: return {"contents": self.contents, "when": self.when, "by": author(), "reason": self.reason, "verdict": self.verdict[0], "places": self.places, "models": self.models, "alike": self.alike} # plain data
     def __repr__(self):
         rows = [f"  {p['where']}: {p['done']}" + (f"; REMAINS: {p['left']}" if p["left"] else "") for p in self.places]
         models = [f"  model {m['model']} {m['bundle'][:12]}: learned from {m['learned']}, judged on {m['held_out']}" for m in self.models]
-        return "\n".join([": ".join(self.verdict), *rows, *models, *([f"evidence: {self.folder}"] if self.folder else []), BEYOND])
+        return "\n".join([": ".join(self.verdict), *rows, *models, *self._likes(), *([f"evidence: {self.folder}"] if self.folder else []), BEYOND])
+    def _likes(self): return [f"{len(self.alike)} other image{'s' * (len(self.alike) != 1)} may show the same and {'were' if len(self.alike) != 1 else 'was'} not touched: {', '.join(self.alike[:8])}; look, and forget what must go too."] if self.alike else []
     def blocks(self) -> list: # sections of a page
         "Places and models."
         from cvkit.pages import code, definition, section, table, text
         act = [section("What remains, and who must act", table([{"place": p["where"], "what remains": p["left"]} for p in self.left]))] if self.left else []
         models = table([{"model": m["model"], "bundle": code(m["bundle"][:12]), "learned from": m["learned"], "judged on": m["held_out"]} for m in self.models], caption="Images among those forgotten. A model cannot unlearn them: train again, and the new model bears no mark.") if self.models else text("No model learned from it or was judged on it.")
         return [*act, section("Models", models), section("Places", table([{"kind": p["kind"], "place": p["where"], "what was done": p["done"]} for p in self.places])),
-                section("Beyond", text(BEYOND)), section("About", definition({"image": code(", ".join(c[:12] for c in self.contents[:8])), "when": self.when[:10], "reason": self.reason or "none given"}))]
+                section("Beyond", text(*self._likes(), BEYOND)), section("About", definition({"image": code(", ".join(c[:12] for c in self.contents[:8])), "when": self.when[:10], "reason": self.reason or "none given"}))]
     def _repr_html_(self):
         from cvkit.pages import fragment, verdict
         return fragment(verdict(*self.verdict), *self.blocks())
