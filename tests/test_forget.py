@@ -249,7 +249,7 @@ def test_who_is_interrupted_can_begin_again(place, monkeypatch):
     raw, content = (place / "data" / WHO).read_bytes(), digest_file(place / "data" / WHO)
     def stop(*rest): raise KeyboardInterrupt
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "_rewrite", stop)
+        patch.setattr(module, "rewrite_tables", stop)
         forget(content, original=True)
     assert len(Manifest.load("runs/small/ingest")) == 18 and read_erasures("runs") == []
     assert forget(content, original=True).verdict[0] == "erased"
@@ -277,6 +277,41 @@ def test_artifacts_elsewhere_are_named(place):
     assert [p["where"] for p in done.left] == [run.info.artifact_uri] and "delete the run's artifacts there" in done.left[0]["left"]
     assert client.get_run(run.info.run_id).data.tags["note"] == "because of forgotten"
     assert b"ann_smith" not in (place / "mlflow.db").read_bytes(), "nor in pages that SQLite no longer uses"
+
+
+def test_a_manifest_that_somebody_logged_is_rewritten_too(place):
+    from cvkit.release.tracking import tracked_run
+    raw = (place / "data" / WHO).read_bytes()
+    with tracked_run("keep") as run: run.file("runs/small/ingest", "ingest")
+    assert forget(WHO, original=True).ok
+    kept = Manifest.load(next((place / "mlruns").rglob("manifest.json")).parent)
+    assert kept.digest == Manifest.load("runs/small/ingest").digest and len(kept) == 17
+    assert traces(place, scene(7), raw, [digest_bytes(raw), digest_bytes(raw)[:16], "ann_smith"]) == []
+
+
+def test_images_that_may_show_the_same_are_told(place):
+    from cvkit.data.ingest import ingest_folder
+    from cvkit.data.scan import scan_images
+    scene(7).resize((40, 40)).save(place / "data/crack/small.png")
+    manifest = ingest_folder(place / "data")
+    manifest.save("runs/small/ingest")
+    scan_images(manifest)
+    done = forget(WHO)
+    near = manifest.table["image"][manifest.table["uri"] == "crack/small.png"].tolist()
+    assert done.alike == near and near[0] in str(done) and "was not touched" in str(done) and len(Manifest.load("runs/small/ingest")) == 18
+
+
+def test_boxes_and_labels_stay_whole(place):
+    from cvkit.data.ingest import ingest_table
+    from cvkit.data.manifest import Dataset
+    uris = sorted(p.relative_to(place / "data").as_posix() for p in (place / "data").rglob("*.png"))
+    for name, values in {"boxes": [[{"label": "a", "x1": i, "y1": 1, "x2": 9, "y2": 9}] for i in range(len(uris))], "labels": [["a", "b"][:1 + i % 2] for i in range(len(uris))]}.items():
+        made = ingest_table(pd.DataFrame({"uri": uris, name: values}), place / "data", Dataset(name))
+        made.save(place / "runs" / name)
+    forget(WHO)
+    for name in ("boxes", "labels"):
+        kept = Manifest.load(place / "runs" / name)
+        assert len(kept) == len(uris) - 1 and WHO not in set(kept.table["uri"]) and kept.task == {"boxes": "detection", "labels": "multilabel"}[name]
 
 
 def test_mistakes(place, capsys):

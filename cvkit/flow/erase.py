@@ -69,7 +69,7 @@ class Target:
 # %% ../../nbs/6_flow/74_erase.ipynb #828ca88c
 _PLOT = re.compile(r'(<figure class="plot">.*?</figure>)', re.S)
 _IMG = re.compile(r"""<img\b[^>]*?\bsrc\s*=\s*\\?(["'])\s*(data:image\\?/.*?)\\?\1[^>]*>""", re.S | re.I)
-_DATA = re.compile(r"data:image\\?/[\w.+-]+(?:;[\w.=+-]+)*,[^\s\"'<>)\\]*", re.I)
+_DATA = re.compile(r"data:(?:image|video|application)\\?/[\w.+-]+(?:;[\w.=+-]+)*,[^\s\"'<>)\\]*", re.I)
 
 def uri_bytes(
     uri:str, # `data:image/...`
@@ -117,7 +117,7 @@ def _drop_images(bundle, target, every):
     "Take what is an image out of an output, or out of an attachment."
     text = lambda v: "".join(v) if isinstance(v, list) else str(v)
     raw = lambda kind, v: text(v).encode() if kind.endswith("xml") else uri_bytes("data:;base64," + text(v))
-    bad = [kind for kind in bundle if kind.startswith("image/") and (every or target.shows(raw(kind, bundle[kind])))]
+    bad = [kind for kind in bundle if kind.startswith("image/") and (every or target.shows(raw(kind, bundle[kind]))) or every and kind.startswith(("video/", "application/vnd", "application/pdf", "application/javascript"))]
     return {**{k: v for k, v in bundle.items() if k not in bad}, **({"text/html": f'<em class="erased">[{NOTE}]</em>'} if bad else {})}
 
 def clean_notebook(

@@ -16,9 +16,9 @@ from ..core import DataError, ParameterError, cache_folder, digest_file, digest_
 from ..data.ingest import forgotten
 from ..data.pixels import Store
 from ..data.preprocess import decode_image
-from .clean import clean_files, clean_requests, clean_tracking, stranger
+from .clean import clean_files, clean_requests, clean_tracking, rewrite_tables, stranger
 from .erase import PICTURES, Target, erase_cache
-from .traces import Erasure, append_erasure, describe, find_contents, find_models, find_users, mark_model, place, read_erasures, read_tables, rewrite_manifest, rewrite_splits, search_again
+from .traces import Erasure, append_erasure, describe, find_contents, find_models, find_users, mark_model, place, read_erasures, read_tables, search_again
 
 # %% ../../nbs/6_flow/77_forget.ipynb #d3fe1a1b
 @contextmanager
@@ -58,7 +58,7 @@ def _delete_files(tables, target, runs, given, original, write):
         own = path.resolve().is_relative_to(home) or folder and path.resolve().is_relative_to((folder.parent/"images").resolve())
         try:
             if (own or original) and write: path.unlink()
-            found.append(place("file", path, "deleted") if own or original else place("file", path, "kept, since it is yours; ingest rejects it from now on", "delete the file, or forget it again with --original"))
+            found.append(place("file", path, "deleted") if own or original else place("file", path, "kept, since it is yours; ingest rejects it from now on", f"delete the file, or: cvkit forget {digest_file(path)[:12]} --original"))
         except OSError as error: found.append(place("file", path, "nothing", f"it cannot be deleted ({error.strerror.lower()}); its owner must delete it"))
     return found
 
@@ -80,19 +80,6 @@ def find_alike(
     return sorted({others[known[b - len(mine)]] for a, b in pairs.tolist() if a < len(mine) <= b})
 
 # %% ../../nbs/6_flow/77_forget.ipynb #00b2ad14
-def _rewrite(tables, users, target, write):
-    "Splits, then the manifests that everything is found by."
-    mine = [folder for folder in tables if any(folder.is_relative_to(u) for u in users)]
-    digests, found = dict(rewrite_manifest(folder, target, False)[:2] for folder in mine), []
-    for path in sorted(p for unit in users if unit.is_dir() for p in unit.rglob("splits.parquet")):
-        try: n = rewrite_splits(path.parent, target, digests, write)
-        except (DataError, OSError) as error: found.append(place("splits", path.parent, "nothing", str(error)))
-        else: found += [place("splits", path.parent, f"{n} row{'s' * (n != 1)} removed; who else is held out stays")] if n else []
-    for folder in mine:
-        n = rewrite_manifest(folder, target, write)[2]
-        if n: found.append(place("manifest", folder, f"{n} row{'s' * (n != 1)} removed"))
-    return found
-
 def _near(where): # relative to where we stand, if it lies below
     path = str(where).removeprefix("sqlite:///")
     return os.path.relpath(path) if path.startswith(os.getcwd() + os.sep) else path
@@ -116,7 +103,7 @@ def _erase(contents, runs, reason, image, original, also, write):
         if write: [mark_model(m, target, when, target.unnamed(reason)) for m in models]
         tracked, stores = clean_tracking(target, words | ids, models, when, write)
         places += tracked + [one for top in tops for one in clean_files(top, users[top], target, "run" if top == runs else "further folder", write)]
-        places += _rewrite(tables, every, target, write) + _delete_files(tables, target, runs, image, original, write)
+        places += rewrite_tables(tables, every, target, write) + _delete_files(tables, target, runs, image, original, write)
     if write: places += search_again([*tops, cache, *stores], every, target)
     count = lambda m, role: sum(r == role for r in m["roles"].values())
     for p in places: p["where"] = _near(p["where"])
@@ -145,7 +132,7 @@ def _folders(runs, also):
 def forget(
     image:str="", # path of a file, digest (at least 12 hexadecimal digits), or key of a manifest
     runs:str="runs", # folder of runs
-    reason:str="", # such as the request that was made
+    reason:str="", # such as the request that was made; it is kept, so name nobody
     original:bool=False, # delete the file in your own folder too
     dry_run:bool=False, # only say what would be done
     also:str="", # further folders with executed notebooks or pages, separated by commas

@@ -176,6 +176,7 @@ def still_shows(
     if named_after(path, target): return "a file named after it"
     if path.suffix.lower() in PICTURES and not any(path.resolve().is_relative_to(root) for root in target.roots) and target.shows(file): return "a picture that looks like it"
     if path.suffix == ".txt" and any(c.encode() in file for c in target.contents): return "its digest"
+    if path.suffix == ".parquet" and need("pandas", "train").read_parquet(path).astype(str).isin(target.contents | target.keys).any(axis=None): return "a row of it"
     if path.suffix == ".npz" and any(k.encode("utf-32-le") in file for k in target.keys): return "a row of it"
     for match in _PACKED.finditer(file) if path.suffix.lower() in TEXTS | {".ipynb", ".json"} else ():
         if target.shows(uri_bytes(match[0].decode(errors="replace") if match[1] is None else "data:;base64," + match[1].decode())): return "a picture that looks like it"
@@ -244,7 +245,7 @@ def append_erasure(
     entry:dict, # contents, when, reason, verdict, folder
 ):
     "Chain an erasure to the last one."
-    with open(private_folder(runs)/"erasures.jsonl", "a") as file:
+    with open(private_folder(runs)/"erasures.jsonl", "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         before = read_erasures(runs)
         entry = {**entry, "before": before[-1]["digest"] if before else ""}
@@ -290,7 +291,7 @@ class Erasure:
         "Places and models."
         from cvkit.pages import code, definition, section, table, text
         act = [section("What remains, and who must act", table([{"place": p["where"], "what remains": p["left"]} for p in self.left]))] if self.left else []
-        models = table([{"model": m["model"], "bundle": code(m["bundle"][:12]), "learned from": m["learned"], "judged on": m["held_out"]} for m in self.models], caption="Images among those forgotten. A model cannot unlearn them: train again, and the new model bears no mark.") if self.models else text("No model learned from it or was judged on it.")
+        models = table([{"model": m["model"], "bundle": code(m["bundle"][:12]), "learned from": m["learned"], "judged on": m["held_out"]} for m in self.models], caption="Images among those forgotten. A model cannot unlearn them, and its reference for monitoring keeps a few numbers of each: train again, and the new model bears no mark.") if self.models else text("No model learned from it or was judged on it.")
         return [*act, section("Models", models), section("Places", table([{"kind": p["kind"], "place": p["where"], "what was done": p["done"]} for p in self.places])),
                 section("Beyond", text(*self._likes(), BEYOND)), section("About", definition({"image": code(", ".join(c[:12] for c in self.contents[:8])), "when": self.when[:10], "reason": self.reason or "none given"}))]
     def _repr_html_(self):
