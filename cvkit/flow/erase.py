@@ -13,6 +13,7 @@ from base64 import b64decode
 from dataclasses import dataclass
 from html import escape
 from io import BytesIO, StringIO
+from itertools import groupby
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
@@ -35,13 +36,19 @@ def likeness(
     gray = gray - gray.mean()
     return gray / length if (length := float(np.linalg.norm(gray))) > 64 else None
 
+def _one_of(words): # a regular expression of any of the sorted words, the longest first; branches by letters, so that thousands cost no more than a few
+    head = os.path.commonprefix([words[0], words[-1]])
+    rest = [word[len(head):] for word in words]
+    parts = [_one_of(list(same)) for _, same in groupby(filter(None, rest), key=lambda word: word[0])]
+    return re.escape(head) + (f"(?:{'|'.join(parts)})" if parts else "") + ("?" if parts and not rest[0] else "")
+
 def spellings(
     words, # text
 ) -> re.Pattern: # of the words as HTML, JSON and addresses spell them, where no longer word holds them
     "Find names in any kind of text."
     of = lambda w: {w, escape(w), quote(w), *(json.dumps(x, ensure_ascii=a)[1:-1] for x in (w, escape(w)) for a in (True, False))}
-    every = sorted({v for w in words if w for v in of(str(w))}, key=lambda v: (-len(v), v))
-    return re.compile(r"(?<![\w.%-])(?:" + "|".join(map(re.escape, every)) + r")(?![\w%-]|\.\w)") if every else re.compile(r"(?!)")
+    every = sorted({v for w in words if w for v in of(str(w))})
+    return re.compile(rf"(?<![\w.%-])(?:{_one_of(every)})(?![\w%-]|\.\w)") if every else re.compile(r"(?!)")
 
 # %% ../../nbs/6_flow/74_erase.ipynb #2dd0947e
 @dataclass(repr=False)
@@ -56,13 +63,18 @@ class Target:
 
     def __post_init__(self):
         self.names = spellings({*self.uris, *self.bare, *self.keys, *self.contents})
-        self.likenesses = [seen for file in self.files if (seen := likeness(file)) is not None]
+        self.likenesses, self.heads = np.array([seen for file in self.files if (seen := likeness(file)) is not None]), {}
+        for file in self.files: self.heads.setdefault(file[:64], []).append(file)
         self.words = {*self.keys, *self.contents, *self.uris}
     def shows(self, image) -> bool: # bytes of a picture, or its pixels
         "Whether a picture looks like it."
         if isinstance(image, bytes) and digest_bytes(image) in self.contents: return True
-        seen = likeness(image) if self.likenesses else None
-        return seen is not None and max(float(seen @ mine) for mine in self.likenesses) > ALIKE
+        seen = likeness(image) if len(self.likenesses) else None
+        return seen is not None and bool((self.likenesses @ seen).max() > ALIKE)
+    def stands_in(self, data:bytes) -> bool: # of any file
+        "Whether the bytes of its file stand in others."
+        places = (m.start() for magic in {head[:4] for head in self.heads} for m in re.finditer(re.escape(magic), data))
+        return any(data.startswith(file, i) for i in places for file in self.heads.get(data[i:i + 64], ()))
     def unnamed(self, text:str) -> str: return self.names.sub("forgotten", text) # without its names
     def __repr__(self): return f"Target: {len(self.contents)} contents, {len(self.keys)} rows"
 
@@ -214,7 +226,7 @@ def holds(
     target:Target, # what is to be forgotten
 ) -> bool: # whether its bytes stand in it, or in a member of the archive that it is
     "Whether a file is, or contains, the image."
-    if digest_bytes(file) in target.contents or any(mine in file for mine in target.files): return True
+    if digest_bytes(file) in target.contents or target.stands_in(file): return True
     if file[:4] == b"PK\x03\x04":
         try:
             with zipfile.ZipFile(BytesIO(file)) as archive: return any(digest_bytes(archive.read(member)) in target.contents for member in archive.infolist() if member.file_size < 1e9)

@@ -106,19 +106,22 @@ def unit_of(
     stage = next((p for p in inside if any((p/name).exists() for name in _STAGE)), None)
     return whole or (stage and (stage if stage.parent == top else stage.parent)) or path
 
+def _digests(data): # the first 12 digits of what may be digests in a file, also in arrays of text, where a letter has four bytes
+    return {run[:12] for text in {data, data.replace(b"\0\0\0", b"")} for run in re.findall(rb"[0-9a-f]{12,}", text)}
+
 def find_users(
     top, # folder of runs, or of MLflow's artifacts
     words:set, # digests or their beginnings
 ) -> set: # folders, or single files
     "What used an image, directly or through a manifest or a model."
-    top, found = Path(top), set()
-    spelled, files = {w[:12].encode() for w in words} | {w[:12].encode("utf-32-le") for w in words}, files_below(top)
+    top, found, begun = Path(top), set(), {w[:12].encode() for w in words}
+    names = {path: _digests(path.read_bytes()) for path in files_below(top)}
     while True:
-        files = [p for p in files if not any(p.is_relative_to(unit) for unit in found)]
-        fresh = {unit_of(p, top) for p in files if any(word in data for data in [p.read_bytes()] for word in spelled)}
+        names = {path: said for path, said in names.items() if not any(path.is_relative_to(unit) for unit in found)}
+        fresh = {unit_of(path, top) for path, said in names.items() if said & begun}
         if not fresh: return found
         found |= fresh
-        spelled |= {digest_file(p)[:12].encode() for unit in fresh if unit.is_dir() for p in unit.rglob("MANIFEST.sha256")}
+        begun |= {digest_file(p)[:12].encode() for unit in fresh if unit.is_dir() for p in unit.rglob("MANIFEST.sha256")}
 
 # %% ../../nbs/6_flow/75_traces.ipynb #c84e5f59
 def rewrite_manifest(
@@ -175,9 +178,9 @@ def still_shows(
     if holds(file, target): return "its bytes"
     if named_after(path, target): return "a file named after it"
     if path.suffix.lower() in PICTURES and not any(path.resolve().is_relative_to(root) for root in target.roots) and target.shows(file): return "a picture that looks like it"
-    if path.suffix == ".txt" and any(c.encode() in file for c in target.contents): return "its digest"
+    if path.suffix == ".txt" and target.contents & set(file.decode(errors="replace").split()): return "its digest"
     if path.suffix == ".parquet" and need("pandas", "train").read_parquet(path).astype(str).isin(target.contents | target.keys).any(axis=None): return "a row of it"
-    if path.suffix == ".npz" and any(k.encode("utf-32-le") in file for k in target.keys): return "a row of it"
+    if path.suffix == ".npz" and {k[:12].encode() for k in target.keys} & _digests(file): return "a row of it"
     for match in _PACKED.finditer(file) if path.suffix.lower() in TEXTS | {".ipynb", ".json"} else ():
         if target.shows(uri_bytes(match[0].decode(errors="replace") if match[1] is None else "data:;base64," + match[1].decode())): return "a picture that looks like it"
     return "its name" if named and path.suffix.lower() in TEXTS | {".ipynb", ".json", ".jsonl", ".csv"} and target.names.search(file.decode(errors="replace")) else ""
@@ -188,12 +191,8 @@ def search_again(
     target:Target, # what was forgotten
 ) -> list[dict]: # places where something is left
     "Search everything once more."
-    found = []
-    for top in tops:
-        for path in files_below(top):
-            said = still_shows(path, target, any(path.is_relative_to(u) for u in users))
-            if said: found.append(place("found again", path, f"{said} is still there", "look at it, and delete the file or what it says"))
-    return found
+    seen = ((path, still_shows(path, target, any(path.is_relative_to(u) for u in users))) for top in tops for path in files_below(top))
+    return [place("found again", path, f"{said} is still there", "look at it, and delete the file or what it says") for path, said in seen if said]
 
 # %% ../../nbs/6_flow/75_traces.ipynb #5ca7e7f6
 def find_models(
