@@ -93,6 +93,19 @@ class Store:
             if len(contents) >= size: flush()
         try: yield keep
         finally: flush()
+    def remove(self, contents, write:bool=True) -> int: # digests; write: or only count them; number of rows
+        "Take rows out for good."
+        return sum(_take_out(names, set(contents), write) for names in sorted(self.folder.glob("*.txt")))
+
+def _take_out(names, gone, write):
+    "Write what remains of an array and of its names anew, and remove the old files; the number of rows that go."
+    listed, file = names.read_text().split(), names.with_suffix(".npy")
+    keep = [i for i, c in enumerate(listed) if c not in gone]
+    if write and len(keep) < len(listed):
+        kept = np.load(file, mmap_mode="r") if file.exists() and keep else None
+        if kept is not None: Store(names.parent, kept.shape[1:], kept.dtype).add([listed[i] for i in keep], kept[keep])
+        for path in (names, file): path.unlink(missing_ok=True)
+    return len(listed) - len(keep)
 
 # %% ../../nbs/1_data/12_pixels.ipynb #c7b2d74f
 def work_ahead(
