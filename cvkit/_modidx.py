@@ -921,6 +921,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'cvkit.flow.datasets._gallery': ('6_flow/datasets.html#_gallery', 'cvkit/flow/datasets.py'),
                                      'cvkit.flow.datasets._gallery_pictures': ( '6_flow/datasets.html#_gallery_pictures',
                                                                                 'cvkit/flow/datasets.py'),
+                                     'cvkit.flow.datasets._keep_ingest': ('6_flow/datasets.html#_keep_ingest', 'cvkit/flow/datasets.py'),
                                      'cvkit.flow.datasets._name_of': ('6_flow/datasets.html#_name_of', 'cvkit/flow/datasets.py'),
                                      'cvkit.flow.datasets.beside': ('6_flow/datasets.html#beside', 'cvkit/flow/datasets.py'),
                                      'cvkit.flow.datasets.ingest': ('6_flow/datasets.html#ingest', 'cvkit/flow/datasets.py'),

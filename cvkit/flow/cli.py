@@ -9,11 +9,11 @@ __all__ = ['VERBS', 'POSITIONAL', 'usage', 'main']
 import os, sys
 
 # %% ../../nbs/6_flow/99_cli.ipynb #ec949dd0
-VERBS = {"demo": "the walk: from images to a governed model that answers on Seldon", "ingest": "make a manifest of a data set", "check": "examine it: files, copies, labels, quality, shortcuts, splits", "split": "hold out and make folds, with a leak certificate", "train": "hold out, cross-validate, calibrate, fit, write a bundle",
+VERBS = {"demo": "the walk: from images to a governed model that answers on Seldon", "ingest": "make a manifest of a data set", "check": "examine it: files, copies, labels, quality, shortcuts, splits", "redact": "cover faces, text and plates, strip metadata, measure what is missed", "datasheet": "describe a data set: whose, what for, what is in it (Croissant, card, page)", "split": "hold out and make folds, with a leak certificate", "train": "hold out, cross-validate, calibrate, fit, write a bundle",
          "evaluate": "judge the bundle on the hold-out", "explain": "explain decisions and test the explanations", "release": "card, policy, registry", "why": "what keeps the model from shipping, by role", "sign": "approve of a model, or refuse it, in a role",
-         "serve": "serve by Seldon, compare with the evaluation, move the alias", "predict": "ask a model about image files", "monitor": "drift of what was served, and of the monitor itself", "run": "run a notebook with parameters",
+         "serve": "serve by Seldon, compare with the evaluation, move the alias", "predict": "ask a model about image files", "monitor": "drift of what was served, and of the monitor itself", "forget": "erase an image from data, caches, reports and tracking, and mark the models", "run": "run a notebook with parameters",
          "new": "a project of your own that depends on cvkit", "doctor": "what this machine can do with cvkit, and what is in the way"}
-POSITIONAL = {"ingest": ["data"], "check": ["manifest"], "split": ["manifest"], "train": ["manifest"], "evaluate": ["trained", "manifest"], "explain": ["trained", "manifest"], "release": ["run"], "why": ["run"], "sign": ["run"], "serve": ["run"], "predict": ["bundle"], "monitor": ["run"], "run": ["notebook"], "new": ["name"]}
+POSITIONAL = {"ingest": ["data"], "check": ["manifest"], "redact": ["manifest"], "datasheet": ["manifest"], "forget": ["image"], "split": ["manifest"], "train": ["manifest"], "evaluate": ["trained", "manifest"], "explain": ["trained", "manifest"], "release": ["run"], "why": ["run"], "sign": ["run"], "serve": ["run"], "predict": ["bundle"], "monitor": ["run"], "run": ["notebook"], "new": ["name"]}
 
 def usage() -> str: # what `cvkit --help` prints
     "The verbs, a line each."
@@ -51,7 +51,7 @@ def _call(verb, words):
     except CvkitError as error: print(f"cvkit {verb}: {error}", file=sys.stderr); return 1
     except KeyboardInterrupt: print(f"cvkit {verb}: interrupted; what was finished is kept, run the same command again to go on", file=sys.stderr); return 130
     _show(verb, found, given)
-    return int(verb == "why" and found.verdict != "pass" or verb in ("doctor", "check") and not found.ok)
+    return int(verb == "why" and found.verdict != "pass" or verb in ("doctor", "check", "forget") and not getattr(found, "ok", True) or verb == "redact" and found.verdict[0] == "fail")
 
 def _show(verb, found, given):
     "Print a result, and after the walk what keeps the model from shipping."

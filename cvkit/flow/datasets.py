@@ -177,19 +177,22 @@ def ingest(
     show_uncleared:bool=False, # let pages show images that nobody has cleared of personal data
 ): # a Manifest
     "Make a manifest: every image, what it shows, whose it is, and what is wrong with it."
-    from cvkit.data.checks import check_manifest
-    from cvkit.data.remote import scrub_url
     out = Path(out)
     source = open_source(data, out/"images", group_from, label_from, kind, table, declared)
-    manifest = replace(_enough(source.manifest, most_lost), show_uncleared=show_uncleared)
-    findings, before = check_manifest(manifest, folds), out/"manifest"/"manifest.json"
+    return _keep_ingest(out, data, source, replace(_enough(source.manifest, most_lost), show_uncleared=show_uncleared), folds)
+
+def _keep_ingest(out, data, source, manifest, folds):
+    "The manifest, what is wrong with it, and the page; a page that would say the same is not drawn again."
+    from cvkit.data.checks import check_manifest
+    from cvkit.data.remote import scrub_url
+    findings = check_manifest(manifest, folds)
     manifest.save(out)
     write_json(out/"findings.json", findings.to_dict())
-    shown = digest_json([manifest.to_dict(), manifest.table["pii_status"].tolist(), show_uncleared, findings.to_dict()])
+    shown = digest_json([manifest.to_dict(), manifest.table["pii_status"].tolist(), manifest.show_uncleared, findings.to_dict()])
     if not (out/"gallery.html").exists() or (read_json(out/"source.json") if (out/"source.json").exists() else {}).get("gallery") != shown: write_atomic(out/"gallery.html", _gallery(manifest, findings))
     write_json(out/"source.json", {"positive": source.positive, "published": source.published, "gallery": shown})
     keep_record(out, "ingest", {"data": scrub_url(data), "manifest": manifest.digest[:12], "licence": manifest.dataset.licence}, {"images": len(manifest), "rejected": len(manifest.rejected), "findings": len(findings)},
-                [before, out/"findings.json", out/"gallery.html"])
+                [out/"manifest"/"manifest.json", out/"findings.json", out/"gallery.html"])
     return manifest
 
 # %% ../../nbs/6_flow/68_datasets.ipynb #c2d5a22f

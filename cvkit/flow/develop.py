@@ -29,6 +29,7 @@ def _cv_record(probe, manifest, positive):
 def _write_bundle(folder, manifest, splits, backbone, features, probe, name, positive):
     "Backbone, head and reference as a bundle, with its parity to torch."
     from cvkit.model.backbones import attach_head, backbone_graph, make_network, network_state, parity
+    from cvkit.data.licences import manifest_licences
     from cvkit.operate.monitor import fit_reference
     from cvkit.release.bundle import write_bundle
     network, model = make_network(backbone, probe.weight, probe.bias), attach_head(backbone_graph(backbone), probe.weight, probe.bias)
@@ -36,7 +37,7 @@ def _write_bundle(folder, manifest, splits, backbone, features, probe, name, pos
     same = parity(network, model, backbone.preprocess.tensor(np.array(features.pixels[used[:16]])))
     if same["max_abs_probability"] > 1e-4: raise DataError(f"expected the exported graph to agree with torch, but probabilities differ by {same['max_abs_probability']:.1e}; report this with your versions")
     spec = dict(name=name, task="classification", classes=list(probe.classes), positive=positive or None, preprocess=backbone.preprocess.to_dict(), temperature=probe.temperature, licence=about["licence"] or "not declared",
-                dataset=about, pii=manifest.table["pii_status"].value_counts().to_dict(), plan={"runtime": "onnxruntime", "precision": "float32", "provider": "CPU"}, parity_torch=same, code=git_state(), weights={"source": backbone.weights_source, "licence": backbone.weights_licence},
+                dataset=about, pii=manifest.table["pii_status"].value_counts().to_dict(), licences=manifest_licences(manifest).images, plan={"runtime": "onnxruntime", "precision": "float32", "provider": "CPU"}, parity_torch=same, code=git_state(), weights={"source": backbone.weights_source, "licence": backbone.weights_licence},
                 digests={"manifest": manifest.digest, "splits": splits.digest, "backbone": backbone.weights_digest})
     return write_bundle(folder, model, spec, fit_reference(features.embedding[used], probe.oof_probabilities[used]), network_state(network, backbone))
 

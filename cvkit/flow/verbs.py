@@ -9,14 +9,17 @@ __all__ = ['run', 'demo']
 from pathlib import Path
 
 from ..core import ParameterError
-from .deliver import monitor, predict, serve
 from .datasets import ingest
+from .deliver import monitor, predict, serve
+from .describe import datasheet
 from .develop import evaluate, train
 from .divide import split
 from .doctor import doctor
 from .examine import check
+from .forget import forget
 from .justify import explain, release, sign, why
 from .project import new
+from .protect import redact
 
 # %% ../../nbs/6_flow/98_verbs.ipynb #405e7de8
 def run(
@@ -32,7 +35,7 @@ def run(
 
 # %% ../../nbs/6_flow/98_verbs.ipynb #d1c31d06
 def demo(
-    data:str="elpv", # elpv, surfaces, or a folder of class folders
+    data:str="elpv", # elpv, surfaces, or your own as `cvkit ingest` takes it: a folder, an archive, a table
     out:str="runs/demo", # folder of the walk
     seed:int=0, # of every draw
     group_from:str="", # regular expression on the path, for your own folder
