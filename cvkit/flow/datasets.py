@@ -130,7 +130,7 @@ def shown_image(
     row:int, # of it
 ): # `(h,w,3)` uint8 or a PIL image
     "An image as a page may show it: with its boxes, or veiled."
-    from cvkit.data.annotations import draw_boxes
+    from cvkit.data.boxes import draw_boxes
     boxed = manifest.task == "detection" and manifest.may_show(row)
     return draw_boxes(manifest.picture(row), manifest.table["boxes"].iloc[row], manifest.classes) if boxed else manifest.picture(row)
 
