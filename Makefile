@@ -57,8 +57,8 @@ lab: setup ## JupyterLab on the notebooks
 
 locks: ## resolve the hash locks anew (UV=/path/to/uv)
 	@command -v $(UV) >/dev/null || { echo "make locks needs uv: pip install uv, or UV=/path/to/uv"; exit 1; }
-	$(PYTHON) deploy/locks/requirements.py | $(COMPILE) -o deploy/locks/notebooks.txt -
-	$(PYTHON) deploy/locks/requirements.py | MACOSX_DEPLOYMENT_TARGET=14.0 $(COMPILE) --python-platform aarch64-apple-darwin -o deploy/locks/notebooks-macos-arm64.txt -
+	$(PYTHON) deploy/locks/requirements.py | $(COMPILE) --override deploy/locks/overrides.txt -o deploy/locks/notebooks.txt -
+	$(PYTHON) deploy/locks/requirements.py | MACOSX_DEPLOYMENT_TARGET=14.0 $(COMPILE) --override deploy/locks/overrides.txt --python-platform aarch64-apple-darwin -o deploy/locks/notebooks-macos-arm64.txt -
 	$(COMPILE) -o deploy/locks/seldon.txt deploy/locks/seldon.in
 
 clean: ## remove environments, runs and built pages
