@@ -277,6 +277,16 @@ def test_what_cannot_be_processed_is_listed(originals, tmp_path):
     assert not (tmp_path / "out/images/a/full.jpg").exists()
 
 
+def test_a_detector_that_breaks_ends_no_run(originals, tmp_path):
+    def breaks(pixels):
+        if pixels.shape[0] > pixels.shape[1]: raise RuntimeError("SECRET")
+        return bright(pixels)
+    found = redact_manifest(originals, tmp_path / "out", {"breaks": breaks})
+    assert [f["uri"] for f in found.files] == ["a/side.jpg"] and len(found.failed) == 4
+    assert "RuntimeError" in found.failed[0]["reason"] and "SECRET" not in repr(found)
+    with pytest.raises(DataError, match="none of 5 could"): redact_manifest(originals, tmp_path / "none", {"fails": lambda pixels: 1 / 0})
+
+
 def test_originals_are_never_in_reach(originals, tmp_path):
     before, root = state(originals.root), originals.root
     outside = tmp_path / "elsewhere"
