@@ -1200,6 +1200,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'cvkit.flow.protect.Redaction.verdict': ( '6_flow/protect.html#redaction.verdict',
                                                                               'cvkit/flow/protect.py'),
                                     'cvkit.flow.protect._coco_marks': ('6_flow/protect.html#_coco_marks', 'cvkit/flow/protect.py'),
+                                    'cvkit.flow.protect._keep_redaction': ('6_flow/protect.html#_keep_redaction', 'cvkit/flow/protect.py'),
                                     'cvkit.flow.protect._measure_cost': ('6_flow/protect.html#_measure_cost', 'cvkit/flow/protect.py'),
                                     'cvkit.flow.protect._measure_recall': ('6_flow/protect.html#_measure_recall', 'cvkit/flow/protect.py'),
                                     'cvkit.flow.protect._redaction_page': ('6_flow/protect.html#_redaction_page', 'cvkit/flow/protect.py'),

@@ -105,7 +105,7 @@ def test_cost_is_paired_and_nothing_covered_costs_nothing(scenes, tmp_path):
 
 
 BAD = [("uri,kind,x1,y1,x2\nface/000.png,face,1,2,3\n", "mark 1 has no y2"), ("uri,kind,x1,y1,x2,y2\nface/000.png,face,1,2,,4\n", "mark 1 has no x2"), ("uri,kind,x1,y1,x2,y2\nlost.png,face,1,2,3,4\n", "mark 1 is in lost.png"),
-       ("uri,kind,x1,y1,x2,y2\nface/000.png,face,3,2,3,4\n", "x1 < x2 and y1 < y2 in marked box 0"), ("uri,kind,x1,y1,x2,y2\n", "found none")]
+       ("uri,kind,x1,y1,x2,y2\nface/000.png,face,3,2,3,4\n", "x1 < x2 and y1 < y2 in marked box 0"), ("uri,kind,x1,y1,x2,y2\n", "got none")]
 
 
 @pytest.mark.parametrize("text,message", BAD)

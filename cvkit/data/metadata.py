@@ -224,7 +224,9 @@ def strip_metadata(
         kind, turned = picture.format, picture.getexif().get(0x0112, 1) not in (0, 1)
         coloured = _to_srgb(picture) if convert else picture
         if turned or coloured is not picture or kind not in STRIP: clean = encode_image(ImageOps.exif_transpose(coloured) if turned else coloured, "JPEG" if kind == "MPO" else kind)
-        else: clean = STRIP[kind](file)
+        else:
+            try: clean = STRIP[kind](file)
+            except (zlib.error, struct.error, LookupError): clean = encode_image(picture, "JPEG" if kind == "MPO" else kind) # what Pillow forgives, the walk may not
     left = find_metadata(clean)
     if left: raise DataError(f"expected nothing beside the picture, but {left[0]['kind']} ({left[0]['where']}) is left; report the file's kind, and write it with another program first")
     return clean

@@ -270,9 +270,9 @@ def redact_manifest(
     try:
         for row, uri in enumerate(progress(manifest.table["uri"].tolist(), "redacting", len(manifest))):
             try: files.append((row, _redact_row(manifest, row, out/"images", detectors, digest_json(digests), margin, before.get(uri, {}))))
-            except DataError as error:
-                if "name another folder" in str(error): raise
-                failed.append({"uri": uri, "reason": str(error)})
+            except Exception as error:
+                if isinstance(error, OSError) or "name another folder" in str(error): raise # nothing that another picture would do better
+                failed.append({"uri": uri, "reason": str(error) if isinstance(error, DataError) else f"expected boxes, but a detector failed ({type(error).__name__}); try it on this picture"})
             else: new += files[-1][1] is not before.get(uri)
     finally: write_json(out/"redactions.json", {"about": recipe, "files": list((before | {f["uri"]: f for _, f in files}).values())})
     about = {**recipe, "source": manifest.digest, "images": len(files), "new": new}

@@ -6,13 +6,11 @@
 __all__ = ['FACE', 'SIZES', 'make_scenes', 'read_marks', 'Redaction', 'redact']
 
 # %% ../../nbs/6_flow/79_protect.ipynb #26ad6b87
-import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from ..core import DataError, ParameterError, need, read_json, write_atomic, write_json
-from ..data.manifest import Manifest
 from ..data.redact import Redacted, redact_manifest
 from .datasets import beside, load_manifest
 from .records import keep_record
@@ -119,12 +117,12 @@ def _measure_cost(manifest, redacted, seed):
     said = [fit_probe(extract_features(m, backbone).embedding, before.targets, folds, before.classes).oof_probabilities for m in (before, redacted.manifest)]
     return redaction_cost(before.targets, *said, before.groups, seed)
 
-def _measure_recall(redacted, marks, subgroups, seed):
-    "Recall as a whole, and by each column that is asked for."
+def _measure_recall(files, boxes, marks, subgroups, seed):
+    "Recall by each column that is asked for, in the pictures that were handed on; before there are any, in all."
     from cvkit.evidence.redaction import redaction_recall
-    there = {f["uri"] for f in redacted.files}
-    found, marked = [{**b, "image": b["uri"]} for b in redacted.boxes], [{**m, "image": m["uri"]} for m in marks if m["uri"] in there]
-    return {name: redaction_recall(found, marked, subgroup=name, seed=seed) for name in subgroups or [""]}
+    there = {f["uri"] for f in files} or {m["uri"] for m in marks}
+    found, marked = [{**b, "image": b["uri"]} for b in boxes], [{**m, "image": m["uri"]} for m in marks if m["uri"] in there]
+    return {name: redaction_recall(found, marked, subgroup=name, seed=seed) for name in subgroups}
 
 # %% ../../nbs/6_flow/79_protect.ipynb #2c7bf90b
 @dataclass(repr=False)
@@ -179,16 +177,22 @@ def redact(
 ): # a Redaction
     "Cover faces, text and plates, strip metadata, and measure what was missed; originals stay."
     out, (manifest, about) = Path(out or beside(manifest, "redact")), load_manifest(manifest)
-    marked = read_marks(marks, manifest.table["uri"]) if marks else []
-    if marks and not marked: raise DataError(f"expected marked boxes in {marks}, found none; mark some, also where nothing was found")
+    marked, names = read_marks(marks, manifest.table["uri"]) if marks else [], [w.strip() for w in subgroup.split(",") if w.strip()] or [""]
+    if marks: _measure_recall([], [], marked, names, seed) # what is wrong with them is said before the work
     redacted = redact_manifest(manifest, out, detectors, margin)
     redacted.manifest.save(out)
     write_json(out/"source.json", about)
-    names = [w.strip() for w in subgroup.split(",") if w.strip()]
-    found = Redaction(redacted, _measure_recall(redacted, marked, names, seed) if marked else {}, _measure_cost(manifest, redacted, seed) if cost else None, least, str(out/"report.html"))
+    recall = _measure_recall(redacted.files, redacted.boxes, marked, names, seed) if marks else {}
+    found = Redaction(redacted, recall, _measure_cost(manifest, redacted, seed) if cost else None, least, str(out/"report.html"))
+    return _keep_redaction(out, found)
+
+def _keep_redaction(out, found):
+    "recall.json, the page, and the record."
     write_json(out/"recall.json", found)
     write_atomic(out/"report.html", _redaction_page(found))
-    whole = {r["kind"]: r["covered"] for r in next(iter(found.recall.values())).rows if not r["subgroup"]} if found.recall else {}
-    numbers = {"images": len(found.manifest), "failed": len(redacted.failed), "boxes": len(redacted.boxes), **{f"recall_{k}": e for k, e in whole.items() if e.value is not None}, **({"cost": found.cost.difference} if found.cost and found.cost.difference.value is not None else {})}
-    keep_record(out, "redact", {"source": manifest.digest[:12], "manifest": found.manifest.digest[:12], "detectors": ", ".join(redacted.about["detectors"]), "margin": margin, "verdict": found.verdict[0]}, numbers, [out/"recall.json", out/"report.html"])
+    about, whole = found.redacted.about, next(iter(found.recall.values())).rows if found.recall else []
+    measured = {f"recall_{r['kind']}": r["covered"] for r in whole if not r["subgroup"]} | ({"cost": found.cost.difference} if found.cost else {})
+    numbers = {"images": len(found.manifest), "failed": len(found.redacted.failed), "boxes": len(found.redacted.boxes), **{k: e for k, e in measured.items() if e.value is not None}}
+    params = {"source": about["source"][:12], "manifest": found.manifest.digest[:12], "detectors": ", ".join(about["detectors"]), "margin": about["margin"], "verdict": found.verdict[0]}
+    keep_record(out, "redact", params, numbers, [out/"recall.json", out/"report.html"])
     return found
