@@ -183,9 +183,9 @@ def ingest(
 
 def _keep_ingest(out, data, source, manifest, folds):
     "The manifest, what is wrong with it, and the page; a page that would say the same is not drawn again."
-    from cvkit.data.checks import check_manifest
+    from cvkit.data.checks import Findings, check_boxes, check_manifest
     from cvkit.data.remote import scrub_url
-    findings = check_manifest(manifest, folds)
+    findings = Findings(sorted([*check_manifest(manifest, folds), *check_boxes(manifest)], key=lambda f: f.severity))
     manifest.save(out)
     write_json(out/"findings.json", findings.to_dict())
     shown = digest_json([manifest.to_dict(), manifest.table["pii_status"].tolist(), manifest.show_uncleared, findings.to_dict()])
