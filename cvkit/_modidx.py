@@ -792,6 +792,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'cvkit.flow.forget.Expired._repr_html_': ( '6_flow/forget.html#expired._repr_html_',
                                                                               'cvkit/flow/forget.py'),
                                    'cvkit.flow.forget.Expired.contents': ('6_flow/forget.html#expired.contents', 'cvkit/flow/forget.py'),
+                                   'cvkit.flow.forget.Expired.ok': ('6_flow/forget.html#expired.ok', 'cvkit/flow/forget.py'),
                                    'cvkit.flow.forget.Expired.to_dict': ('6_flow/forget.html#expired.to_dict', 'cvkit/flow/forget.py'),
                                    'cvkit.flow.forget._copies': ('6_flow/forget.html#_copies', 'cvkit/flow/forget.py'),
                                    'cvkit.flow.forget._delete_files': ('6_flow/forget.html#_delete_files', 'cvkit/flow/forget.py'),

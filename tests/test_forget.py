@@ -335,6 +335,7 @@ def test_retention_ends_for_one_data_set_and_not_for_another(place):
     assert len(done.contents) == 9, "nine pictures stand in the other data set too, which may keep them"
     assert len(Manifest.load("runs/old/ingest")) == 9 and len(Manifest.load("runs/small/ingest")) == 18
     assert len(done.left) == 9 and not done.ok and done.reason == "retention of old has ended"
+    with pytest.raises(DataError, match="all also stand in a data set that may keep them"): forget(expired=True, yes=True)
 
 
 @pytest.mark.slow # a whole walk with its server
@@ -350,5 +351,7 @@ def test_a_walk_forgets(tmp_path, monkeypatch):
     assert done.verdict[0] == "erased", done
     assert not (manifest.root / uri).exists() and traces(tmp_path, Image.open(io.BytesIO(raw)), raw, [content, content[:16], Path(uri).name]) == []
     assert len(Path("runs/demo/serve/requests.jsonl").read_text().splitlines()) < logged
-    subprocess.run(walk, check=True, timeout=900)
-    assert traces(tmp_path, Image.open(io.BytesIO(raw)), raw, [content, content[:16]]) == []
+    subprocess.run(walk, check=True, timeout=900) # which cuts its photographs up again
+    again = Manifest.load("runs/demo/ingest")
+    assert content not in set(again.table["content"]) and again.rejected.values.tolist() == [[uri, f"forgotten on {done.when[:10]}; delete the file"]]
+    assert not any(m["bundle"] == digest_file("runs/demo/train/bundle/MANIFEST.sha256") for m in read_json("runs/demo/train/erased.json"))

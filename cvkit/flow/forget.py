@@ -159,9 +159,12 @@ class Expired(list):
         "What is due, without what another data set may still keep."
         due, sides = {Path(d["manifest"]).resolve() for d in self}, {True: set(), False: set()}
         for folder, (_, table) in read_tables(runs).items(): sides[folder.resolve() in due] |= set(table["content"])
+        if not sides[True] - sides[False]: raise DataError(f"expected images that only {', '.join(d['dataset'] for d in self)} holds, but all also stand in a data set that may keep them; end the retention of that one too, or forget them one by one")
         return sides[True] - sides[False]
+    @property
+    def ok(self) -> bool: return not self # whether nothing is due
     def to_dict(self) -> list[dict]: return list(self)
-    def __repr__(self): return "\n".join([*(f"{d['dataset']}: {d['images']} images were to be gone on {d['retention_until']} ({d['manifest']})" for d in self), "forget them with: cvkit forget --expired --yes"] if self else ["no data set has outlived its retention"])
+    def __repr__(self): return "\n".join([*(f"{d['dataset']}: {d['images']} images were to be gone on {d['retention_until']} ({d['manifest']})" for d in self), "forget them with: cvkit forget --expired --yes (images that stand in another data set too are left)"] if self else ["no data set has outlived its retention"])
     def _repr_html_(self):
         from cvkit.pages import fragment, table
         return fragment(table(list(self)))
