@@ -614,6 +614,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'cvkit.flow.clean.clean_requests': ('6_flow/clean.html#clean_requests', 'cvkit/flow/clean.py'),
                                   'cvkit.flow.clean.clean_tracking': ('6_flow/clean.html#clean_tracking', 'cvkit/flow/clean.py'),
                                   'cvkit.flow.clean.rewrite_tables': ('6_flow/clean.html#rewrite_tables', 'cvkit/flow/clean.py'),
+                                  'cvkit.flow.clean.seen_by_models': ('6_flow/clean.html#seen_by_models', 'cvkit/flow/clean.py'),
                                   'cvkit.flow.clean.stranger': ('6_flow/clean.html#stranger', 'cvkit/flow/clean.py')},
             'cvkit.flow.cli': { 'cvkit.flow.cli._call': ('6_flow/cli.html#_call', 'cvkit/flow/cli.py'),
                                 'cvkit.flow.cli._show': ('6_flow/cli.html#_show', 'cvkit/flow/cli.py'),

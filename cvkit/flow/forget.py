@@ -16,7 +16,7 @@ from ..core import DataError, ParameterError, cache_folder, digest_file, digest_
 from ..data.ingest import forgotten
 from ..data.pixels import Store
 from ..data.preprocess import decode_image
-from .clean import clean_files, clean_requests, clean_tracking, rewrite_tables, stranger
+from .clean import clean_files, clean_requests, clean_tracking, rewrite_tables, seen_by_models, stranger
 from .erase import PICTURES, Target, erase_cache
 from .traces import Erasure, append_erasure, describe, find_contents, find_models, find_users, mark_model, place, read_erasures, read_tables, search_again
 
@@ -99,9 +99,10 @@ def _erase(contents, runs, reason, image, original, also, write):
     alike = find_alike(tables, target)
     with _undisturbed(every):
         places = _keep_out(contents, {root for folder, (root, _) in tables.items() if folder in held}, write)
-        places += clean_requests(every, target, write) + [place("cache", path, said) for path, said in erase_cache(cache, stranger(target), write)]
+        seen = seen_by_models(every, target)
+        places += clean_requests(every, seen, write) + [place("cache", path, said) for path, said in erase_cache(cache, stranger(target), write)]
         if write: [mark_model(m, target, when, target.unnamed(reason)) for m in models]
-        tracked, stores = clean_tracking(target, words | ids, models, when, write)
+        tracked, stores = clean_tracking(target, words | ids, models, when, write, seen)
         places += tracked + [one for top in tops for one in clean_files(top, users[top], target, "run" if top == runs else "further folder", write)]
         places += rewrite_tables(tables, every, target, write) + _delete_files(tables, target, runs, image, original, write)
     if write: places += search_again([*tops, cache, *stores], every, target)
