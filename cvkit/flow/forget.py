@@ -96,10 +96,9 @@ def _erase(contents, runs, reason, image, original, also, write):
     users = {top: find_users(top, words) for top in tops}
     every = set().union(*users.values())
     ids = {read_json(p)["run"] for unit in every if unit.is_dir() for p in unit.rglob("run.json")} - {""}
-    alike = find_alike(tables, target)
+    alike, seen = find_alike(tables, target), seen_by_models(every, target)
     with _undisturbed(every):
         places = _keep_out(contents, {root for folder, (root, _) in tables.items() if folder in held}, write)
-        seen = seen_by_models(every, target)
         places += clean_requests(every, seen, write) + [place("cache", path, said) for path, said in erase_cache(cache, stranger(target), write)]
         if write: [mark_model(m, target, when, target.unnamed(reason)) for m in models]
         tracked, stores = clean_tracking(target, words | ids, models, when, write, seen)
