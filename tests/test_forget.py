@@ -46,6 +46,14 @@ def settle(top, monkeypatch=None):
     monkeypatch.chdir(top) if monkeypatch else os.chdir(top)
 
 
+def log_requests(run):
+    "What a server would have logged of all images, twice."
+    from cvkit.operate.monitor import project
+    seen = project(np.load(run / "train/oof.npz")["embedding"], dict(np.load(run / "train/bundle/reference.npz")))
+    (run / "serve").mkdir()
+    (run / "serve/requests.jsonl").write_text("".join(json.dumps({"projected": [float(f"{x:.5g}") for x in row]}) + "\n" for row in [*seen, *seen]))
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     "A run of every verb that is quick, an executed notebook, a second manifest, a cache, and a registered model that used the image."
@@ -69,7 +77,8 @@ def made(tmp_path_factory):
         book.metadata.kernelspec = {"name": "python3", "display_name": "python3", "language": "python"}
         nbformat.write(book, top / "runs/small/look.ipynb")
         run_notebook(top / "runs/small/look.ipynb", top / "runs/small/train/train.ipynb", progress=False)
-        add_to_record("runs/small/train", ["runs/small/train/train.ipynb"])
+        log_requests(top / "runs/small")
+        add_to_record("runs/small/train", ["runs/small/train/train.ipynb", "runs/small/serve/requests.jsonl"])
         register("runs/small/train/bundle", "small")
         for stage in ("ingest", "train"): write_json(f"runs/small/{stage}/done.json", {"key": "k", "seconds": 1.})
     finally:
@@ -149,6 +158,7 @@ def test_nothing_of_it_is_left_and_everything_else_works(made, monkeypatch):
     assert "picture removed, because an image was forgotten" in page and re.search(r"</h1><p class=.lead erased.>Pictures were removed on", page)
     assert (made / "runs/small/evaluate/report.html").read_text().count("data:image") == files["runs/small/evaluate/report.html"].decode().count("data:image") > 0, "plots"
     nbformat.validate(nbformat.read("runs/small/train/train.ipynb", 4))
+    assert [len(log.read_text().splitlines()) for log in made.rglob("requests.jsonl")] == [2 * len(manifest)] * 2, "in the run and in MLflow"
     assert not list(made.glob("runs/small/*/done.json"))
     # the model is marked, in its folder and in the registry
     marks, bundle = read_json("runs/small/train/erased.json"), digest_file("runs/small/train/bundle/MANIFEST.sha256")
@@ -335,6 +345,7 @@ def test_retention_ends_for_one_data_set_and_not_for_another(place):
     assert len(done.contents) == 9, "nine pictures stand in the other data set too, which may keep them"
     assert len(Manifest.load("runs/old/ingest")) == 9 and len(Manifest.load("runs/small/ingest")) == 18
     assert len(done.left) == 9 and not done.ok and done.reason == "retention of old has ended"
+    with pytest.raises(DataError, match="all also stand in a data set that may keep them"): forget(expired=True, yes=True)
 
 
 @pytest.mark.slow # a whole walk with its server
@@ -345,10 +356,13 @@ def test_a_walk_forgets(tmp_path, monkeypatch):
     manifest, held = Manifest.load("runs/demo/ingest"), np.load("runs/demo/evaluate/holdout.npz")["images"]
     row = manifest.table["image"].tolist().index(held[0])
     raw, (content, uri) = manifest.read(row), manifest.table[["content", "uri"]].iloc[row]
-    logged = len(Path("runs/demo/serve/requests.jsonl").read_text().splitlines())
+    logs = [Path("runs/demo/serve/requests.jsonl"), next(Path("mlruns").rglob("requests.jsonl"))]
+    logged = [len(log.read_text().splitlines()) for log in logs]
     done = forget(content)
     assert done.verdict[0] == "erased", done
     assert not (manifest.root / uri).exists() and traces(tmp_path, Image.open(io.BytesIO(raw)), raw, [content, content[:16], Path(uri).name]) == []
-    assert len(Path("runs/demo/serve/requests.jsonl").read_text().splitlines()) < logged
-    subprocess.run(walk, check=True, timeout=900)
-    assert traces(tmp_path, Image.open(io.BytesIO(raw)), raw, [content, content[:16]]) == []
+    assert [before - len(log.read_text().splitlines()) for before, log in zip(logged, logs)] == [2, 2], "asked over both protocols"
+    subprocess.run(walk, check=True, timeout=900) # which cuts its photographs up again
+    again = Manifest.load("runs/demo/ingest")
+    assert content not in set(again.table["content"]) and again.rejected.values.tolist() == [[uri, f"forgotten on {done.when[:10]}; delete the file"]]
+    assert not any(m["bundle"] == digest_file("runs/demo/train/bundle/MANIFEST.sha256") for m in read_json("runs/demo/train/erased.json"))

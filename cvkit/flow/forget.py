@@ -16,7 +16,7 @@ from ..core import DataError, ParameterError, cache_folder, digest_file, digest_
 from ..data.ingest import forgotten
 from ..data.pixels import Store
 from ..data.preprocess import decode_image
-from .clean import clean_files, clean_requests, clean_tracking, rewrite_tables, stranger
+from .clean import clean_files, clean_requests, clean_tracking, rewrite_tables, seen_by_models, stranger
 from .erase import PICTURES, Target, erase_cache
 from .traces import Erasure, append_erasure, describe, find_contents, find_models, find_users, mark_model, place, read_erasures, read_tables, search_again
 
@@ -96,12 +96,12 @@ def _erase(contents, runs, reason, image, original, also, write):
     users = {top: find_users(top, words) for top in tops}
     every = set().union(*users.values())
     ids = {read_json(p)["run"] for unit in every if unit.is_dir() for p in unit.rglob("run.json")} - {""}
-    alike = find_alike(tables, target)
+    alike, seen = find_alike(tables, target), seen_by_models(every, target)
     with _undisturbed(every):
         places = _keep_out(contents, {root for folder, (root, _) in tables.items() if folder in held}, write)
-        places += clean_requests(every, target, write) + [place("cache", path, said) for path, said in erase_cache(cache, stranger(target), write)]
+        places += clean_requests(every, seen, write) + [place("cache", path, said) for path, said in erase_cache(cache, stranger(target), write)]
         if write: [mark_model(m, target, when, target.unnamed(reason)) for m in models]
-        tracked, stores = clean_tracking(target, words | ids, models, when, write)
+        tracked, stores = clean_tracking(target, words | ids, models, when, write, seen)
         places += tracked + [one for top in tops for one in clean_files(top, users[top], target, "run" if top == runs else "further folder", write)]
         places += rewrite_tables(tables, every, target, write) + _delete_files(tables, target, runs, image, original, write)
     if write: places += search_again([*tops, cache, *stores], every, target)
@@ -159,9 +159,12 @@ class Expired(list):
         "What is due, without what another data set may still keep."
         due, sides = {Path(d["manifest"]).resolve() for d in self}, {True: set(), False: set()}
         for folder, (_, table) in read_tables(runs).items(): sides[folder.resolve() in due] |= set(table["content"])
+        if not sides[True] - sides[False]: raise DataError(f"expected images that only {', '.join(d['dataset'] for d in self)} holds, but all also stand in a data set that may keep them; end the retention of that one too, or forget them one by one")
         return sides[True] - sides[False]
+    @property
+    def ok(self) -> bool: return not self # whether nothing is due
     def to_dict(self) -> list[dict]: return list(self)
-    def __repr__(self): return "\n".join([*(f"{d['dataset']}: {d['images']} images were to be gone on {d['retention_until']} ({d['manifest']})" for d in self), "forget them with: cvkit forget --expired --yes"] if self else ["no data set has outlived its retention"])
+    def __repr__(self): return "\n".join([*(f"{d['dataset']}: {d['images']} images were to be gone on {d['retention_until']} ({d['manifest']})" for d in self), "forget them with: cvkit forget --expired --yes (images that stand in another data set too are left)"] if self else ["no data set has outlived its retention"])
     def _repr_html_(self):
         from cvkit.pages import fragment, table
         return fragment(table(list(self)))
