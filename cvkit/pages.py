@@ -59,7 +59,7 @@ def fragment(*blocks) -> str: # HTML with its style, for `_repr_html_`
     return f'<style>{STYLE}</style><div class="cvkit">{"".join(map(safe, blocks))}</div>'
 
 # %% ../nbs/01_pages.ipynb #078874b3
-TONES = {"pass": "good", "reliable": "good", "quiet": "good", "approve": "good", "ok": "good", "fail": "bad", "unreliable": "bad", "alarm": "bad",
+TONES = {"pass": "good", "reliable": "good", "quiet": "good", "approve": "good", "ok": "good", "erased": "good", "fail": "bad", "unreliable": "bad", "alarm": "bad",
          "refuse": "bad", "error": "bad", "problem": "bad", "missing": "unsure", "insufficient": "unsure", "warning": "unsure", "pending": "unsure"}
 
 def badge(

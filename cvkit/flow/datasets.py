@@ -179,7 +179,13 @@ def ingest(
     "Make a manifest: every image, what it shows, whose it is, and what is wrong with it."
     out = Path(out)
     source = open_source(data, out/"images", group_from, label_from, kind, table, declared)
+    _drop_forgotten(source.manifest, out/"images")
     return _keep_ingest(out, data, source, replace(_enough(source.manifest, most_lost), show_uncleared=show_uncleared), folds)
+
+def _drop_forgotten(manifest, fetched):
+    "Delete what a source has brought again although it was to be forgotten; in your own folder nothing is touched."
+    if not manifest.root.resolve().is_relative_to(fetched.resolve()): return
+    for uri in manifest.rejected["uri"][manifest.rejected["reason"].str.startswith("forgotten on")]: (manifest.root/uri).unlink(missing_ok=True)
 
 def _keep_ingest(out, data, source, manifest, folds):
     "The manifest, what is wrong with it, and the page; a page that would say the same is not drawn again."

@@ -100,6 +100,10 @@ def _certificate(run, bundle):
     found = read_json(path) if path.exists() else {}
     return found if found.get("digests", {}).get("splits") == bundle.spec["digests"]["splits"] else {}
 
+def _erased(path, bundle):
+    "Images that the bundle learned from and that were forgotten since."
+    return [e for e in read_json(path) if e["bundle"] == bundle.digest and e["role"] == "learned"] if path.exists() else []
+
 def evidence_of(
     run:str, # folder with the stages' folders: ingest, train, evaluate, explain, serve, monitor
 ) -> dict: # what a policy judges: whatever there is
@@ -113,7 +117,7 @@ def evidence_of(
         record = read_json(run.joinpath(*parts)) if run.joinpath(*parts).exists() else {}
         return record if record.get("digests", {}).get("bundle") == bundle.digest else {}
     evaluation = read("evaluate", "evaluation.json")
-    found = {"dataset": bundle.spec["dataset"], "pii": bundle.spec.get("pii"), "licences": bundle.spec.get("licences"), "erased": read_json(run/"train"/"erased.json") if (run/"train"/"erased.json").exists() else [], "bundle": bundle.digest, "metrics": evaluation.get("metrics", {}), "looks": len(_looks(run, evaluation)) or evaluation.get("looks"), "explanation": read("explain", "explanation.json"),
+    found = {"dataset": bundle.spec["dataset"], "pii": bundle.spec.get("pii"), "licences": bundle.spec.get("licences"), "erased": _erased(run/"train"/"erased.json", bundle), "bundle": bundle.digest, "metrics": evaluation.get("metrics", {}), "looks": len(_looks(run, evaluation)) or evaluation.get("looks"), "explanation": read("explain", "explanation.json"),
              "leaks": _certificate(run, bundle), "parity": read("serve", "parity.json"), "drift": read("monitor", "drift.json"), "approvals": read_approvals(run/"approvals.jsonl", bundle.digest),
              "author": read_json(run/"train"/"run.json")["author"] if (run/"train"/"run.json").exists() else None}
     return {k: v for k, v in found.items() if v not in (None, {})}

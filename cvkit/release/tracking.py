@@ -82,7 +82,7 @@ def prepare_store(
     mlflow = mlflow_module()
     file = Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
     try:
-        if file: private_folder(file.parent/"mlruns")
+        if file: private_folder(file.parent/"mlruns"); file.touch(0o600)
         with _alone(file.parent) if file else nullcontext():
             found = mlflow.get_experiment_by_name(experiment)
             if found is None:
