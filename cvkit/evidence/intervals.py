@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MINIMUM', 'Estimate', 'wilson', 'clopper_pearson', 'proportion', 'units_of', 'bootstrap_weights', 'bootstrap',
-           'drawn_weights', 'bootstraps', 'left_open', 'share', 'logit_interval', 'to_decide', 'decide']
+           'drawn_weights', 'bootstraps', 'left_open', 'share', 'logit_interval', 'to_decide', 'decide',
+           'effective_count', 'share_difference', 'difference_p', 'detectable_gap', 'holm']
 
 # %% ../../nbs/3_evidence/29_intervals.ipynb #ab8b8223
 from dataclasses import dataclass
@@ -200,3 +201,61 @@ def decide(
     near, far = (e.low, e.high) if at_least else (-e.high, -e.low)
     bar = bar if at_least else -bar
     return "pass" if near >= bar else "fail" if far < bar else "insufficient"
+
+# %% ../../nbs/3_evidence/29_intervals.ipynb #1d6cb54c
+def effective_count(
+    hits:np.ndarray, # `(n,)` bool
+    units:np.ndarray, # `(n,)` int, which independent unit an image belongs to
+) -> float: # n at most
+    "How many independent images a share is worth (Rao and Scott 1992)."
+    n, p = len(hits), float(np.mean(hits))
+    _, index = np.unique(units, return_inverse=True)
+    count = index.max() + 1
+    if count == n: return float(n)
+    if p in (0., 1.) or count < 2: return float(count)
+    variance = (np.bincount(index, hits - p)**2).sum() * count / (count - 1) / n**2
+    return float(np.clip(p * (1 - p) / variance, 1, n) if variance > 0 else count)
+
+def share_difference(
+    first:tuple, # (share, images that it is worth)
+    second:tuple, # likewise
+    level:float=.95, # coverage
+) -> tuple[float, float, float]: # difference, low, high
+    "Interval of the difference of two shares (Newcombe 1998, method 10)."
+    (p, n), (q, m) = first, second
+    (a, b), (c, d) = wilson_interval(p, n, level), wilson_interval(q, m, level)
+    return p - q, p - q - float(np.hypot(p - a, d - q)), p - q + float(np.hypot(b - p, q - c))
+
+def difference_p(
+    first:tuple, # (share, images that it is worth)
+    second:tuple, # likewise
+) -> float: # two-sided
+    "The level at which the interval of a difference just touches 0."
+    few, many = 0., 40. # standard deviations
+    for _ in range(60):
+        z = (few + many) / 2
+        _, low, high = share_difference(first, second, max(min(2 * NormalDist().cdf(z) - 1, 1 - 1e-15), 1e-15))
+        few, many = (few, z) if low <= 0 <= high else (z, many)
+        if many > 7.9 and few > 7.8: break
+    return 2 * (1 - NormalDist().cdf(few))
+
+def detectable_gap(
+    p:float, # the share where there is no gap
+    n:float, # images of the one
+    m:float, # images of the other
+    alpha:float=.05, # two-sided, what is left of it after Bonferroni
+    power:float=.8, # how often it would be found
+) -> float: # 0 to 1
+    "The smallest gap that would be found with this power (normal approximation)."
+    z = NormalDist().inv_cdf
+    middle = min(max(p, 1 / (n + 2)), 1 - 1 / (n + 2)) # a share of 0 or 1 is no certainty
+    return float(min(1., (z(1 - alpha / 2) + z(power)) * np.sqrt(middle * (1 - middle) * (1 / n + 1 / m))))
+
+def holm(
+    p, # `(m,)`
+) -> np.ndarray: # `(m,)` adjusted, in the same order
+    "Adjusted p-values that keep one error over all tests (Holm 1979)."
+    p = np.asarray(p, float)
+    order, out = np.argsort(p, kind="stable"), np.empty(len(p))
+    out[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return out

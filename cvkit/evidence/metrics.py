@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ORDER', 'class_rates', 'weighted_auroc', 'weighted_average_precision', 'reliability', 'expected_calibration_error',
-           'auroc_estimate', 'classification_estimates', 'class_estimates']
+           'auroc_estimate', 'check_predictions', 'classification_estimates', 'class_estimates']
 
 # %% ../../nbs/3_evidence/30_metrics.ipynb #7f421668
 import numpy as np
@@ -163,7 +163,13 @@ def _unseen(out):
     return {"log_loss": endless} | {name: Estimate(out[name].value, out[name].low, float(max(out[name].high, min(cost, out[name].value + cost * rate))), out["accuracy"].n, "exact, no error seen")
             for name, cost in (("ece", 1), ("brier", 2))}
 
-def _check_predictions(targets, probabilities, classes, positive):
+def check_predictions(
+    targets:np.ndarray, # `(n,)` int
+    probabilities:np.ndarray, # `(n,c)`
+    classes, # c names
+    positive:str|None=None, # one of them
+):
+    "Refuse what are no predictions."
     n, c = len(targets), len(classes)
     if not n: raise DataError("expected predictions, got none; is the split empty?")
     if probabilities.shape != (n, c): raise DataError(f"expected probabilities ({n}, {c}), got {probabilities.shape}; give one row an image, one column a class")
@@ -195,7 +201,7 @@ def classification_estimates(
 ) -> dict[str, Estimate]: # by metric name
     "All metrics of a classifier, each with its 95 % interval."
     targets, probabilities, classes = np.asarray(targets), np.asarray(probabilities, float), list(classes)
-    _check_predictions(targets, probabilities, classes, positive)
+    check_predictions(targets, probabilities, classes, positive)
     units, k, said = units_of(len(targets), groups), None if positive is None else classes.index(positive), probabilities.argmax(1)
     out = bootstraps(_statistics(targets, probabilities, k), units, replicates, seed)
     out["auroc"] = auroc_estimate(targets, probabilities, k, groups, folds)
@@ -225,7 +231,7 @@ def class_estimates(
 ) -> list[dict]: # class, images, claimed, precision, recall, f1, auroc; the last four are estimates
     "Precision, recall, F1 and AUROC of each class against the rest."
     targets, probabilities, classes = np.asarray(targets), np.asarray(probabilities, float), list(classes)
-    _check_predictions(targets, probabilities, classes, None)
+    check_predictions(targets, probabilities, classes, None)
     units, said = units_of(len(targets), groups), probabilities.argmax(1)
     independent = units.max() + 1 == len(targets)
     rates = [_independent({}, targets, said, k) for k in range(len(classes))] if independent else _by_group(targets, said, units, replicates, seed, len(classes))
