@@ -122,7 +122,7 @@ def parity(
     said, found, vain = list(measures.values())[1:]
     units, random, one = units_of(len(values), groups), rng(seed, "parity"), np.ones((1, len(values)))
     count = lambda v: min(len(np.unique(units[(values == v) & asked])) for asked in (found[0], vain[0]))
-    kept = [v for v in np.unique(values) if count(v) >= MINIMUM]
+    kept = [str(v) for v in np.unique(values) if count(v) >= MINIMUM]
     rows = np.isin(values, kept)
     if len(kept) < 2: return {}
     statistics = {"demographic parity": [said], "equalised odds": [found, vain]}
@@ -205,7 +205,7 @@ class Fairness:
         from cvkit.pages import fragment, verdict
         return fragment(verdict(*self.verdict), *self.blocks())
 
-def _named(g): return f"{g.metric}, {g.attribute} {g.subgroup}, {100 * g.gap.value:+.1f} points [{100 * g.gap.low:+.1f}, {100 * g.gap.high:+.1f}]"
+def _named(g): return f"{g.metric}: {g.attribute} {g.subgroup} lies {100 * abs(g.gap.value):.1f} points [{100 * min(abs(g.gap.low), abs(g.gap.high)):.1f}, {100 * max(abs(g.gap.low), abs(g.gap.high)):.1f}] {'above' if g.gap.value > 0 else 'below'} the others"
 
 def _fairness_verdict(f):
     "Word and sentence of an audit."
@@ -235,7 +235,7 @@ def _fairness_blocks(f, pictures_of):
     rows = [{"attribute": a, "measure": k, "largest difference": show(v["difference"]), "among equals": f"{v['by chance']:.3f}", "subgroups": ", ".join(v["subgroups"])} for a, found in f.parity.items() for k, v in found.items()]
     if rows: out.append(section("Parity and odds", table(rows, caption="Largest difference between two subgroups: of how often the class is said (demographic parity), and of how often it is found or raised in vain, the larger (equalised odds). Among equals: what shuffled subgroups of these sizes show on average.")))
     rows = [{"slice": s["slice"], "images": len(s["rows"]), "accuracy where it was found": f"{s['searched']:.3f}", "on the other half": show(s["value"]), "gap in points there": points(s["gap"]), "answer": s["answer"]} for s in f.slices]
-    if rows: out.append(section("Slices that were searched for", text("Found on one half of the images, judged on the other, which had no say in choosing them."), table(rows)))
+    if rows: out.append(section("Slices that were searched for", text("Found on one half of the images, judged on the other, which had no say in choosing them."), table(rows, caption="95 % intervals, each for itself; an answer counts all slices of this table (Holm).")))
     if pictures_of: out += [section(s["slice"].capitalize(), pictures(pictures_of(s["rows"]), size=140, columns=8)) for s in f.slices if s["answer"] == "confirmed"]
     return out + ([section("Left out", table(f.left_out))] if f.left_out else [])
 

@@ -188,7 +188,10 @@ def to_decide(
 ) -> Estimate: # the same value; a proportion with its exact interval
     "The interval that a gate may rely on."
     e = Estimate(**estimate) if isinstance(estimate, dict) else estimate
-    return clopper_pearson(round(e.value * e.n), e.n) if e.method == "wilson" and e.value is not None else e
+    if e.method == "wilson": return clopper_pearson(round(e.value * e.n), e.n)
+    if e.method != "of the union, wilson": return e
+    exact = clopper_pearson(round(e.value / (2 - e.value) * e.n), e.n) # F1 is 2J/(1+J) of a share J
+    return Estimate(*(2 * x / (1 + x) for x in (exact.value, exact.low, exact.high)), e.n, "of the union, clopper-pearson")
 
 def decide(
     estimate:Estimate, # a metric; or its plain data

@@ -180,8 +180,8 @@ def check_predictions(
 # %% ../../nbs/3_evidence/30_metrics.ipynb #0fcef99f
 def _found(hit, union):
     "F1 from what was found, of all that was found, missed or falsely said."
-    e = proportion(hit, union)
-    if e.value is None: return e
+    if union < MINIMUM: return proportion(hit, union)
+    e = wilson(hit, union)
     return Estimate(*(float(2 * x / (1 + x)) for x in (e.value, e.low, e.high)), e.n, f"of the union, {e.method}")
 
 def _independent(out, targets, said, k):
