@@ -30,12 +30,13 @@ def weighted_auroc(
     scores:np.ndarray, # `(n,)`, larger for the positive class
 ) -> np.ndarray: # `(b,)`
     "Probability that a positive scores above a negative (Hanley and McNeil 1982)."
-    order = np.argsort(scores, kind="stable")
-    w, t = weights[:, order], truth[order]
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
-    positive, negative = (np.add.reduceat(w * x, starts, axis=1) for x in (t, ~t))
-    below = np.cumsum(negative, axis=1) - negative
-    return _ratio((positive * (below + negative / 2)).sum(1), positive.sum(1) * negative.sum(1))
+    order = np.flatnonzero(~truth)[np.argsort(scores[~truth], kind="stable")]
+    negative = np.zeros((len(weights), len(order) + 1))
+    np.cumsum(weights[:, order], axis=1, out=negative[:, 1:])
+    left, right = (np.searchsorted(scores[order], scores[truth], side) for side in ("left", "right"))
+    below = negative[:, left] if (left == right).all() else (negative[:, left] + negative[:, right]) / 2
+    positive = weights[:, truth]
+    return _ratio(np.einsum("bi,bi->b", positive, below), positive.sum(1) * negative[:, -1])
 
 def weighted_average_precision(
     weights:np.ndarray, # `(b,n)`
@@ -44,11 +45,11 @@ def weighted_average_precision(
 ) -> np.ndarray: # `(b,)`
     "Sum over thresholds of precision times the gain in recall."
     order = np.argsort(-scores, kind="stable")
-    w, t = weights[:, order], truth[order]
-    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
-    gain, seen = np.add.reduceat(w * t, starts, axis=1), np.add.reduceat(w, starts, axis=1)
-    precision = np.nan_to_num(_ratio(gain.cumsum(1), seen.cumsum(1)))
-    return _ratio((precision * gain).sum(1), gain.sum(1))
+    t = truth[order]
+    end = np.searchsorted(-scores[order], -scores[order][t], "right") - 1 # the last of equal scores
+    positive = weights[:, order[t]]
+    found, claimed = positive.cumsum(1)[:, t.cumsum()[end] - 1], weights[:, order].cumsum(1)[:, end]
+    return _ratio(np.einsum("bi,bi->b", positive, found / np.maximum(claimed, 1e-300)), positive.sum(1))
 
 # %% ../../nbs/3_evidence/30_metrics.ipynb #4e640ac0
 def reliability(
