@@ -107,6 +107,8 @@ def _comparison_verdict(c):
     won = [r for r in rows if best in (r["first"], r["second"]) and r["p"] < .05]
     others = [m for m in c.models if m != best]
     beaten = [r["second"] if r["first"] == best else r["first"] for r in won]
+    once = [m for m, r in zip(beaten, won) if r["folds"] and not r["p_folds"] < .05]
+    if once: return "insufficient", f"{best} is right more often on these images than {', '.join(beaten)}, {among}, but over {', '.join(once)} its folds alone do not show it: trained again, it may turn out otherwise."
     if len(won) == len(others): return "pass", f"{best} is right more often than {', '.join(others)}, {among}."
     short = [m for m in others if m not in beaten]
     return "insufficient", f"{best} looks best, but {among} it is not shown to be right more often than {', '.join(short)}" + (f"; it is than {', '.join(beaten)}." if beaten else ".")
@@ -120,7 +122,7 @@ def _comparison_blocks(c):
     rows = [{"metric": TITLES[k], **{m: show(found[k]) for m, found in c.models.items()}} for k in names]
     p = lambda x: "" if np.isnan(x) else "below .001" if x < .001 else f"{x:.3f}"
     pairs = [{"models": f"{r['first']} less {r['second']}", "score": SCORES[r["score"]], "difference by image": _signed(r["difference"]), "p, Holm": p(r["p"]), **({"by fold": _signed(r["folds"]), "p of folds, Holm": p(r["p_folds"])} if r["folds"] else {}), "answer": r["answer"]} for r in c.pairs]
-    folds = " By fold: corrected resampled t (Nadeau and Bengio 2003), which counts the training of each fold as well." if any(r["folds"] for r in c.pairs) else ""
+    folds = " By fold: corrected resampled t (Nadeau and Bengio 2003), which counts the training as well, and so speaks of the recipe; by image speaks of these models. A difference passes where both show it." if any(r["folds"] for r in c.pairs) else ""
     return [section(f"Each model, {c.where}", table(rows, caption=f"The same {c.n:,} images for all. 95 % intervals, each for itself: they may overlap where the paired difference is sure."), text(f"{c.best} is the best of {len(c.models)} on these images; its own number is selected, and flatters it.")),
             section("Pair by pair", table(pairs, caption=f"By image: paired bootstrap by group; {len(c.pairs)} comparisons share one error of 5 % (Holm), their intervals hold together (Bonferroni).{folds}"))]
 

@@ -217,7 +217,7 @@ def evaluation_report(
     path, # of the HTML file
     title:str="Evaluation", # of the page
     worst=(), # (picture, caption) of each mistake to show; of out-of-fold images, never of the hold-out
-    parts=(), # (heading, what has `blocks()`): calibration, thresholds, fairness, robustness
+    parts=(), # (heading, what has `blocks()`): a Cut, Fairness, Robustness; "" where it brings its own headings
 ): # the path
     "Write the evaluation as a self-contained page."
     from cvkit.pages import Block, code, definition, figure, page, pictures, section, table, text
@@ -229,7 +229,7 @@ def evaluation_report(
     if e.curves: blocks.append(section("Other thresholds", figure(plot_curves(e), f"How well {e.positive} is told from the rest at every threshold. Bars: 95 % intervals where the model decides.")))
     if e.slices: blocks.append(section("Slices", table([{**r, "accuracy": _interval(r["accuracy"])} for r in e.slices], caption="Intervals that overlap widely leave open whether the slices differ at all.")))
     if worst: blocks.append(section("Surest mistakes", pictures(list(worst), size=160, columns=6), text("Out of fold: the head that judged these images had not seen them. The hold-out gives numbers only.")))
-    blocks += [section(heading, *part.blocks()) for heading, part in parts]
+    blocks += [block for heading, part in parts for block in ([section(heading, *part.blocks())] if heading else part.blocks())]
     here = lambda p: {"source": p["source"], "metric": TITLES[p["metric"]], "published": f"{p['value']:.4f}", "here": _interval(e.metrics[p["metric"]]), "difference of protocol": p["protocol"]}
     if e.published: blocks.append(section("Published figures", table([here(p) for p in e.published])))
     looks = [text(f"The hold-out has been looked at {'once' if e.looks == 1 else f'{e.looks} times'}, this time included. Each look is in the ledger.")] if e.looks else []
