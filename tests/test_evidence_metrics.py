@@ -44,7 +44,10 @@ def test_values_are_those_of_scikit_learn(classes, ties):
                 "brier": ((p - hot)**2).sum(1).mean(), "log_loss": -np.log(np.clip((p * hot).sum(1), 1e-12, 1)).mean()}
     if not ties: expected["log_loss"] = sk.log_loss(targets, p)
     assert {name: found[name].value for name in expected} == pytest.approx(expected, abs=1e-9)
+    if not two: expected["top_2"] = sk.top_k_accuracy_score(targets, p, k=2) if not ties else found["top_2"].value # where scores are equal, scikit-learn takes the later class
+    assert found["accuracy"].value == sk.f1_score(targets, said, average="micro"), "micro F1 is accuracy, one label an image"
     assert set(found) == {*expected, "ece"}
+    assert {name: found[name].value for name in expected} == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("classes, ties", cases)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from ..core import DataError, need, plain, write_atomic
-from .metrics import Estimate, class_estimates, classification_estimates, proportion, reliability, share
+from .intervals import Estimate, proportion, share
+from .metrics import class_estimates, classification_estimates, reliability
 
 # %% ../../nbs/3_evidence/36_evaluate.ipynb #1ab7141f
 def confusion_matrix(
@@ -123,10 +124,10 @@ def evaluate_predictions(
     return Evaluation(classes, positive, metrics, confusion_matrix(targets, predicted, len(classes)), slice_table(targets, probabilities, attributes or {}, groups, seed=seed), bins, published or [], digests or {}, looks, curves, by_class)
 
 # %% ../../nbs/3_evidence/36_evaluate.ipynb #543135c3
-TITLES = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "precision": "Precision", "recall": "Recall", "f1": "F1", "auroc": "AUROC",
+TITLES = {"accuracy": "Accuracy", "top_2": "Top 2", "top_5": "Top 5", "balanced_accuracy": "Balanced accuracy", "precision": "Precision", "recall": "Recall", "f1": "F1", "auroc": "AUROC",
           "average_precision": "Average precision", "ece": "Calibration error", "brier": "Brier score", "log_loss": "Log loss"}
-RULES = {"wilson": "Wilson", "clopper-pearson": "Clopper-Pearson, exact"} # others say what they are
-MEANINGS = {"accuracy": "share of images classified correctly", "balanced_accuracy": "the same, each class counting alike", "precision": "of images said to be {}, the share that are",
+RULES = {"wilson": "Wilson", "clopper-pearson": "Clopper-Pearson, exact", "of the union, wilson": "Wilson, of found among found, missed and wrongly said", "of the union, clopper-pearson": "Clopper-Pearson, of found among found, missed and wrongly said"} # others say what they are
+MEANINGS = {"accuracy": "share of images classified correctly; with one label an image, micro F1 as well", "top_2": "share whose class is among the two likeliest", "top_5": "share whose class is among the five likeliest", "balanced_accuracy": "the same, each class counting alike", "precision": "of images said to be {}, the share that are",
             "recall": "of images that are {}, the share found", "f1": "precision and recall in one number", "auroc": "chance that an image of {} scores above another",
             "average_precision": "precision, averaged over all thresholds", "ece": "gap between stated confidence and accuracy; 0 is perfect",
             "brier": "squared gap between probabilities and truth; 0 is perfect", "log_loss": "surprise at the truth; 0 is perfect"}
@@ -143,7 +144,7 @@ def _metric_table(e):
 
 def _class_table(e):
     from cvkit.pages import table
-    rows = [{"class": r["class"], "images": r["images"], "said to be": r["claimed"], **{TITLES[k]: _interval(r[k]) for k in ("precision", "recall", "f1")}} for r in e.by_class]
+    rows = [{"class": r["class"], "images": r["images"], "said to be": r["claimed"], **{TITLES[k]: _interval(r[k]) for k in ("precision", "recall", "f1", "auroc")}} for r in e.by_class]
     return table(rows, caption="Each class against the rest. Each interval stands for itself: of twenty, one misses.")
 
 def confusion_table(
@@ -215,9 +216,11 @@ def evaluation_report(
     evaluation:Evaluation, # what was measured
     path, # of the HTML file
     title:str="Evaluation", # of the page
+    worst=(), # (picture, caption) of each mistake to show; of out-of-fold images, never of the hold-out
+    parts=(), # (heading, what has `blocks()`): a Cut, Fairness, Robustness; "" where it brings its own headings
 ): # the path
     "Write the evaluation as a self-contained page."
-    from cvkit.pages import Block, code, definition, figure, page, section, table, text
+    from cvkit.pages import Block, code, definition, figure, page, pictures, section, table, text
     e, a = evaluation, evaluation.metrics["accuracy"]
     said = f"{e.n} images are too few to state an accuracy." if a.low is None else f"{a.value:.1%} of {e.n} held-out images are classified correctly. Of all such images, at least {a.low:.1%} would be (95 % interval {a.low:.1%} to {a.high:.1%})."
     plots = Block(f'<div class="grid" style="grid-template-columns:repeat(auto-fit,minmax(300px,1fr))">{figure(plot_confusion(e))}{figure(plot_reliability(e), "Bars: 95 % intervals, in bins of equal count.")}</div>')
@@ -225,6 +228,8 @@ def evaluation_report(
     if e.by_class: blocks.append(section("Class by class", _class_table(e)))
     if e.curves: blocks.append(section("Other thresholds", figure(plot_curves(e), f"How well {e.positive} is told from the rest at every threshold. Bars: 95 % intervals where the model decides.")))
     if e.slices: blocks.append(section("Slices", table([{**r, "accuracy": _interval(r["accuracy"])} for r in e.slices], caption="Intervals that overlap widely leave open whether the slices differ at all.")))
+    if worst: blocks.append(section("Surest mistakes", pictures(list(worst), size=160, columns=6), text("Out of fold: the head that judged these images had not seen them. The hold-out gives numbers only.")))
+    blocks += [block for heading, part in parts for block in ([section(heading, *part.blocks())] if heading else part.blocks())]
     here = lambda p: {"source": p["source"], "metric": TITLES[p["metric"]], "published": f"{p['value']:.4f}", "here": _interval(e.metrics[p["metric"]]), "difference of protocol": p["protocol"]}
     if e.published: blocks.append(section("Published figures", table([here(p) for p in e.published])))
     looks = [text(f"The hold-out has been looked at {'once' if e.looks == 1 else f'{e.looks} times'}, this time included. Each look is in the ledger.")] if e.looks else []
