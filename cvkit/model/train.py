@@ -17,6 +17,7 @@ def fit_head(
     embedding:np.ndarray, # `(n,d)` float
     targets:np.ndarray, # `(n,)` int, 0 to c-1, each at least once
     C:float=.01, # inverse strength of the penalty
+    shares:np.ndarray|None=None, # `(n,c)` class shares to learn from instead of targets; rows sum to 1
 ) -> tuple[np.ndarray, np.ndarray]: # weight `(c,d)`, bias `(c,)` float32
     "Logistic regression, its scaling folded into weight and bias."
     if not C > 0: raise ParameterError(f"expected C above 0, got {C}; .01 suits a thousand features, 1 a dozen")
@@ -24,7 +25,9 @@ def fit_head(
     spread = np.maximum(spread, np.median(spread))
     spread[spread == 0] = 1
     head = need("sklearn.linear_model", "train").LogisticRegression(C=C, tol=1e-5, max_iter=1000)
-    with need("threadpoolctl", "train").threadpool_limits(1, "blas"): head.fit(((embedding - mean) / spread).astype(np.float32), targets)
+    scaled, weights = ((embedding - mean) / spread).astype(np.float32), None
+    if shares is not None: rows, targets = np.nonzero(shares); scaled, weights = scaled[rows], shares[rows, targets] # an image is of each class in part
+    with need("threadpoolctl", "train").threadpool_limits(1, "blas"): head.fit(scaled, targets, weights)
     weight, bias = head.coef_.astype(np.float64), head.intercept_.astype(np.float64)
     if len(weight) == 1: weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     weight = weight / spread
@@ -100,6 +103,7 @@ def fit_probe(
     folds:np.ndarray, # `(n,)` int; -1: takes no part
     classes, # c names
     C:float=.01, # inverse strength of the penalty
+    shares:np.ndarray|None=None, # `(n,c)` class shares to learn from instead of targets
     report=None, # called after each fold with (step, values), for tracking
 ) -> Probe: # fitted, calibrated and cross-validated
     "Cross-validate and fit a calibrated linear head."
@@ -108,7 +112,7 @@ def fit_probe(
     probabilities, accuracies = logits.copy(), []
     for name in progress(names, "cross-validating"):
         ask, learn = folds == name, used & (folds != name)
-        weight, bias = fit_head(embedding[learn], targets[learn], C)
+        weight, bias = fit_head(embedding[learn], targets[learn], C, None if shares is None else shares[learn])
         logits[ask] = embedding[ask] @ weight.T + bias
         accuracies.append(float((logits[ask].argmax(1) == targets[ask]).mean()))
         if report: report(f"fold {name}", {"accuracy": accuracies[-1], "images": int(ask.sum())})
@@ -116,6 +120,6 @@ def fit_probe(
         ask, others = folds == name, used & (folds != name)
         probabilities[ask] = softmax_rows(logits[ask] / fit_temperature(logits[others], targets[others]))
     middle = time.perf_counter()
-    weight, bias = fit_head(embedding[used], targets[used], C)
+    weight, bias = fit_head(embedding[used], targets[used], C, None if shares is None else shares[used])
     temperature = fit_temperature(logits[used], targets[used])
     return Probe(tuple(classes), weight, bias, temperature, logits, probabilities, folds, np.array(accuracies), {"folds": middle - start, "final": time.perf_counter() - middle})
