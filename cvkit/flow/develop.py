@@ -157,11 +157,16 @@ def train(
     from cvkit.model.recipe import read_knobs, read_recipe
     out, (manifest, about) = Path(out or beside(manifest, "train")), load_manifest(manifest)
     recipe, shares, trunk = read_recipe(recipe, knobs), _shares(manifest, soft, about["positive"]), load_backbone(backbone, weights, size, decoder)
-    splits, leaks, copies = _divided(manifest, out, splits, allow_leak, holdout=holdout, folds=folds, seed=seed)
-    learned = _learn(manifest, splits, copies, trunk, recipe, shares, out, seed, read_knobs(plan))
-    bundle = _write_bundle(out/"bundle", manifest, splits, learned, name or manifest.dataset.name, about["positive"])
-    trained = Trained(bundle, _cv_record(learned.fit, manifest, about["positive"]), manifest, learned.fit, _state_inflation(manifest, splits, leaks, copies, trunk, out))
-    _keep_training(out, trained, learned.embedding, {"seed": seed, "backbone": backbone, "folds": folds, "size": size, "decoder": decoder, "recipe": recipe.name, **({"soft": soft} if soft else {})})
+    said = {"seed": seed, "backbone": backbone, "folds": folds, "size": size, "decoder": decoder, "recipe": recipe.name, **({"soft": soft} if soft else {})}
+    return _train(manifest, about["positive"], trunk, recipe, shares, out, _divided(manifest, out, splits, allow_leak, holdout=holdout, folds=folds, seed=seed), name or manifest.dataset.name, read_knobs(plan), said)
+
+def _train(manifest, positive, trunk, recipe, shares, out, divided, name, plan, said):
+    "Learn, write the bundle, and keep what was said."
+    splits, leaks, copies = divided
+    learned = _learn(manifest, splits, copies, trunk, recipe, shares, out, said["seed"], plan)
+    bundle = _write_bundle(out/"bundle", manifest, splits, learned, name, positive)
+    trained = Trained(bundle, _cv_record(learned.fit, manifest, positive), manifest, learned.fit, _state_inflation(manifest, splits, leaks, copies, trunk, out))
+    _keep_training(out, trained, learned.embedding, said)
     return trained
 
 # %% ../../nbs/6_flow/64_develop.ipynb #2b09110e
