@@ -79,14 +79,16 @@ def _read_weights(model, path):
 
 def _create(name, size):
     "timm's network of that name, with the size where it is made for one."
-    timm = need("timm", "train")
+    timm, torch = need("timm", "train"), need("torch", "train")
     fixed = (cfg := timm.models.get_pretrained_cfg(name)) is not None and cfg.fixed_input_size
-    return timm.create_model(name, img_size=size) if fixed else timm.create_model(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return timm.create_model(name, img_size=size) if fixed else timm.create_model(name)
 
 # %% ../../nbs/2_model/20_backbones.ipynb #8779da71
 def load_backbone(
     name:str="tf_efficientnet_lite0", # of a timm model
-    weights="packaged", # `"packaged"`, a .safetensors or .pth path, or None (`"none"`) for random ones
+    weights="packaged", # `"packaged"`, a .safetensors or .pth path, or None (`"none"`) for random ones, always the same
     size:int=224, # side of its input, in pixels
     decoder:str="pillow", # of its Preprocess
 ) -> Backbone: # in evaluation mode, gradients off
