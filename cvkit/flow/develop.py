@@ -24,7 +24,7 @@ def _cv_record(probe, manifest, positive):
     folds = [{"fold": k, "images": int((probe.folds == k).sum()), "accuracy": float(right[probe.folds == k].mean())} for k in range(probe.folds.max() + 1)]
     pooled = classification_estimates(targets[used], probe.oof_probabilities[used], probe.classes, positive or None, manifest.groups[used])
     scores = [f["accuracy"] for f in folds]
-    more = {k: v for k, v in probe.to_dict().items() if k in ("recipe", "plan", "trainings")}
+    more = {k: v for k, v in probe.to_dict().items() if k in ("plan", "trainings")}
     return {"folds": folds, "accuracy_mean": float(np.mean(scores)), "accuracy_sd": float(np.std(scores, ddof=1)), "pooled": {k: v.to_dict() for k, v in pooled.items()}, "seconds": probe.seconds, "peak_memory_mib": _peak_memory(), **more}
 
 def _peak_memory():
@@ -162,10 +162,12 @@ def train(
 
 def _train(manifest, positive, trunk, recipe, shares, out, divided, name, plan, said):
     "Learn, write the bundle, and keep what was said."
+    from cvkit.model.crossfit import small_images
     splits, leaks, copies = divided
     learned = _learn(manifest, splits, copies, trunk, recipe, shares, out, said["seed"], plan)
     bundle = _write_bundle(out/"bundle", manifest, splits, learned, name, positive)
-    trained = Trained(bundle, _cv_record(learned.fit, manifest, positive), manifest, learned.fit, _state_inflation(manifest, splits, leaks, copies, trunk, out))
+    cv = _cv_record(learned.fit, manifest, positive) | {"recipe": recipe.to_dict(), "enlarged": len(small_images(manifest, trunk.preprocess.size))}
+    trained = Trained(bundle, cv, manifest, learned.fit, _state_inflation(manifest, splits, leaks, copies, trunk, out))
     _keep_training(out, trained, learned.embedding, said)
     return trained
 

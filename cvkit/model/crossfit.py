@@ -164,7 +164,6 @@ def cross_fit(
     for name in names:
         logits[folds == name], told = work.fold(f"fold {name}", np.flatnonzero(folds == name), np.flatnonzero((folds >= 0) & (folds != name)), classes)
         trainings.append(told)
-    network, embedding, told = work.final(used, int(np.median([t["epoch"] for t in trainings]) + .5))
-    probabilities, accuracies = calibrate_folds(logits, targets, folds)
+    (network, embedding, told), (probabilities, accuracies) = work.final(used, int(np.median([t["epoch"] for t in trainings]) + .5)), calibrate_folds(logits, targets, folds)
     return CrossFit(tuple(classes), network, embedding, fit_temperature(logits[used], targets[used]), logits, probabilities, folds, accuracies, recipe, work.plan, [*trainings, told],
                     {"look": looked, "folds": sum(t["seconds"] for t in trainings), "final": told["seconds"]})
