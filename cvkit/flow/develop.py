@@ -6,7 +6,7 @@
 __all__ = ['read_out_of_fold', 'train', 'Trained', 'evaluate']
 
 # %% ../../nbs/6_flow/70_develop.ipynb #62715655
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,27 +24,73 @@ def _cv_record(probe, manifest, positive):
     folds = [{"fold": k, "images": int((probe.folds == k).sum()), "accuracy": float(right[probe.folds == k].mean())} for k in range(probe.folds.max() + 1)]
     pooled = classification_estimates(targets[used], probe.oof_probabilities[used], probe.classes, positive or None, manifest.groups[used])
     scores = [f["accuracy"] for f in folds]
-    return {"folds": folds, "accuracy_mean": float(np.mean(scores)), "accuracy_sd": float(np.std(scores, ddof=1)), "pooled": {k: v.to_dict() for k, v in pooled.items()}, "seconds": probe.seconds}
+    more = {k: v for k, v in probe.to_dict().items() if k in ("plan", "trainings")}
+    return {"folds": folds, "accuracy_mean": float(np.mean(scores)), "accuracy_sd": float(np.std(scores, ddof=1)), "pooled": {k: v.to_dict() for k, v in pooled.items()}, "seconds": probe.seconds, "peak_memory_mib": _peak_memory(), **more}
 
-def _write_bundle(folder, manifest, splits, backbone, features, probe, name, positive):
+def _peak_memory():
+    "What this process has held at most, in MiB; on a graphics card too."
+    import resource, sys
+    torch, most = sys.modules.get("torch"), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    card = {"card": round(torch.cuda.max_memory_allocated() / 2**20)} if torch and torch.cuda.is_available() else {}
+    return {"process": round(most), **card}
+
+@dataclass
+class _Learned:
+    "What a recipe made, the same for each."
+    recipe:object # Recipe
+    fit:object # Probe or CrossFit
+    backbone:object # Backbone, with the weights that ship
+    network:object # torch module
+    graph:object # of the backbone: a path, or bytes
+    embedding:np.ndarray # of the network that ships
+    pixels:object # Rows
+    start:str # digest of the backbone that training started from
+
+def _learn(manifest, splits, copies, backbone, recipe, shares, out, seed, plan):
+    "Cross-validate and fit by a recipe."
+    from cvkit.data.duplicates import find_duplicates, find_units
+    from cvkit.data.pixels import cached_pixels
+    from cvkit.model import backbones, crossfit, features, train as probing
+    folds, (scan, near) = splits.folds(manifest), copies
+    if recipe.name == "probe":
+        seen = features.extract_features(manifest, backbone)
+        fit = probing.fit_probe(seen.embedding, manifest.targets, folds, manifest.classes, recipe.C, shares)
+        return _Learned(recipe, fit, backbone, backbones.make_network(backbone, fit.weight, fit.bias), backbones.backbone_graph(backbone), seen.embedding, seen.pixels, backbone.weights_digest)
+    units = find_units(manifest, np.concatenate([near.pairs, *(np.stack([rows[:-1], rows[1:]], 1) for rows in find_duplicates(manifest, scan))]).astype(int))
+    fit = crossfit.cross_fit(manifest, backbone, recipe, folds, out/"training", units, shares, seed, plan)
+    trained = replace(backbone, module=fit.network.trunk, weights_digest=backbones.state_digest(fit.network.trunk.state_dict()), weights_source=f"{backbone.weights_source}, trained further here")
+    return _Learned(recipe, fit, trained, fit.network, backbones.export_graph(trained.module, backbone.preprocess.size), fit.embedding, cached_pixels(manifest, backbone.preprocess), backbone.weights_digest)
+
+def _shares(manifest, soft, positive):
+    "Class shares from an attribute that holds the probability of a class, given as `column` or `column=class`."
+    from cvkit.model.recipe import soft_labels
+    if not soft: return None
+    column, _, named = soft.partition("=")
+    if f"attribute.{column}" not in manifest.table: raise DataError(f"expected an attribute with probabilities, got {column!r}; there are {', '.join(c.removeprefix('attribute.') for c in manifest.table if c.startswith('attribute.')) or 'none'}")
+    if not (named or positive): raise DataError(f"expected to know which class {column} is the probability of; write soft={column}=CLASS, one of {', '.join(manifest.classes)}")
+    return soft_labels(manifest.table[f"attribute.{column}"].astype(float), manifest.classes, named or positive)
+
+def _write_bundle(folder, manifest, splits, learned, name, positive):
     "Backbone, head and reference as a bundle, with its parity to torch."
-    from cvkit.model.backbones import attach_head, backbone_graph, make_network, network_state, parity
+    from cvkit.model.backbones import attach_head, network_state, parity
     from cvkit.data.licences import manifest_licences
     from cvkit.operate.monitor import fit_reference
     from cvkit.release.bundle import write_bundle
-    network, model = make_network(backbone, probe.weight, probe.bias), attach_head(backbone_graph(backbone), probe.weight, probe.bias)
-    used, about = np.flatnonzero(probe.folds >= 0), manifest.dataset.to_dict()
-    same = parity(network, model, backbone.preprocess.tensor(np.array(features.pixels[used[:16]])))
+    fit, backbone, network = learned.fit, learned.backbone, learned.network
+    model = attach_head(learned.graph, network.head.weight.numpy(), network.head.bias.numpy())
+    used, about = np.flatnonzero(fit.folds >= 0), manifest.dataset.to_dict()
+    same = parity(network, model, backbone.preprocess.tensor(np.array(learned.pixels[used[:16]])))
+    plan = {"runtime": "onnxruntime", "precision": "float32", "provider": "CPU", **({} if learned.recipe.name == "probe" else {"training": fit.plan.to_dict()})}
     if same["max_abs_probability"] > 1e-4: raise DataError(f"expected the exported graph to agree with torch, but probabilities differ by {same['max_abs_probability']:.1e}; report this with your versions")
-    spec = dict(name=name, task="classification", classes=list(probe.classes), positive=positive or None, preprocess=backbone.preprocess.to_dict(), temperature=probe.temperature, licence=about["licence"] or "not declared",
-                dataset=about, pii=manifest.table["pii_status"].value_counts().to_dict(), licences=manifest_licences(manifest).images, plan={"runtime": "onnxruntime", "precision": "float32", "provider": "CPU"}, parity_torch=same, code=git_state(), weights={"source": backbone.weights_source, "licence": backbone.weights_licence},
-                digests={"manifest": manifest.digest, "splits": splits.digest, "backbone": backbone.weights_digest})
-    return write_bundle(folder, model, spec, fit_reference(features.embedding[used], probe.oof_probabilities[used]), network_state(network, backbone))
+    spec = dict(name=name, task="classification", classes=list(fit.classes), positive=positive or None, preprocess=backbone.preprocess.to_dict(), temperature=fit.temperature, licence=about["licence"] or "not declared",
+                dataset=about, pii=manifest.table["pii_status"].value_counts().to_dict(), licences=manifest_licences(manifest).images, plan=plan, recipe=learned.recipe.to_dict(), parity_torch=same, code=git_state(), weights={"source": backbone.weights_source, "licence": backbone.weights_licence},
+                digests={"manifest": manifest.digest, "splits": splits.digest, "backbone": learned.start, **({} if learned.start == backbone.weights_digest else {"network": backbone.weights_digest})})
+    return write_bundle(folder, model, spec, fit_reference(learned.embedding[used], fit.oof_probabilities[used]), network_state(network, backbone))
 
-def _keep_training(out, trained, seen, params):
+def _keep_training(out, trained, embedding, params):
     "What a training leaves to read, and what MLflow keeps of it."
     bundle, cv, probe = trained.bundle, trained.cv, trained.probe
-    np.savez(out/"oof.npz", images=seen.images, probabilities=probe.oof_probabilities, folds=probe.folds, embedding=seen.embedding)
+    np.savez(out/"oof.npz", images=trained.manifest.table["image"].to_numpy(str), probabilities=probe.oof_probabilities, folds=probe.folds, embedding=embedding)
     write_json(out/"cv.json", cv)
     write_atomic(out/"report.html", _training_report(trained))
     digests = {k: v[:12] for k, v in bundle.spec["digests"].items()} | {"leaks": trained.leaks.verdict}
@@ -63,12 +109,13 @@ def _divided(manifest, out, given, allow_leak, **wish):
     write_json(out/"leaks.json", leaks)
     return splits, leaks, copies
 
-def _state_inflation(manifest, splits, leaks, copies, embedding, out):
-    "By how much a leak flatters the score, on the certificate."
+def _state_inflation(manifest, splits, leaks, copies, backbone, out):
+    "By how much a leak flatters the score of a probe, on the certificate."
     from cvkit.evidence.inflation import inflation, probe_fit
     from cvkit.evidence.leaks import leak_units, leaked_rows
+    from cvkit.model.features import extract_features
     if leaks.verdict != "fail": return leaks
-    (scan, near), place = copies, splits.folds(manifest)
+    (scan, near), place, embedding = copies, splits.folds(manifest), extract_features(manifest, backbone).embedding
     leaks.inflation = inflation(manifest.targets, place, leaked_rows(manifest, splits, near, scan), leak_units(manifest, near, scan), probe_fit(embedding, manifest.targets))
     write_json(out/"leaks.json", leaks)
     return leaks
@@ -77,8 +124,8 @@ def _state_inflation(manifest, splits, leaks, copies, embedding, out):
 def read_out_of_fold(
     trained, # folder that train wrote
     manifest, # a Manifest of images that it has split
-) -> dict: # probabilities `(n,c)` and folds `(n,)` int, -1 in the hold-out; embedding `(n,d)`; an image a row, in the order of the manifest
-    "What a training left of each image: the word of a head that had not seen it."
+) -> dict: # probabilities `(n,c)` and folds `(n,)` int, -1 in the hold-out; embedding `(n,d)` of the network that ships, which a recipe beyond probe has shown the images; an image a row, in the order of the manifest
+    "What a training left of each image: the word of a network that had not seen it."
     path = Path(trained)/"oof.npz"
     if not path.exists(): raise DataError(f"expected what a training left in {path}, found none; make it with `cvkit train`")
     kept = dict(np.load(path))
@@ -95,23 +142,34 @@ def train(
     folds:int=5, # of cross-validation
     seed:int=0, # of every draw
     backbone:str="tf_efficientnet_lite0", # a timm model
-    weights:str="packaged", # packaged, or a path
+    weights:str="packaged", # packaged, none, or a path to a .safetensors or .pth file
     size:int=224, # side of the input in pixels
     name:str="", # of the model; the data set's by default
     splits:str="", # folder that split wrote; drawn and stored here by default
     allow_leak:bool=False, # train although the split leaks, and state by how much that flatters the score
     decoder:str="pillow", # or simplejpeg: faster for JPEG files, and served with the same
+    recipe:str="probe", # probe: a head on a frozen network; tail: its last stage too; full: all of it
+    knobs:str="", # of the recipe, such as epochs=5,turns=True; see `cvkit.model.recipe.Recipe`
+    plan:str="", # fields of the plan that are not left to a short trial, such as precision=float32,batch=16
+    soft:str="", # attribute that holds the probability of the positive class, to learn from instead of labels; or attribute=class
 ): # a Trained: bundle, cv, manifest, probe, leaks
-    "Hold out, cross-validate, calibrate, fit, and write a bundle."
-    from cvkit.model import backbones, features, train as probing
+    "Hold out, cross-validate, calibrate, fit by a recipe, and write a bundle; started again, it goes on where it was."
+    from cvkit.model.backbones import load_backbone
+    from cvkit.model.recipe import read_knobs, read_recipe
     out, (manifest, about) = Path(out or beside(manifest, "train")), load_manifest(manifest)
-    splits, leaks, copies = _divided(manifest, out, splits, allow_leak, holdout=holdout, folds=folds, seed=seed)
-    trunk = backbones.load_backbone(backbone, weights, size, decoder)
-    seen = features.extract_features(manifest, trunk)
-    probe = probing.fit_probe(seen.embedding, manifest.targets, splits.folds(manifest), manifest.classes)
-    bundle = _write_bundle(out/"bundle", manifest, splits, trunk, seen, probe, name or manifest.dataset.name, about["positive"])
-    trained = Trained(bundle, _cv_record(probe, manifest, about["positive"]), manifest, probe, _state_inflation(manifest, splits, leaks, copies, seen.embedding, out))
-    _keep_training(out, trained, seen, {"seed": seed, "backbone": backbone, "folds": folds, "size": size, "decoder": decoder})
+    recipe, shares, trunk = read_recipe(recipe, knobs), _shares(manifest, soft, about["positive"]), load_backbone(backbone, weights, size, decoder)
+    said = {"seed": seed, "backbone": backbone, "folds": folds, "size": size, "decoder": decoder, "recipe": recipe.name, **({"soft": soft} if soft else {})}
+    return _train(manifest, about["positive"], trunk, recipe, shares, out, _divided(manifest, out, splits, allow_leak, holdout=holdout, folds=folds, seed=seed), name or manifest.dataset.name, read_knobs(plan), said)
+
+def _train(manifest, positive, trunk, recipe, shares, out, divided, name, plan, said):
+    "Learn, write the bundle, and keep what was said."
+    from cvkit.model.crossfit import small_images
+    splits, leaks, copies = divided
+    learned = _learn(manifest, splits, copies, trunk, recipe, shares, out, said["seed"], plan)
+    bundle = _write_bundle(out/"bundle", manifest, splits, learned, name, positive)
+    cv = _cv_record(learned.fit, manifest, positive) | {"recipe": recipe.to_dict(), "enlarged": len(small_images(manifest, trunk.preprocess.size))}
+    trained = Trained(bundle, cv, manifest, learned.fit, _state_inflation(manifest, splits, leaks, copies, trunk, out))
+    _keep_training(out, trained, learned.embedding, said)
     return trained
 
 # %% ../../nbs/6_flow/70_develop.ipynb #2b09110e
@@ -121,7 +179,7 @@ class Trained:
     bundle:object # Bundle
     cv:dict # folds, pooled, accuracy_mean, accuracy_sd, seconds
     manifest:object # Manifest
-    probe:object # Probe
+    probe:object # Probe, or CrossFit
     leaks:object # LeakCertificate
 
     @property

@@ -1,0 +1,301 @@
+"Recipes: what is not scored is not watched, what is frozen does not move, and what was killed goes on as if it had not been."
+import dataclasses, os, subprocess, sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cvkit.core import DataError, ParameterError
+from cvkit.data.ingest import ingest_folder
+from cvkit.data.pixels import cached_pixels
+from cvkit.model import crossfit, fit
+from cvkit.model.augment import augment, in_position, positions
+from cvkit.model.backbones import load_backbone, make_network, state_digest
+from cvkit.model.crossfit import cross_fit, small_images, watched_rows
+from cvkit.model.fit import Lessons, Training, fit_network, load_state, predict_network
+from cvkit.model.plan import Plan, stored_plan
+from cvkit.model.recipe import Recipe, class_weights, draw_order, label_shares, read_recipe, soft_labels
+from cvkit.model.tail import cached_activations, cut_trunk
+from cvkit.model.train import fit_head, fit_probe, softmax_rows
+
+PLAN = dict(device="cpu", layout="channels_last", precision="float32", threads=1, batch=8)
+quick = Recipe("full", epochs=2, patience=0, rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    "A cache, and a folder of forty-eight small stripes: across or along."
+    top, before = tmp_path_factory.mktemp("recipes"), os.environ.get("CVKIT_CACHE")
+    os.environ["CVKIT_CACHE"] = str(top/"cache")
+    random = np.random.default_rng(0)
+    for i in range(48):
+        stripes = np.sin(np.arange(32) * random.uniform(.5, 1.5) + random.uniform(0, 6))[:, None].repeat(32, 1) * 60 + random.normal(128, 25, (32, 32))
+        path = top/"images"/("across", "along")[i % 2]/f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.clip(stripes.T if i % 2 else stripes, 0, 255).astype(np.uint8)).save(path)
+    yield top
+    os.environ.pop("CVKIT_CACHE") if before is None else os.environ.update(CVKIT_CACHE=before)
+
+
+@pytest.fixture(scope="module")
+def stripes(home): return ingest_folder(home/"images")
+
+
+@pytest.fixture(scope="module")
+def backbone(): return load_backbone_seeded()
+
+
+def load_backbone_seeded(): return load_backbone("test_resnet", weights=None, size=32)
+
+
+@pytest.fixture(scope="module")
+def folds(): return np.arange(48) // 2 % 4 - 1 # a quarter takes no part
+
+
+# recipes and plans
+
+bad_recipes = [
+    ("fast", {}, "expected a recipe \\(probe, tail, full\\), got 'fast'"),
+    ("full", {"epoch": 3}, "got 'epoch'; did you mean epochs"),
+    ("full", {"epochs": 0}, "epochs of the recipe full to be at least 1, got 0"),
+    ("full", {"epochs": "many"}, "expected epochs as int, got 'many'"),
+    ("full", {"turns": 1}, "expected turns as bool, got 1"),
+    ("full", {"balance": "both"}, "to be none, weights or sampling, got 'both'"),
+    ("full", {"watched": .9}, "watched of the recipe full to be a share in"),
+    ("tail", {"crop": 16}, "crop of the recipe tail to be 0"),
+    ("full", "rate", "expected knobs as name=value, got 'rate'"),
+]
+
+
+@pytest.mark.parametrize("name, knobs, words", bad_recipes)
+def test_recipes_refused(name, knobs, words):
+    with pytest.raises(ParameterError, match=words): read_recipe(name, knobs)
+
+
+def test_text_and_mapping_are_one_recipe():
+    assert read_recipe("full", " rate = 1e-3, turns=True,balance=sampling ") == read_recipe("full", dict(rate=.001, turns=True, balance="sampling"))
+
+
+def test_a_plan_is_kept_and_another_is_refused(tmp_path):
+    path = tmp_path/"plan.json"
+    first = stored_plan(path, lambda: pytest.fail("probed although all is given"), **PLAN)
+    assert stored_plan(path, lambda: pytest.fail("probed again")) == first == Plan(**PLAN)
+    with pytest.raises(ParameterError, match="expected the plan that this training began with \\(threads 1\\), got threads 2"): stored_plan(path, None, threads=2)
+
+
+def test_soft_labels_and_weights():
+    shares = soft_labels([0, .33, 1], ("bad", "good"), "bad")
+    assert np.allclose(shares, [[0, 1], [.33, .67], [1, 0]])
+    hard = label_shares(np.array([0] * 9 + [1]), 2)
+    assert np.allclose(class_weights(hard), [10 / 18, 5])
+    rare = np.mean([hard[np.concatenate(draw_order(hard, 2, "sampling", np.random.default_rng(e)))][:, 1].mean() for e in range(400)])
+    assert abs(rare - .5) < .05
+    with pytest.raises(DataError, match="from 0 to 1 for each image, got nan in row 1"): soft_labels([0, np.nan], ("a", "b"), "a")
+    with pytest.raises(DataError, match="expected two classes"): soft_labels([0], ("a", "b", "c"), "a")
+
+
+def test_a_probe_learns_from_shares_as_from_weighted_copies():
+    from sklearn.linear_model import LogisticRegression
+    random = np.random.default_rng(0)
+    x, p = random.normal(size=(60, 3)).astype(np.float32), random.choice([0, .33, .67, 1], 60)
+    shares = soft_labels(p, ("no", "yes"), "yes")
+    weight, bias = fit_head(x, (p > .5).astype(int), 1., shares)
+    z = (x - x.mean(0)) / np.maximum(x.std(0), np.median(x.std(0)))
+    expected = LogisticRegression(C=1., tol=1e-9).fit(np.concatenate([z, z]), np.repeat([0, 1], 60), np.concatenate([1 - p, p])).predict_proba(z)
+    assert np.abs(softmax_rows(x @ weight.T + bias) - expected).max() < 1e-3
+    hard = fit_probe(x, (p > .5).astype(int), np.arange(60) % 3, ("no", "yes"))
+    soft = fit_probe(x, (p > .5).astype(int), np.arange(60) % 3, ("no", "yes"), shares=shares)
+    assert not np.allclose(hard.oof_logits, soft.oof_logits, atol=1e-3)
+
+
+# positions
+
+def test_positions_are_a_group_and_draws_stay_in_it():
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    all_eight = {in_position(picture, p).tobytes() for p in range(8)}
+    for turned in (in_position(in_position(picture, a), b).tobytes() for a in range(8) for b in range(8)): assert turned in all_eight
+    for knobs in (dict(mirror=False), dict(flip=True), dict(turns=True)):
+        recipe = Recipe(**knobs)
+        allowed = {in_position(picture, p).tobytes() for p in positions(recipe)}
+        drawn = {one.tobytes() for one in augment(picture[None].repeat(200, 0), recipe, np.random.default_rng(0))}
+        assert drawn == allowed
+
+
+# the cut
+
+@pytest.mark.parametrize("name, size, stages", [("test_efficientnet", 64, 1), ("test_resnet", 32, 2), ("test_vit", 160, 1), ("test_byobnet", 64, 1), pytest.param("swin_tiny_patch4_window7_224", 224, 1, marks=pytest.mark.slow)])
+def test_below_and_above_are_the_whole(name, size, stages):
+    trunk = load_backbone(name, weights=None, size=size).module
+    lower, above, _ = cut_trunk(trunk, size, stages)
+    images = torch.randn(2, 3, size, size)
+    with torch.no_grad(): assert torch.allclose(torch.nn.Sequential(*above)(lower.forward_features(images)), trunk.forward_features(images), rtol=1e-3, atol=1e-4)
+    assert 0 < sum(p.numel() for part in above for p in part.parameters()) < sum(p.numel() for p in trunk.parameters())
+
+
+def test_activations_come_from_torch_and_are_not_computed_twice(stripes, backbone, monkeypatch):
+    found = cached_activations(stripes, backbone, wanted=(0, 4))
+    pixels, lower = cached_pixels(stripes, backbone.preprocess)[:], cut_trunk(backbone.module, 32)[0]
+    for position in (0, 4):
+        with torch.no_grad(): expected = lower.forward_features(torch.from_numpy(backbone.preprocess.tensor(in_position(pixels, position)))).numpy()
+        assert np.abs(found.rows[position][:] - expected).max() < 1e-3 * np.abs(expected).max()
+    drawn = found.draw(np.arange(48), np.random.default_rng(0))
+    mirrored = [(row == other).all() for row, other in zip(drawn, found.rows[4][:])]
+    assert 0 < sum(mirrored) < 48
+    monkeypatch.setattr("cvkit.model.tail._session", lambda graph: pytest.fail("a session was made"))
+    assert (cached_activations(stripes.take([7, 3]), backbone).draw([0, 1], None) == found.rows[0][[7, 3]]).all()
+
+
+# one training
+
+@pytest.fixture(scope="module")
+def lessons(stripes, backbone):
+    pixels = cached_pixels(stripes, backbone.preprocess)[:]
+    return Lessons(lambda rows, random: backbone.preprocess.tensor(pixels[rows]), label_shares(stripes.targets, 2), stripes.targets, stripes.table["image"].to_numpy(str))
+
+
+def fresh(seed=0):
+    backbone = load_backbone_seeded()
+    network = make_network(backbone, np.zeros((2, backbone.width)), np.zeros(2)).requires_grad_(True)
+    return network, network.trunk
+
+
+rows, none = np.arange(40), np.zeros(0, int)
+
+
+def test_a_bad_number_stops_at_the_first_and_keeps_the_batch(lessons, tmp_path):
+    def draw(some, random):
+        found = lessons.draw(some, random)
+        found[np.isin(some, [5])] = np.nan
+        return found
+    with pytest.raises(DataError, match="expected a loss that is a number, got nan in training, epoch 1, step") as caught: fit_network(*fresh(), dataclasses.replace(lessons, draw=draw), rows, none, quick, Plan(**PLAN), tmp_path/"t")
+    kept = np.load(tmp_path/"t"/"stopped.npz")
+    assert lessons.keys[5] in kept["images"] and np.isnan(kept["input"]).any() and str(tmp_path/"t"/"stopped.npz") in str(caught.value)
+
+
+def test_want_of_memory_halves_the_batch_with_a_line_and_stops_in_the_end(lessons, tmp_path, monkeypatch):
+    real, plans = fit.place_batch, []
+    def small_machine(most):
+        def place(array, plan):
+            if len(array) > most: raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+            return real(array, plan)
+        return place
+    monkeypatch.setattr(fit, "place_batch", small_machine(4))
+    with pytest.warns(UserWarning, match="not enough memory for a batch of 8: going on with 4"): told = fit_network(*fresh(), lessons, rows, none, quick, Plan(**PLAN), tmp_path/"a", keep_plan=plans.append)
+    assert [p.batch for p in plans] == [4] and told["epochs"] == 2 and "batch halved from 8" in plans[0].because
+    monkeypatch.setattr(fit, "place_batch", small_machine(0))
+    with pytest.warns(UserWarning), pytest.raises(DataError, match="expected memory for a batch of 2 images"): fit_network(*fresh(), lessons, rows, none, quick, Plan(**PLAN), tmp_path/"b")
+
+
+def test_another_error_is_not_taken_for_want_of_memory(lessons, tmp_path):
+    def broken(some, random): raise RuntimeError("shapes do not fit")
+    with pytest.raises(RuntimeError, match="shapes do not fit"): fit_network(*fresh(), dataclasses.replace(lessons, draw=broken), rows, none, quick, Plan(**PLAN), tmp_path/"t")
+
+
+def test_layers_learn_at_their_own_rate_on_a_cosine():
+    network, trunk = fresh()
+    run = Training(network, trunk, Recipe(epochs=4, rate=1., layer_decay=.5, warmup=1.), Plan(**PLAN), 4)
+    rate = lambda part: next(g["lr"] for g in run.optimizer.param_groups if any(p is part for p in g["params"]))
+    run.scheduler.step(1000)
+    assert rate(network.head.weight) == pytest.approx(1.) and rate(trunk.conv1[0].weight if isinstance(trunk.conv1, torch.nn.Sequential) else trunk.conv1.weight) < .1
+    run.scheduler.step(1000 + 1500)
+    assert rate(network.head.weight) == pytest.approx(.5, abs=.01)
+    run.scheduler.step(500)
+    assert rate(network.head.weight) == pytest.approx(.505, abs=.01)
+    assert {g["weight_decay"] for g in run.optimizer.param_groups if any(p.ndim == 1 for p in g["params"])} == {0}
+
+
+@pytest.mark.parametrize("knobs", [dict(mixup=.4, cutmix=1., smoothing=.1), dict(balance="weights"), dict(balance="sampling", average=0.)])
+def test_every_knob_trains_and_repeats_itself(lessons, tmp_path, knobs):
+    digests = []
+    for i in range(2):
+        network, trunk = fresh()
+        np.random.seed(i) # what others draw is nobody's business
+        fit_network(network, trunk, lessons, rows, none, dataclasses.replace(quick, epochs=1, **knobs), Plan(**PLAN), tmp_path/str(i))
+        digests.append(state_digest(network.state_dict()))
+    assert digests[0] == digests[1] != state_digest(fresh()[0].state_dict())
+
+
+def test_early_stopping_ships_the_best_epoch(lessons, tmp_path, monkeypatch):
+    losses = iter([.5, .4, .6, .7, .1])
+    monkeypatch.setattr(fit, "log_loss", lambda *a: next(losses))
+    seen = []
+    network, trunk = fresh()
+    told = fit_network(network, trunk, lessons, rows, np.arange(40, 48), dataclasses.replace(quick, epochs=9, patience=2), Plan(**PLAN), tmp_path/"t", report=lambda step, values: seen.append(values["watched_loss"]))
+    assert (told["epoch"], told["epochs"], seen) == (2, 4, [.5, .4, .6, .7])
+    assert state_digest(network.state_dict()) == state_digest(load_state(tmp_path/"t"/"best.safetensors")[0])
+
+
+# cross-validation
+
+def test_watched_images_are_of_the_training_folds_and_no_unit_is_cut(stripes):
+    units = np.arange(48) // 4
+    learn, watch = watched_rows(np.arange(8, 48), stripes.targets, units, .2, np.random.default_rng(0), stripes.classes)
+    assert not set(units[learn]) & set(units[watch]) and sorted([*learn, *watch]) == list(range(8, 48)) and set(stripes.targets[watch]) == {0, 1}
+
+
+@pytest.mark.parametrize("name", ["tail", "full"])
+def test_no_image_is_judged_by_a_network_that_has_seen_it(stripes, backbone, folds, tmp_path, name):
+    recipe = Recipe(name, epochs=1, patience=1, watched=.3, rate=1e-3)
+    first = cross_fit(stripes, backbone, recipe, folds, tmp_path/"a", plan=PLAN)
+    other = dataclasses.replace(stripes, table=stripes.table.copy())
+    other.table["label"] = np.where(folds == 1, np.where(stripes.labels == "along", "across", "along"), stripes.labels)
+    second = cross_fit(other, backbone, recipe, folds, tmp_path/"b", plan=PLAN)
+    assert np.array_equal(first.oof_logits[folds == 1], second.oof_logits[folds == 1])
+    assert not np.allclose(first.oof_logits[folds == 2], second.oof_logits[folds == 2], atol=1e-4)
+    assert np.isnan(first.oof_logits[folds < 0]).all() and np.isfinite(first.oof_probabilities[folds >= 0]).all()
+    assert [t["learned_from"] + t["watched"] for t in first.trainings] == [24, 24, 24, 36] and first.trainings[-1]["watched"] == 0
+
+
+def test_what_is_below_the_cut_does_not_move_and_full_moves_everything(stripes, backbone, folds, tmp_path):
+    before = backbone.module.state_dict()
+    moved = {}
+    for name in ("tail", "full"):
+        after = cross_fit(stripes, backbone, Recipe(name, epochs=1, patience=0, rate=1e-3), folds, tmp_path/name, plan=PLAN).network.trunk.state_dict()
+        moved[name] = {k for k in before if k.endswith("weight") and not torch.equal(before[k], after[k])}
+    assert moved["tail"] and all(k.startswith("layer4") for k in moved["tail"])
+    assert moved["full"] == {k for k in before if k.endswith("weight")}
+    assert state_digest(before) == backbone.weights_digest
+
+
+def test_refusals(stripes, backbone, folds, tmp_path):
+    with pytest.raises(DataError, match="every class outside fold 0, but 'across' is not"): cross_fit(stripes, backbone, quick, np.where(stripes.targets == 0, 0, 1), tmp_path, plan=PLAN)
+    with pytest.raises(DataError, match="expected a crop of at most 32 pixels, the side of the images, got 64"): cross_fit(stripes, backbone, dataclasses.replace(quick, crop=64), folds, tmp_path, plan=PLAN)
+    with pytest.raises(DataError, match="at least two groups of class 'across'"): cross_fit(stripes, backbone, Recipe("full", epochs=1), folds, tmp_path, units=stripes.targets, plan=PLAN)
+    assert small_images(stripes, 33) == stripes.table["uri"].tolist() and small_images(stripes, 32) == []
+
+
+CHILD = """
+import os, signal, sys
+import numpy as np, torch
+from cvkit.data.ingest import ingest_folder
+from cvkit.model import crossfit
+from cvkit.model.backbones import load_backbone, state_digest
+from cvkit.model.recipe import Recipe
+
+images, out, die_at = sys.argv[1], sys.argv[2], int(sys.argv[3])
+calls, real = [0], crossfit.augment
+def augment(*given):
+    calls[0] += 1
+    if calls[0] == die_at: os.kill(os.getpid(), signal.SIGKILL)
+    return real(*given)
+crossfit.augment = augment
+manifest, backbone = ingest_folder(images), load_backbone("test_resnet", weights=None, size=32)
+found = crossfit.cross_fit(manifest, backbone, Recipe("full", epochs=3, patience=0, mixup=.2, rate=1e-3), np.arange(len(manifest)) // 2 % 3 - 1, out, plan=dict(device="cpu", layout="channels_last", precision="float32", threads=1, batch=8))
+print(state_digest(found.network.state_dict()), repr(found.oof_logits[np.isfinite(found.oof_logits)].tobytes().hex()), calls[0])
+"""
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_digest(home, tmp_path):
+    def child(out, die_at): return subprocess.run([sys.executable, "-c", CHILD, str(home/"images"), str(tmp_path/out), str(die_at)], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)})
+    whole = child("whole", 0)
+    assert whole.returncode == 0, whole.stderr
+    killed = child("killed", 9) # 16 images a fold: two steps an epoch, read a few ahead; so in the second training
+    assert killed.returncode == -9
+    checkpoint = sorted((tmp_path/"killed").glob("*/*/last.safetensors")) + sorted((tmp_path/"killed").glob("*/*/done.safetensors"))
+    assert checkpoint and oct((tmp_path/"killed").stat().st_mode)[-3:] == "700"
+    resumed = child("killed", 0)
+    assert resumed.returncode == 0, resumed.stderr
+    *same, steps = resumed.stdout.split()
+    *expected, all_steps = whole.stdout.split()
+    assert same == expected and int(steps) <= int(all_steps) - 9 + 1 + 2 + 4 # what was lost: the epoch that it died in, two steps, and what had been read ahead
