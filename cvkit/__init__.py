@@ -4,7 +4,7 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_verbs = ("demo", "ingest", "check", "redact", "datasheet", "split", "train", "evaluate", "explain", "release", "why", "sign", "serve", "predict", "monitor", "forget", "run", "new", "doctor")
+_verbs = ("demo", "ingest", "check", "redact", "datasheet", "split", "train", "evaluate", "explain", "fairness", "stress", "compare", "release", "why", "sign", "serve", "predict", "monitor", "forget", "run", "new", "doctor")
 __all__ = list(_verbs)
 
 

@@ -10,10 +10,10 @@ import os, sys
 
 # %% ../../nbs/6_flow/99_cli.ipynb #ec949dd0
 VERBS = {"demo": "the walk: from images to a governed model that answers on Seldon", "ingest": "make a manifest of a data set", "check": "examine it: files, copies, labels, quality, shortcuts, splits", "redact": "cover faces, text and plates, strip metadata, measure what is missed", "datasheet": "describe a data set: whose, what for, what is in it (Croissant, card, page)", "split": "hold out and make folds, with a leak certificate", "train": "hold out, cross-validate, calibrate, fit, write a bundle",
-         "evaluate": "judge the bundle on the hold-out", "explain": "explain decisions and test the explanations", "release": "card, policy, registry", "why": "what keeps the model from shipping, by role", "sign": "approve of a model, or refuse it, in a role",
+         "evaluate": "judge the bundle on the hold-out", "explain": "explain decisions and test the explanations", "fairness": "audit a model over the attributes of its images", "stress": "what is still recognised in damaged images", "compare": "models pair by pair on the same folds", "release": "card, policy, registry", "why": "what keeps the model from shipping, by role", "sign": "approve of a model, or refuse it, in a role",
          "serve": "serve by Seldon, compare with the evaluation, move the alias", "predict": "ask a model about image files", "monitor": "drift of what was served, and of the monitor itself", "forget": "erase an image from data, caches, reports and tracking, and mark the models", "run": "run a notebook with parameters",
          "new": "a project of your own that depends on cvkit", "doctor": "what this machine can do with cvkit, and what is in the way"}
-POSITIONAL = {"ingest": ["data"], "check": ["manifest"], "redact": ["manifest"], "datasheet": ["manifest"], "forget": ["image"], "split": ["manifest"], "train": ["manifest"], "evaluate": ["trained", "manifest"], "explain": ["trained", "manifest"], "release": ["run"], "why": ["run"], "sign": ["run"], "serve": ["run"], "predict": ["bundle"], "monitor": ["run"], "run": ["notebook"], "new": ["name"]}
+POSITIONAL = {"ingest": ["data"], "check": ["manifest"], "redact": ["manifest"], "datasheet": ["manifest"], "forget": ["image"], "fairness": ["trained", "manifest"], "stress": ["trained", "manifest"], "compare": ["manifest"], "split": ["manifest"], "train": ["manifest"], "evaluate": ["trained", "manifest"], "explain": ["trained", "manifest"], "release": ["run"], "why": ["run"], "sign": ["run"], "serve": ["run"], "predict": ["bundle"], "monitor": ["run"], "run": ["notebook"], "new": ["name"]}
 
 def usage() -> str: # what `cvkit --help` prints
     "The verbs, a line each."
@@ -44,7 +44,7 @@ def _call(verb, words):
     if verb == "run": words = [w for i, w in enumerate(words) if w != "-p"]
     function = getattr(verbs, verb)
     options = vars(anno_parser(function, f"cvkit {verb}", POSITIONAL.get(verb, [])).parse_args(words))
-    rest = {"predict": "images", "run": "p"}.get(verb)
+    rest = {"predict": "images", "run": "p", "compare": "trained"}.get(verb)
     given = {k: v for k, v in options.items() if k not in ("pdb", "xtra", rest)}
     first = [given.pop(POSITIONAL[verb][0])] if rest else []
     try: found = function(*first, *(options.get(rest) or []), **given)

@@ -9,6 +9,7 @@ __all__ = ['run', 'demo']
 from pathlib import Path
 
 from ..core import ParameterError
+from .audit import compare, fairness, stress
 from .datasets import ingest
 from .deliver import monitor, predict, serve
 from .describe import datasheet

@@ -13,6 +13,7 @@ from unicodedata import normalize
 
 from ..core import need
 from ..data.licences import licence_allows, licence_terms, together
+from ..evidence.intervals import to_decide
 
 # %% ../../nbs/4_release/50_rules.ipynb #0ddfe186
 def more_needed(
@@ -53,7 +54,7 @@ def _metric(rule, evidence):
     estimate = metrics.get(name)
     if not estimate or estimate["value"] is None: return "insufficient", f"{name} was not measured" + (f" ({estimate['method']})" if estimate else "; run `cvkit evaluate`")
     share = (metrics.get("accuracy", {}).get("n") or estimate["n"]) / estimate["n"]
-    return _interval(estimate, rule["at_least"] if least else rule["at_most"], least, name, "held-out images", share)
+    return _interval(to_decide(estimate).to_dict() if {"value", "low", "high", "n", "method"} == set(estimate) else estimate, rule["at_least"] if least else rule["at_most"], least, name, "held-out images", share)
 
 def _declared(rule, evidence):
     missing = [f for f in rule["fields"] if not str(evidence.get("dataset", {}).get(f) or "").strip()]
