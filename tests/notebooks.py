@@ -12,6 +12,9 @@ from pathlib import Path
 root = Path(__file__).resolve().parents[1]
 
 
+COVERED = ("demo", "develop", "justify", "deliver", "audit") # chapters of verbs that tests/test_walk.py, test_flow.py and test_audit.py take anyway
+
+
 def library_notebooks():
     "The notebooks in reading order, index.ipynb last."
     found = [path for path in (root / "nbs").rglob("*.ipynb") if not any(part[0] in "._" for part in path.relative_to(root).parts)]
@@ -31,10 +34,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path, help="all of nbs/ when none is named")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="how many at a time")
-    parser.add_argument("--quick", action="store_true", help="leave out the tutorials, and the walk, which tests/test_walk.py takes anyway")
+    parser.add_argument("--quick", action="store_true", help="leave out the tutorials, and chapters of verbs that are tested elsewhere")
     args = parser.parse_args()
     notebooks = [path.resolve() for path in args.notebooks] or library_notebooks()
-    later = [path for path in notebooks if args.quick and (path.parent.name == "tutorials" or path.name == "75_demo.ipynb")]
+    later = [path for path in notebooks if args.quick and (path.parent.name == "tutorials" or path.stem[3:] in COVERED)]
     if later: print(f"not run here: {', '.join(str(path.relative_to(root)) for path in later)} (make test-full)", flush=True)
     notebooks = [path for path in notebooks if path not in later]
     missing = [path for path in notebooks if not path.exists()]
