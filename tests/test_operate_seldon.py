@@ -257,7 +257,7 @@ def test_the_server_ends_with_whoever_started_it(bundle, sign):
     group, *ports = map(int, done.stdout.readline().split())
     alive, busy = _group(group), [port_in_use(p) for p in ports]
     done.send_signal(sign)
-    _, said = done.communicate(timeout=30)
+    _, said = done.communicate(timeout=120)
     left = _group(group)
     gone = wait_until(lambda: not _group(group) and not any(map(port_in_use, ports)))
     with contextlib.suppress(ProcessLookupError): os.killpg(group, signal.SIGKILL)

@@ -208,7 +208,7 @@ def test_ctrl_c_in_training_keeps_what_was_finished(tmp_path):
     process, said = start(tmp_path, env, "train ...")
     time.sleep(3)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == 130 and "interrupted; what was finished is kept" in err and "Traceback" not in err
     assert (tmp_path / "run/ingest/done.json").exists() and not (tmp_path / "run/train/done.json").exists()
     end = time.monotonic() + 10
@@ -217,4 +217,4 @@ def test_ctrl_c_in_training_keeps_what_was_finished(tmp_path):
     again, said = start(tmp_path, env, "train ...")
     assert said == ["train ..."], "ingest is not done again"
     os.killpg(again.pid, signal.SIGINT)
-    again.communicate(timeout=60)
+    again.communicate(timeout=240)
