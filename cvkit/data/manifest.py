@@ -181,7 +181,7 @@ def _show_manifest(manifest):
     from cvkit.pages import code, definition, fragment, table
     about, presence = manifest.dataset, manifest.presence
     facts = {"data set": about.name, "digest": code(manifest.digest[:12]), "images": f"{len(manifest)}, and {len(manifest.rejected)} rejected", "licence": about.licence or "not declared", "not declared": ", ".join(about.undeclared()) or "nothing",
-             "personal data": ", ".join(f"{n:,} {status}" for status, n in manifest.table["pii_status"].value_counts().items())}
+             "personal data": ", ".join(f"{status} ({n:,} images)" for status, n in manifest.table["pii_status"].value_counts().items())}
     facts |= {name: ", ".join(sorted(set(values))[:6]) for name, values in manifest.attributes.items()}
     boxes = [box["label"] for row in manifest.table["boxes"] for box in row] if manifest.task == "detection" else []
     classes = [{"class": c, **({"boxes": boxes.count(c)} if boxes else {}), "images": int(here.sum()), "groups": len(set(manifest.groups[here]) - {""}) or "none"} for c, here in zip(manifest.classes, presence.T)]

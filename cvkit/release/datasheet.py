@@ -240,7 +240,7 @@ def _parts(manifest, verdicts, findings, leaks, redaction, gaps, published):
     d, statuses = manifest.dataset, Counter(manifest.table["pii_status"])
     hidden = sum(not manifest.may_show(i) for i in range(len(manifest)))
     rules = [{"use": USED_FOR[s], "rule": a["rule"], "answer": a["answer"], "role": a["role"], "because": a["text"]} for s, v in verdicts.items() for a in v.answers]
-    personal = {"images": ", ".join(f"{n:,} {status}" for status, n in statuses.most_common()), "why they may be processed": d.pii_basis, **({"lawful basis": d.lawful_basis, "consent": d.consent or ("not declared" if d.lawful_basis == "consent" else "not the basis"), "California (CCPA)": d.ccpa, "kept until": d.retention_until, "who wants to be forgotten asks": d.contact} if set(statuses) != {"none"} or d.retention_until else {})}
+    personal = {"status": ", ".join(f"{status} ({n:,} images)" for status, n in statuses.most_common()), "why they may be processed": d.pii_basis, **({"lawful basis": d.lawful_basis, "consent": d.consent or ("not declared" if d.lawful_basis == "consent" else "not the basis"), "California (CCPA)": d.ccpa, "kept until": d.retention_until, "who wants to be forgotten asks": d.contact} if set(statuses) != {"none"} or d.retention_until else {})}
     measured = _estimates(redaction or {})
     return [("What it is", [{"source": d.source, "owner": d.owner, "intended use": d.intended_use, "cite as": d.citation, "published": published, "manifest": manifest.digest}]),
             ("Licence", [manifest_licences(manifest), "A table that helps a person to decide; it is not legal advice."]), ("May it be used?", [rules] if rules else ["The policy has no rule on data."]), ("Personal data", [personal]),
