@@ -894,6 +894,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'cvkit/evidence/intervals.py'),
                                           'cvkit.evidence.intervals._expanded': ( '3_evidence/intervals.html#_expanded',
                                                                                   'cvkit/evidence/intervals.py'),
+                                          'cvkit.evidence.intervals._wider': ( '3_evidence/intervals.html#_wider',
+                                                                               'cvkit/evidence/intervals.py'),
                                           'cvkit.evidence.intervals.bootstrap': ( '3_evidence/intervals.html#bootstrap',
                                                                                   'cvkit/evidence/intervals.py'),
                                           'cvkit.evidence.intervals.bootstrap_weights': ( '3_evidence/intervals.html#bootstrap_weights',

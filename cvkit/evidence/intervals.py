@@ -181,12 +181,20 @@ def logit_interval(
     return Estimate(float(value), *(float(1 / (1 + np.exp(-x))) for x in (middle - reach, middle + reach)), n, method)
 
 # %% ../../nbs/3_evidence/36_intervals.ipynb #dbaa4eae
+def _wider(e, level):
+    "A 95 % interval on the logit scale, widened to another level."
+    z, logit = NormalDist().inv_cdf, lambda p: np.log(p / (1 - p))
+    middle, factor = logit(e.value), z((1 + level) / 2) / z(.975)
+    low, high = (float(1 / (1 + np.exp(-(middle + factor * (logit(x) - middle))))) for x in (e.low, e.high))
+    return Estimate(e.value, low, high, e.n, f"{e.method}, {level:.0%}".replace("%", " %"))
+
 def to_decide(
     estimate:Estimate, # as it is reported; or its plain data
-) -> Estimate: # the same value; a proportion with its exact interval
+) -> Estimate: # the same value; a proportion with its exact interval, an AUROC with that of 96 %
     "The interval that a gate may rely on."
     e = Estimate(**estimate) if isinstance(estimate, dict) else estimate
     if e.method == "wilson": return clopper_pearson(round(e.value * e.n), e.n)
+    if e.method == "DeLong, logit scale" and 0 < e.low < e.value < e.high < 1: return _wider(e, .96)
     if e.method != "of the union, wilson": return e
     exact = clopper_pearson(round(e.value / (2 - e.value) * e.n), e.n) # F1 is 2J/(1+J) of a share J
     return Estimate(*(2 * x / (1 + x) for x in (exact.value, exact.low, exact.high)), e.n, "of the union, clopper-pearson")
