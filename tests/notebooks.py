@@ -12,7 +12,7 @@ from pathlib import Path
 root = Path(__file__).resolve().parents[1]
 
 
-COVERED = ("demo", "develop", "justify", "deliver", "audit") # chapters of verbs that tests/test_walk.py, test_flow.py and test_audit.py take anyway
+COVERED = ("demo", "develop", "judge", "justify", "deliver", "audit") # chapters of verbs that tests/test_walk.py, test_flow.py and test_audit.py take anyway
 
 
 def library_notebooks():

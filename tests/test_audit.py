@@ -7,9 +7,11 @@ import pytest
 
 from cvkit.core import DataError, ParameterError
 from cvkit.data.ledger import Ledger
-from cvkit.flow.audit import compare, fairness, label_index, stress
+from cvkit.flow.audit import compare, fairness, stress
+from cvkit.flow.classify import label_index
 from cvkit.flow.datasets import ingest
-from cvkit.flow.develop import read_out_of_fold, train
+from cvkit.flow.develop import train
+from cvkit.flow.tasks import read_out_of_fold
 
 
 @pytest.fixture(scope="module")

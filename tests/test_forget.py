@@ -126,7 +126,7 @@ def traces(top, picture, raw, words, rows=()):
 def test_nothing_of_it_is_left_and_everything_else_works(made, monkeypatch):
     import cvkit
     from cvkit.flow.datasets import load_manifest
-    from cvkit.flow.develop import read_out_of_fold
+    from cvkit.flow.tasks import read_out_of_fold
     from cvkit.operate.predictor import Predictor
     settle(made, monkeypatch)
     raw, before, splits = (made / "data" / WHO).read_bytes(), Manifest.load("runs/small/ingest"), Splits.load("runs/small/train/splits")

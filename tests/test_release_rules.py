@@ -595,3 +595,25 @@ def test_a_page_of_verdicts_puts_the_strictest_first():
     policy = Policy.load()
     html = verdicts_page("May <cells> ship?", [judge(policy, {"bundle": bundle}, stage) for stage in policy.stages], policy)
     assert [heading for heading in Page(html).headings if not heading.startswith("What ")] == ["May <cells> ship?", "Production", "Staging", "Research", "The policy"] and "<cells>" not in html
+
+
+def test_a_model_is_judged_by_the_numbers_of_its_own_task():
+    policy, good = Policy.load(), {"value": .9, "low": .8, "high": .95, "n": 200, "method": "bootstrap"}
+    asked = lambda task: {a["rule"]: a["answer"] for a in judge(policy, {"task": task, "metrics": {"ap50": good, "accuracy": good, "map": good}}, "research").answers}
+    assert asked("detection")["boxes"] == "pass" and "accuracy" not in asked("detection")
+    assert asked("multilabel")["labels"] == "pass" and "boxes" not in asked("multilabel")
+    assert asked("classification")["accuracy"] == "pass" and not {"boxes", "labels"} & set(asked("classification"))
+
+
+def test_a_stage_that_is_silent_on_a_task_is_insufficient(tmp_path):
+    rules = [r for r in Policy.load().stages["research"] if r.get("task", "classification") == "classification"]
+    policy = Policy("p", "o", "limited", "any", {"research": rules}, "0" * 64)
+    said = [a for a in judge(policy, {"task": "detection"}, "research").answers if a["rule"] == "how good"]
+    assert said[0]["answer"] == "insufficient" and "nothing of detection" in said[0]["text"]
+
+
+def test_a_metric_of_another_task_is_refused(tmp_path):
+    import cvkit
+    text = (Path(cvkit.__file__).parent / "policy.yaml").read_text().replace("task: detection, role: Data Scientist, metric: ap50", "role: Data Scientist, metric: ap50", 1)
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(PolicyError, match="ap50 is no metric of classification"): Policy.load(tmp_path / "p.yaml")

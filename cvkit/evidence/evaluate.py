@@ -82,6 +82,12 @@ class Evaluation:
         rows = lambda table: [{k: v.to_dict() if isinstance(v, Estimate) else v for k, v in row.items()} for row in table]
         return {"classes": self.classes, "positive": self.positive, "n": self.n, "metrics": {k: v.to_dict() for k, v in self.metrics.items()}, "confusion": plain(self.confusion), "slices": rows(self.slices),
                 "reliability": self.bins, "published": self.published, "digests": self.digests, "looks": self.looks, "curves": self.curves, "by_class": rows(self.by_class)}
+    @classmethod
+    def from_dict(cls, record:dict) -> "Evaluation": # what `to_dict` gave
+        "Read a record."
+        rows = lambda table: [{k: Estimate(**v) if isinstance(v, dict) else v for k, v in row.items()} for row in table]
+        return cls(record["classes"], record["positive"], {k: Estimate(**v) for k, v in record["metrics"].items()}, np.array(record["confusion"]), rows(record["slices"]), record["reliability"],
+                   record["published"], record["digests"], record["looks"], record["curves"], rows(record["by_class"]))
     def errors(self) -> str: # one sentence for people
         "Who is mistaken for whom, in words."
         wrong = self.confusion * (1 - np.eye(len(self.classes), dtype=int))

@@ -197,6 +197,8 @@ class Fairness:
         parities = {a: {k: v | {"difference": v["difference"].to_dict()} for k, v in found.items()} for a, found in self.parity.items()}
         return {"verdict": self.verdict[0], "sentence": self.verdict[1], "n": self.n, "margin": self.margin, "comparisons": sum(g.p is not None for g in self.gaps), "correction": "Holm, one error of 5 % over all comparisons; Bonferroni intervals", "gaps": [g.to_dict() for g in self.gaps],
                 "parity": parities, "slices": slices, "left_out": self.left_out, "shares": self.shares, "digests": self.digests}
+    @classmethod
+    def from_dict(cls, record:dict) -> "Fairness": return _read_fairness(cls, record) # what `to_dict` gave; of slices it knows how many images, not which
     def __repr__(self): return "\n".join([f"{self.verdict[0]}: {self.verdict[1]}", *map(str, self.gaps)])
     def blocks(self, pictures_of=None) -> list: # parts of a page; pictures_of: function of rows that returns (picture, caption) pairs
         "Gaps, parity and slices."
@@ -206,6 +208,12 @@ class Fairness:
         return fragment(verdict(*self.verdict), *self.blocks())
 
 def _named(g): return f"{g.metric}: {g.attribute} {g.subgroup} lies {100 * abs(g.gap.value):.1f} points [{100 * min(abs(g.gap.low), abs(g.gap.high)):.1f}, {100 * max(abs(g.gap.low), abs(g.gap.high)):.1f}] {'above' if g.gap.value > 0 else 'below'} the others"
+
+def _read_fairness(cls, r):
+    "An audit from its record."
+    back = lambda row: {k: Estimate(**v) if isinstance(v, dict) and "method" in v and "low" in v else v for k, v in row.items()}
+    parities = {a: {k: back(v) for k, v in found.items()} for a, found in r["parity"].items()}
+    return cls([Gap(**back(g)) for g in r["gaps"]], parities, [back(s) | {"rows": range(s["images"])} for s in r["slices"]], r["left_out"], r["shares"], r["margin"], r["n"], r["digests"])
 
 def _fairness_verdict(f):
     "Word and sentence of an audit."

@@ -87,6 +87,11 @@ class Robustness:
         "The record."
         curves = {k: [{**p, "accuracy": p["accuracy"].to_dict(), "loss": p["loss"].to_dict()} for p in points] for k, points in self.curves.items()}
         return {"verdict": self.verdict[0], "sentence": self.verdict[1], "n": self.n, "size": self.size, "clean": self.clean.to_dict(), "curves": curves, "weak": self.weak(), "margin": self.margin, "judged": self.judged, "digests": self.digests}
+    @classmethod
+    def from_dict(cls, record:dict) -> "Robustness": # what `to_dict` gave
+        "Read a record."
+        curves = {k: [{**p, "accuracy": Estimate(**p["accuracy"]), "loss": Estimate(**p["loss"])} for p in points] for k, points in record["curves"].items()}
+        return cls(Estimate(**record["clean"]), curves, *(record[k] for k in ("n", "size", "judged", "digests", "margin")))
     def __repr__(self):
         rows = [f"{k:11}" + "".join(f"{p['accuracy'].value:7.3f}" if p["accuracy"].value is not None else "      -" for p in points) for k, points in self.curves.items()]
         return "\n".join([f"{self.verdict[0]}: {self.verdict[1]}", f"{'as it is':11}{'' if self.clean.value is None else f'{self.clean.value:7.3f}'}", *rows, self.judged])

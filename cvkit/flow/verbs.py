@@ -13,7 +13,8 @@ from .audit import compare, fairness, stress
 from .datasets import ingest
 from .deliver import monitor, predict, serve
 from .describe import datasheet
-from .develop import evaluate, train
+from .develop import train
+from .judge import evaluate
 from .divide import split
 from .doctor import doctor
 from .examine import check

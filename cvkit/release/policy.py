@@ -22,11 +22,12 @@ from .rules import JUDGES, demand, more_needed, same_person
 STAGE_NAMES = ("research", "staging", "production")
 ROLES = ("AI Lead", "Data Scientist", "MLOps Engineer", "Data Governance", "Legal")
 RISKS = ("minimal", "limited", "high")
-SMALL_IS_GOOD = ("ece", "brier", "log_loss")
-METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "auroc", "average_precision", *SMALL_IS_GOOD)
+SMALL_IS_GOOD = ("ece", "brier", "log_loss", "ranking_loss", "hamming")
+METRICS = {"classification": ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "auroc", "average_precision", "ece", "brier", "log_loss"),
+           "multilabel": ("map", "micro_f1", "macro_f1", "exact_match", "ranking_loss", "hamming"), "detection": ("ap", "ap50", "ap75", "ar_100")} # by task
 DECLARED = ("name", "owner", "licence", "source", "intended_use", "pii_basis", "citation")
 KINDS = {
-    "metric": dict(metric=(Literal[METRICS], ...), at_least=(float|None, None), at_most=(float|None, None)),
+    "metric": dict(metric=(Literal[tuple(m for names in METRICS.values() for m in names)], ...), task=(Literal[tuple(METRICS)], "classification"), at_least=(float|None, None), at_most=(float|None, None)),
     "declared": dict(fields=(list[Literal[DECLARED]], ...)),
     "licence": dict(use=(Literal[USES], ...)),
     "risk": dict(levels=(list[Literal[RISKS]], ...)),
@@ -95,6 +96,7 @@ def _contradictions(stages):
             if r["kind"] == "looks" and r["at_most"] < 1: yield f"{stage}, rule {r['rule']}: at_most should be 1 or more, got {r['at_most']}; an evaluation is a look"
             if r["kind"] not in ("metric", "parity", "monitored"): continue
             name = r.get("metric", r["kind"])
+            if r["kind"] == "metric" and name not in METRICS[r.get("task", "classification")]: yield f"{stage}, rule {r['rule']}: {name} is no metric of {r['task']}, which has {', '.join(METRICS[r['task']])}; name the task of the models that it speaks of, such as task: detection"
             side = "at_least" if r["kind"] == "metric" and name not in SMALL_IS_GOOD else "at_most"
             if {"at_least", "at_most"} & set(r) != {side}: yield f"{stage}, rule {r['rule']}: {name} takes {side}, and only that"
             elif not 0 <= r[side] <= (float("inf") if name == "log_loss" else 1): yield f"{stage}, rule {r['rule']}: {side} should lie in 0 to 1, got {r[side]:g}; a share of 85 % is 0.85"
@@ -169,15 +171,22 @@ class Verdict:
         from cvkit.pages import fragment, verdict
         return fragment(verdict(self.verdict, self.sentence), *self.blocks())
 
+def _applying(rules, task):
+    "The rules that speak of a task; where numbers are demanded of other tasks only, what is missing."
+    numbers = [r for r in rules if r["kind"] == "metric"]
+    mine = [r for r in numbers if r.get("task", "classification") == task]
+    silent = {"rule": "how good", "kind": "unsaid", "role": numbers[0]["role"], "task": task} if numbers and not mine else None
+    return [r for r in rules if r["kind"] != "metric" or r in mine] + [silent] * bool(silent)
+
 def judge(
     policy:Policy, # the rules
-    evidence:dict, # dataset, licences, pii, erased, bundle, author, metrics, looks, explanation, parity, drift, leaks, approvals, and today for another day: whatever there is
+    evidence:dict, # task (classification by default), dataset, licences, pii, erased, bundle, author, metrics, looks, explanation, parity, drift, leaks, approvals, and today for another day: whatever there is
     stage:str, # research, staging or production
 ) -> Verdict: # pass only if every rule passes
     "Judge evidence by the rules of a stage."
     if stage not in policy.stages: raise PolicyError(f"expected a stage of policy {policy.name!r} ({', '.join(policy.stages)}), got {stage!r}")
-    seen, answers = {**evidence, "policy": policy, "stage": stage}, []
-    for rule in policy.stages[stage]:
+    seen, answers, task = {**evidence, "policy": policy, "stage": stage}, [], evidence.get("task", "classification")
+    for rule in _applying(policy.stages[stage], task):
         for one in [{**rule, "role": role} for role in rule.get("roles", [rule["role"]])]:
             answer, text = JUDGES[rule["kind"]](one, seen)
             answers.append({"rule": rule["rule"], "role": one["role"], "answer": answer, "text": text})

@@ -153,13 +153,15 @@ def _erasure(rule, evidence):
     return "pass", "nothing that it learned from was erased since" if erased is not None else "nobody can be in the pictures, so nobody can ask to be forgotten"
 
 # %% ../../nbs/4_release/55_rules.ipynb #296be14a
-JUDGES = dict(metric=_metric, declared=_declared, licence=_licence, risk=_risk, looks=_looks, explained=_explained, parity=_parity, monitored=_monitored, leaks=_leaks, pii=_pii, basis=_basis, retention=_retention, erasure=_erasure, signed=_signed)
+def _unsaid(rule, evidence): return "insufficient", f"this stage says how good other models must be, but nothing of {rule['task']}; write a rule of kind metric with task: {rule['task']}"
+
+JUDGES = dict(metric=_metric, unsaid=_unsaid, declared=_declared, licence=_licence, risk=_risk, looks=_looks, explained=_explained, parity=_parity, monitored=_monitored, leaks=_leaks, pii=_pii, basis=_basis, retention=_retention, erasure=_erasure, signed=_signed)
 
 def demand(
     rule:dict, # of a policy
 ) -> str: # a clause
     "What a rule demands, in words."
-    say = {"metric": lambda r: f"lower end of {r['metric']} at least {r['at_least']:g}" if "at_least" in r else f"upper end of {r['metric']} at most {r['at_most']:g}",
+    say = {"metric": lambda r: (f"lower end of {r['metric']} at least {r['at_least']:g}" if "at_least" in r else f"upper end of {r['metric']} at most {r['at_most']:g}") + (f", of a model for {r['task']}" if r.get("task", "classification") != "classification" else ""),
            "declared": lambda r: f"declared: {', '.join(r['fields'])}", "licence": lambda r: f"licence allows {r['use']} use", "risk": lambda r: f"risk level {' or '.join(r['levels'])}",
            "looks": lambda r: f"at most {r['at_most']} looks at the hold-out", "explained": lambda r: "explanations with a verdict" if len(r["verdicts"]) == 3 else f"explanations found {' or '.join(r['verdicts'])}",
            "parity": lambda r: f"served and evaluated probabilities within {r['at_most']:g}", "monitored": lambda r: f"upper end of the drift monitor's false alarms at most {r['at_most']:g}", "leaks": lambda r: "nothing crosses the hold-out or a fold",
