@@ -4,6 +4,8 @@ UV ?= uv
 ARGS ?=
 LOCK = deploy/locks/notebooks$(if $(filter Darwin-arm64,$(shell uname -sm | tr ' ' -)),-macos-arm64).txt
 PY = .venv/bin/python
+JOBS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) --dist loadgroup
 PIP = -m pip install --disable-pip-version-check --no-input --no-deps -qq
 COMPILE = $(UV) pip compile --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade -q
 .DEFAULT_GOAL := help
@@ -34,13 +36,13 @@ run: setup ## real images to a governed model that answers on Seldon (ARGS="--da
 	@.venv/bin/cvkit demo $(ARGS)
 
 test: setup ## all that a commit must pass: the tree, every notebook, the modules, the demo, the pages
-	@$(PY) -m pytest -q tests/test_tree.py
+	@$(PYTEST) --dist load tests/test_tree.py
 	@$(PY) tests/notebooks.py --quick
-	@$(PY) -m pytest -q -m "not slow" --ignore tests/test_tree.py tests
+	@$(PYTEST) -m "not slow" --ignore tests/test_tree.py tests
 
 test-full: setup ## the same and the slow tests
 	@$(PY) tests/notebooks.py
-	@$(PY) -m pytest -q tests
+	@$(PYTEST) tests
 
 bench: setup ## speed, as ratios within one run
 	@$(PY) -m pytest -q -s tests/benchmarks -o python_files='bench_*.py'

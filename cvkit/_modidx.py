@@ -1208,7 +1208,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'cvkit.flow.demo.Summary.rows': ('6_flow/demo.html#summary.rows', 'cvkit/flow/demo.py'),
                                  'cvkit.flow.demo.Summary.to_dict': ('6_flow/demo.html#summary.to_dict', 'cvkit/flow/demo.py'),
                                  'cvkit.flow.demo._parameters': ('6_flow/demo.html#_parameters', 'cvkit/flow/demo.py'),
-                                 'cvkit.flow.demo._said': ('6_flow/demo.html#_said', 'cvkit/flow/demo.py'),
                                  'cvkit.flow.demo._summary_blocks': ('6_flow/demo.html#_summary_blocks', 'cvkit/flow/demo.py'),
                                  'cvkit.flow.demo._write_pages': ('6_flow/demo.html#_write_pages', 'cvkit/flow/demo.py'),
                                  'cvkit.flow.demo.claim_folder': ('6_flow/demo.html#claim_folder', 'cvkit/flow/demo.py'),

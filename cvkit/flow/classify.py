@@ -36,7 +36,7 @@ def _fit(lesson):
 
 class Classification:
     "One label an image."
-    name, metric, shown = "classification", "accuracy", ("accuracy", "precision", "recall", "f1", "auroc", "average_precision", "ece") # what an image has; what a fold is judged by; what a summary shows
+    name, recipe, shown = "classification", "probe", ("accuracy", "precision", "recall", "f1", "auroc", "average_precision", "ece") # what an image has; the usual recipe; what a summary shows
 
     def learn(self, lesson:Lesson) -> Learned: # by its recipe
         "Cross-validate, calibrate and fit."

@@ -73,7 +73,7 @@ def train(
     splits:str="", # folder that split wrote; drawn and stored here by default
     allow_leak:bool=False, # train although the split leaks, and state by how much that flatters the score
     decoder:str="pillow", # or simplejpeg: faster for JPEG files, and served with the same
-    recipe:str="probe", # probe: a head on a frozen network; tail: its last stage too; full: all of it
+    recipe:str="", # probe: a head on a frozen network; tail: its last stage too; full: all of it; what suits the task by default
     knobs:str="", # of the recipe, such as epochs=5,turns=True; see `cvkit.model.recipe.Recipe`
     plan:str="", # fields of the plan that are not left to a short trial, such as precision=float32,batch=16
     soft:str="", # attribute that holds the probability of the positive class, to learn from instead of labels; or attribute=class
@@ -82,10 +82,9 @@ def train(
     from cvkit.model.backbones import load_backbone
     from cvkit.model.recipe import read_knobs, read_recipe
     out, (manifest, about) = Path(out or beside(manifest, "train")), load_manifest(manifest)
-    recipe, trunk = read_recipe(recipe, knobs), load_backbone(backbone, weights, size, decoder)
+    recipe, trunk = read_recipe(recipe or task_of(manifest).recipe, knobs), load_backbone(backbone, weights, size, decoder)
     said = {"seed": seed, "backbone": backbone, "folds": folds, "size": size, "decoder": decoder, "recipe": recipe.name, **({"soft": soft} if soft else {})}
-    asked = Lesson(manifest, None, None, trunk, recipe, out, about["positive"], seed, read_knobs(plan), soft)
-    return _train(asked, name or manifest.dataset.name, said, _divided(manifest, out, splits, allow_leak, holdout=holdout, folds=folds, seed=seed))
+    return _train(Lesson(manifest, None, None, trunk, recipe, out, about["positive"], seed, read_knobs(plan), soft), name or manifest.dataset.name, said, _divided(manifest, out, splits, allow_leak, holdout=holdout, folds=folds, seed=seed))
 
 def _train(lesson, name, said, divided):
     "Learn, write the bundle, and keep what was said."

@@ -139,7 +139,7 @@ def _ask_splits(asking, scan, parts, column, units, seed):
 def _ask_labels(asking, probabilities):
     "What honest heads say of the labels."
     from cvkit.data.checks import check_labels
-    if probabilities is None: return asking.skip("labels", "no training was given; its out-of-fold probabilities would tell")
+    if probabilities is None: return asking.skip("labels", "no training was given; its out-of-fold probabilities would tell" if asking.manifest.task == "classification" else f"only labels of one class an image are asked about; this is {asking.manifest.task}")
     asking.answer("labels", check_labels(asking.manifest, probabilities), f"none of {int(np.isfinite(probabilities).all(1).sum()):,} that were judged out of fold")
 
 def _ask_representation(asking, scan, parts, units, strata, production):
@@ -204,7 +204,7 @@ def check(
     if (out/"check.json").exists() and (out/"report.html").exists() and (kept := read_json(out/"check.json"))["key"] == key: return Check(Findings(Finding(**f) for f in read_json(out/"findings.json")), kept["answers"], kept["about"], str(out/"report.html"))
     parts = _parts(manifest, splits) if splits else (None, "")
     left = read_out_of_fold(trained, manifest) if trained else {}
-    probabilities = np.where((left["folds"] >= 0)[:, None], left["probabilities"], np.nan) if left else None
+    probabilities = np.where((left["folds"] >= 0)[:, None], left["probabilities"], np.nan) if left and manifest.task == "classification" else None
     copies = look_for_copies(manifest, None if no_network else left["embedding"] if left else _network_view(manifest))
     asking, about = _examine(manifest, copies, parts, probabilities, shares, production, folds, seed)
     about["splits"] = read_json(Path(splits)/"splits.json")["digest"] if splits else ""

@@ -44,7 +44,10 @@ def demo(
     label_from:str="", # first or parent: a folder's name; or a regular expression on the path
     policy:str="", # YAML file; cvkit's own by default
     size:int=224, # side of the model's input, in pixels
+    recipe:str="", # probe, tail or full; what suits the task by default
+    knobs:str="", # of the recipe, such as epochs=5,turns=True
+    backbone:str="tf_efficientnet_lite0", # a timm model
 ): # a Summary
     "The walk: from images to a governed model that answers on Seldon."
     from cvkit.flow.demo import walk
-    return walk(data, out, seed, group_from, label_from, policy, size)
+    return walk(data, out, seed, group_from, label_from, policy, size, recipe, knobs, backbone)
