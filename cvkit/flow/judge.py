@@ -23,12 +23,27 @@ class _ToMake:
         from cvkit.pages import Block, code
         return [Block(f"<p>{self.why}: {code(self.command)}</p>")]
 
-def _known(trained, bundle, task):
-    "Where to cut, whom it serves worse, and what it does not bear, as records beside the training say."
+def _where_to_cut(bundle, manifest, kept):
+    "Thresholds of the class of interest that do better than the likelier class, or find enough; none where there is no such class."
+    from cvkit.evidence.calibration import cut_scores
+    if not (positive := bundle.spec.get("positive")): return []
+    rows, k = np.flatnonzero(kept["folds"] >= 0), list(bundle.classes).index(positive)
+    cuts = [cut_scores(manifest.labels[rows] == positive, kept["probabilities"][rows, k], kept["folds"][rows], positive, manifest.groups[rows], **wish) for wish in ({"by": "f1"}, {"by": "recall", "floor": .95})]
+    return [("Where to cut", _Cuts(cuts))]
+
+class _Cuts:
+    "Several thresholds, one below the other."
+    def __init__(self, cuts): self.cuts = cuts
+    def blocks(self):
+        from cvkit.pages import text
+        return [text("The model says the likelier class. These thresholds were chosen out of fold, and scored on folds that had no say in them; the hold-out was not asked."), *(block for cut in self.cuts for block in cut.blocks())]
+
+def _known(trained, bundle, task, manifest, kept):
+    "Where to cut, whom it serves worse, and what it does not bear, as out-of-fold predictions and records beside the training say."
     from cvkit.evidence.fairness import Fairness
     from cvkit.evidence.robustness import Robustness
     if task.name != "classification": return []
-    parts, folder = [], trained.parent
+    parts, folder = _where_to_cut(bundle, manifest, kept), trained.parent
     for heading, name, kind, why in (("Whom it serves worse", "fairness", Fairness, "Nobody has asked yet whom the model serves worse"), ("What it bears", "stress", Robustness, "Nobody has asked yet what damage the model bears")):
         path = folder/name/f"{name}.json"
         record = read_json(path) if path.exists() else {}
@@ -73,5 +88,5 @@ def rewrite_page(
 def _write_page(trained, out, manifest, bundle, evaluation):
     "The page of an evaluation: what was measured, and what else is known."
     task = task_of(bundle)
-    worst = task.worst(manifest, read_out_of_fold(trained, manifest), bundle.classes, 12)
-    return task.report(evaluation, out/"report.html", f"Evaluation of {bundle.spec['name']}", worst, _known(trained, bundle, task))
+    kept = read_out_of_fold(trained, manifest)
+    return task.report(evaluation, out/"report.html", f"Evaluation of {bundle.spec['name']}", task.worst(manifest, kept, bundle.classes, 12), _known(trained, bundle, task, manifest, kept))

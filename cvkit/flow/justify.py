@@ -12,48 +12,8 @@ from pathlib import Path
 import numpy as np
 from ..core import DataError, digest_file, read_json, rng, write_atomic, write_json
 from .datasets import beside, load_manifest
-from .classify import label_index
-from .tasks import read_out_of_fold
+from .develop import task_of
 from .records import keep_record
-
-# %% ../../nbs/6_flow/80_justify.ipynb #e7e890f1
-class _Asked:
-    "A trained model, opened for explaining: the graph that ships, the network for gradients, and the pixels."
-    def __init__(self, trained, manifest):
-        from cvkit.model.backbones import load_network
-        from cvkit.model.features import cached_pixels
-        from cvkit.operate.predictor import Predictor
-        self.manifest, self.predictor, oof = manifest, Predictor(trained/"bundle"), read_out_of_fold(trained, manifest)
-        self.network, self.p, self.used = load_network(trained/"bundle"/"train"), oof["probabilities"], np.flatnonzero(oof["folds"] >= 0)
-        self.pixels, self.targets = cached_pixels(manifest, self.predictor.preprocess), label_index(manifest.labels, self.predictor.classes)
-    def logits(self, pixels): # `(m,h,w,3)` uint8 to `(m,c)`
-        tensor = self.predictor.preprocess.tensor
-        return np.concatenate([self.predictor.run(tensor(pixels[i:i + 32]))[0] for i in range(0, len(pixels), 32)])
-    def probabilities(self, pixels): # likewise, calibrated
-        from cvkit.operate.predictor import softmax
-        return softmax(self.logits(pixels), self.predictor.bundle.spec["temperature"])
-    def maps(self, pixels, said, **options):
-        from cvkit.evidence.explain import explain_images
-        return explain_images(self.network, self.predictor.preprocess, pixels, said, self.logits, **options)
-    def chosen(self, images, random): # rows: the surest mistakes, then correct controls of each class in turn
-        from cvkit.evidence.evaluate import worst_errors
-        right = self.used[self.p[self.used].argmax(1) == self.targets[self.used]]
-        controls = [random.permutation(right[self.targets[right] == k]) for k in range(len(self.predictor.classes))]
-        turns = [int(c[i]) for i in range(images) for c in controls if i < len(c)]
-        return (worst_errors(self.targets, self.p, images // 2).tolist() + turns)[:images]
-    def title(self, row):
-        truth, said, sure = self.manifest.labels[row], self.predictor.classes[self.p[row].argmax()], self.p[row].max()
-        return f"{truth}, recognised ({sure:.0%} sure)" if truth == said else f"{truth}, taken for {said} ({sure:.0%} sure)"
-
-def _randomised(asked, pixels, said, explanation):
-    "Median rank correlation of the gradient maps with those of a network whose head is random (Adebayo et al. 2018)."
-    from cvkit.evidence.faithfulness import randomisation_correlation
-    head, methods = asked.network.head.weight, ("grad-cam", "layer integrated gradients")
-    kept = head.clone()
-    head.copy_(kept[:, rng(0, "random head").permutation(kept.shape[1])])
-    try: other = asked.maps(pixels, said, methods=methods)
-    finally: head.copy_(kept)
-    return {m: float(np.median(randomisation_correlation(explanation.maps[m], other.maps[m]))) for m in methods}
 
 # %% ../../nbs/6_flow/80_justify.ipynb #92d041c3
 def explain(
@@ -67,16 +27,16 @@ def explain(
     "Explain decisions with Captum and SHAP, and test the maps against chance."
     from cvkit.evidence.faithfulness import baseline_maps, explanation_report, measure_faithfulness, score_maps
     out, (manifest, _), random = Path(out or beside(trained, "explain")), load_manifest(manifest), rng(seed, "explain")
-    asked = _Asked(Path(trained), manifest)
+    asked = task_of(manifest).asked(Path(trained), manifest)
     drawn = np.sort(random.choice(asked.used, min(judged, len(asked.used)), replace=False))
-    few, said = np.array(asked.pixels[drawn]), asked.p[drawn].argmax(1)
-    quick = asked.maps(few, said, methods=("grad-cam", "layer integrated gradients", "occlusion"))
+    few, said = np.array(asked.pixels[drawn]), asked.said(drawn)
+    quick = asked.maps(few, said, methods=asked.quick)
     faithfulness = measure_faithfulness(asked.probabilities, few, quick.maps, said, seed)
     rows = asked.chosen(images, random)
-    shown, said = np.array(asked.pixels[rows]), asked.p[rows].argmax(1)
-    explanation = asked.maps(shown, said)
+    shown, said = np.array(asked.pixels[rows]), asked.said(rows)
+    explanation = asked.maps(shown, said, methods=asked.methods)
     scores = score_maps(asked.probabilities, shown, {**explanation.maps, **baseline_maps(shown)}, said)
-    changed = _randomised(asked, shown, said, explanation)
+    changed = asked.randomised(shown, said, explanation)
     _write_explanation(out, asked, faithfulness, explanation, rows, scores, changed)
     explanation_report(out/"report.html", shown, [asked.title(i) for i in rows], explanation, scores, faithfulness, changed, f"How {asked.predictor.bundle.spec['name']} decides", visible=[manifest.may_show(i) for i in rows])
     keep_record(out, "explain", {"bundle": asked.predictor.bundle.digest[:12], "verdict": faithfulness.verdict}, {f"gain_{m.replace(' ', '_')}": e for m, e in faithfulness.gain.items()}, [out/"explanation.json", out/"report.html"])
