@@ -13,7 +13,7 @@ import numpy as np
 from ..core import DataError, need, write_atomic
 from .evaluate import RULES, _interval, _name
 from .intervals import Estimate, units_of
-from .matching import class_rows, detection_estimates, match_boxes, matched_estimates
+from .matching import SIZES, class_rows, detection_estimates, match_boxes, matched_estimates
 from .mistakes import KINDS, _box_rates, _check_cuts, _counted, _curves, choose_box_cuts, error_kinds, error_pictures, precision_recall_curves
 
 # %% ../../nbs/3_evidence/51_detection.ipynb #1449d7e5
@@ -50,7 +50,7 @@ class DetectionEvaluation:
         return f"{self.n} images, {self.boxes} boxes, {len(self.classes)} classes\n" + "\n".join(f"  {k:12} {v}" for k, v in self.metrics.items())
     def _repr_html_(self):
         from cvkit.pages import fragment
-        return fragment(_metric_table(self), _class_table(self), _kind_table(self))
+        return fragment(_metric_table(self), _class_table(self), _size_table(self), _kind_table(self))
 
 def slice_detections(
     truth, # list of dicts, one an image: boxes, labels, ignore
@@ -125,7 +125,7 @@ def _cut_words(e):
 def _metric_table(e):
     from cvkit.pages import table
     at = lambda k: f"IoU .5, {_cut_words(e)}" if k in ("precision", "recall", "f1") else "every threshold"
-    rows = [{"metric": _tight(_title(k)), "value [95 % interval]": _interval(v), "what it says": _meaning(k), "at": at(k), "rests on": v.n, "interval by": RULES.get(v.method, v.method)} for k, v in e.metrics.items()]
+    rows = [{"metric": _tight(_title(k)), "value [95 % interval]": _interval(v), "what it says": _meaning(k), "at": at(k), "rests on": v.n, "interval by": RULES.get(v.method, v.method)} for k, v in e.metrics.items() if k.split("_")[-1] not in SIZES]
     return table(rows, caption=f"{e.n} images, {e.boxes} boxes; a bootstrap draws the images again, groups together. AP and AR are means over classes; precision, recall and F1 are of all boxes together. Rests on: independent images with such a box.")
 
 def _class_table(e):
@@ -202,7 +202,7 @@ def detection_report(
     curves = figure(plot_box_curves(e), "Dots: the thresholds in use.") if e.curves else ""
     blocks = [section("Metrics", _metric_table(e)), section("Class by class", _class_table(e), text(f"Thresholds: {', '.join(f'{c} {t:.3f}' for c, t in zip(e.classes, e.thresholds))}. A box is said from the threshold of its class on.")), section("By size", _size_table(e))]
     blocks.append(section("Errors", text(e.errors()), Block(f'<div class="grid" style="grid-template-columns:repeat(auto-fit,minmax(300px,1fr))">{bars}{curves}</div>'), _kind_table(e)))
-    if e.slices: blocks.append(section("Slices", table([{"attribute": r["attribute"], "value": r["value"], "images": r["n"], "boxes": r["boxes"], "AP50": _interval(r["ap50"])} for r in e.slices], caption="Intervals that overlap widely leave open whether the slices differ at all.")))
+    if e.slices: blocks.append(section("Slices", table([{"attribute": r["attribute"], "value": r["value"], "images": r["n"], "boxes": r["boxes"], "AP50": _interval(r["ap50"])} for r in e.slices], caption="AP50 uses every threshold. Intervals that overlap widely leave open whether the slices differ at all.")))
     if pictures: blocks.append(section("Mistakes to look at", grid(list(pictures), size=320, columns=4), text("Truth dashed and green, what was said solid. Out of fold: the network that judged these images had not seen them. The hold-out gives numbers only.")))
     blocks += [block for heading, part in parts for block in ([section(heading, *part.blocks())] if heading else part.blocks())]
     names = f"classes {', '.join(map(str, e.classes))}" if len(e.classes) < 5 else f"{len(e.classes)} classes"

@@ -8,7 +8,7 @@ __all__ = ['KINDS', 'said_boxes', 'error_kinds', 'BoxCuts', 'choose_box_cuts', '
 
 # %% ../../nbs/3_evidence/50_mistakes.ipynb #4ba14549
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ..core import DataError, ParameterError, plain
@@ -79,7 +79,7 @@ def _box_rates(counts, units, seed, names):
     for (i, name), (_, base) in pairs.items():
         held, none = len(np.unique(units[base > 0])), f"undefined: {'no box was said' if name == 'precision' else 'no box in the truth'}{names[i]}"
         if name == "f1" and not counts[i][2].sum(): held, none = 0, f"undefined: no box in the truth{names[i]}"
-        out[i][name] = Estimate(None, None, None, held, none if not held else f"undefined: {held} of at least {MINIMUM} independent images") if held < MINIMUM else left_open(drawn[i, name], held)
+        out[i][name] = Estimate(None, None, None, held, none if not held else f"undefined: {held} of at least {MINIMUM} independent images") if held < MINIMUM else left_open(replace(drawn[i, name], n=held), held)
     return out
 
 def _counted(m, cuts):
