@@ -23,10 +23,11 @@ from .train import fit_temperature, log_loss
 @dataclass
 class Lessons:
     "Images, as a network meets them, and what they show."
-    draw:Callable # (`(k,)` rows, a random generator or None) to `(k,...)` float32
+    draw:Callable # (`(k,)` rows, a random generator or None) to `(k,...)` float32; with a loss of its own, to a pair: that, and whatever the loss wants to know of it
     shares:np.ndarray # `(n,c)` class shares that are learned from
     targets:np.ndarray # `(n,)` int, what is scored
     keys:np.ndarray # `(n,)` image keys
+    loss:Callable|None=None # (network, what `draw` gave, plan) to a torch scalar, instead of cross-entropy
 
 def predict_network(
     network, # input to (logits, embedding, feature map)
@@ -64,7 +65,8 @@ class Training:
         need("timm.optim", "train"), need("timm.scheduler", "train"), need("timm.utils", "train")
         plain = trunk.no_weight_decay() if hasattr(trunk, "no_weight_decay") else ()
         groups = timm.optim.param_groups_layer_decay(trunk, recipe.decay, plain, layer_decay=recipe.layer_decay) if any(p.requires_grad for p in trunk.parameters()) else []
-        head = [{"params": [network.head.weight], "weight_decay": recipe.decay, "lr_scale": 1.}, {"params": [network.head.bias], "weight_decay": 0., "lr_scale": 1.}]
+        below = set(map(id, trunk.parameters()))
+        head = [{"params": [p], "weight_decay": recipe.decay if p.ndim > 1 else 0., "lr_scale": 1.} for p in network.parameters() if id(p) not in below]
         self.optimizer = timm.optim.create_optimizer_v2([*groups, *head], opt="adamw", lr=recipe.rate)
         warm = min(recipe.warmup, epochs / 2)
         self.scheduler = timm.scheduler.CosineLRScheduler(self.optimizer, t_initial=round(TICKS * (epochs - warm)), warmup_t=round(TICKS * warm), warmup_lr_init=recipe.rate / 100, warmup_prefix=True)
@@ -101,7 +103,7 @@ def _chance(random):
 
 def _bad_number(loss, lessons, rows, images, folder, where):
     "Stop, and keep the batch."
-    path = folder/"stopped.npz"
+    path, images = folder/"stopped.npz", images[0] if lessons.loss else images
     np.savez(path, images=lessons.keys[rows], input=images, shares=lessons.shares[rows])
     few = ", ".join(map(str, lessons.keys[rows][:3]))
     raise DataError(f"expected a loss that is a number, got {loss} in {where}; its {len(rows)} images ({few}...) and what the network was given are in {path}: look for broken images or labels, or take a smaller rate or precision=float32")
@@ -111,21 +113,29 @@ def _mixing(recipe, classes):
     if not (recipe.mixup or recipe.cutmix): return lambda images, shares: (images, shares)
     return need("timm.data", "train").Mixup(recipe.mixup, recipe.cutmix, label_smoothing=0., num_classes=classes, multi_label=True)
 
-def _epoch(run, lessons, learn, folder, seed, name):
-    "One pass over the images."
-    torch, recipe, plan, about = need("torch", "train"), run.recipe, run.plan, run.about
-    epoch, shares, start, losses = about["epoch"], lessons.shares[learn], time.perf_counter(), []
-    order = draw_order(shares, plan.batch, recipe.balance, rng(seed, name, "order", str(epoch)))
+def _label_loss(run, lessons, learn):
+    "Cross-entropy of class shares, mixed and smoothed, as a function of places in an epoch and their images."
+    torch, recipe, plan, shares = need("torch", "train"), run.recipe, run.plan, lessons.shares[learn]
     goal, mix = torch.from_numpy(shares * (1 - recipe.smoothing) + recipe.smoothing / shares.shape[1]), _mixing(recipe, shares.shape[1])
     weight = torch.from_numpy(class_weights(shares)).to(plan.device) if recipe.balance == "weights" else None
+    def loss(places, images):
+        given, wanted = mix(place_batch(images, plan), goal[places].to(plan.device))
+        with torch.autocast(plan.device, torch.bfloat16, plan.precision == "bfloat16"): logits = run.network(given)[0]
+        return torch.nn.functional.cross_entropy(logits.float(), wanted, weight)
+    return loss
+
+def _epoch(run, lessons, learn, folder, seed, name):
+    "One pass over the images."
+    torch, recipe, about = need("torch", "train"), run.recipe, run.about
+    epoch, start, losses = about["epoch"], time.perf_counter(), []
+    order = draw_order(lessons.shares[learn], run.plan.batch, recipe.balance, rng(seed, name, "order", str(epoch)))
     work = work_ahead(lambda i: lessons.draw(learn[order[i]], rng(seed, name, "draw", str(epoch), str(i))), range(len(order)))
+    judge = (lambda places, drawn: lessons.loss(run.network, drawn, run.plan)) if lessons.loss else _label_loss(run, lessons, learn)
     run.network.train()
     with _chance(rng(seed, name, "chance", str(epoch))):
         for i, images in progress(work, f"{name}, epoch {epoch + 1}", len(order)):
             run.scheduler.step(round(TICKS * (epoch + i / len(order))))
-            given, wanted = mix(place_batch(images, plan), goal[order[i]].to(plan.device))
-            with torch.autocast(plan.device, torch.bfloat16, plan.precision == "bfloat16"): logits = run.network(given)[0]
-            loss = torch.nn.functional.cross_entropy(logits.float(), wanted, weight)
+            loss = judge(order[i], images)
             losses.append(loss.item())
             if not np.isfinite(losses[-1]): _bad_number(losses[-1], lessons, learn[order[i]], images, folder, f"{name}, epoch {epoch + 1}, step {i + 1}")
             run.optimizer.zero_grad(); loss.backward()
@@ -192,7 +202,7 @@ def fit_network(
 ) -> dict: # epoch (that counts), epochs (run), seconds, history
     "Train one network by a recipe."
     folder = private_folder(folder)
-    if len(learn) < 2 or len(set(lessons.targets[learn])) < 2: raise DataError(f"expected images of two classes or more to learn from in {name}, got {len(learn)} images of {len(set(lessons.targets[learn]))}; add images or use fewer folds")
+    if len(learn) < 2 or (not lessons.loss and len(set(lessons.targets[learn])) < 2): raise DataError(f"expected images of two classes or more to learn from in {name}, got {len(learn)} images of {len(set(lessons.targets[learn]))}; add images or use fewer folds")
     with threads_of(plan):
         run = _run_epochs(Training(network, trunk, recipe, plan, recipe.epochs), lessons, learn, watch, folder, seed, name, until or recipe.epochs, report, keep_plan)
         run.network.load_state_dict(load_state(folder/"best.safetensors")[0] if len(watch) else run.judged.state_dict())
