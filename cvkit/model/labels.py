@@ -38,7 +38,7 @@ def sigmoid(
     logits:np.ndarray, # any shape
 ) -> np.ndarray: # the same, 0 to 1
     "Probability from a logit."
-    return np.exp(-np.logaddexp(0, -np.asarray(logits, np.float64)))
+    return need("scipy.special", "train").expit(np.asarray(logits, np.float64))
 
 def label_heads(
     embedding:np.ndarray, # `(n,d)` float
@@ -76,13 +76,13 @@ class LabelProbe:
     oof_logits:np.ndarray # `(n,c)`, as the heads of folds say; nan where an image took no part
     oof_probabilities:np.ndarray # `(n,c)`, calibrated on the other folds; nan likewise
     folds:np.ndarray # `(n,)` int
-    scores:np.ndarray # `(k,)` of each fold: average precision, mean of the labels that occur in it
+    scores:np.ndarray # `(k,)` of each fold: average precision, mean of the labels that occur in it; nan where none does
     seconds:dict = field(default_factory=dict) # folds, final
 
     def to_dict(self) -> dict: # plain data, without the arrays
         "The cross-validation in numbers."
-        return {"folds": len(self.scores), "images": int((self.folds >= 0).sum()), "classes": list(self.classes), "average_precision_mean": float(self.scores.mean()),
-                "average_precision_sd": float(self.scores.std(ddof=1)), "calibration": self.calibration.tolist()}
+        return {"folds": len(self.scores), "images": int((self.folds >= 0).sum()), "classes": list(self.classes), "average_precision_mean": float(np.nanmean(self.scores)),
+                "average_precision_sd": float(np.nanstd(self.scores, ddof=1)), "calibration": self.calibration.tolist()}
     def __repr__(self):
         about = self.to_dict()
         return f"LabelProbe for {len(self.classes)} labels: mean average precision {about['average_precision_mean']:.3f} ± {about['average_precision_sd']:.3f} over {about['folds']} folds of {about['images']} images"
