@@ -94,12 +94,14 @@ AT_THRESHOLDS = ("exact_match", "micro_f1", "macro_f1", "hamming") # what depend
 def _metric_table(e):
     from cvkit.pages import Block, table
     cuts = f"{min(e.thresholds):.2f} to {max(e.thresholds):.2f}"
-    rows = [{"metric": Block(f'<span style="white-space:nowrap">{LABEL_TITLES[k]}</span>'), "value [95 % interval]": _interval(v) if v.value is not None else v.method, "what it says": LABEL_MEANINGS[k], "thresholds": cuts if k in AT_THRESHOLDS else "none", "rests on": v.n, "interval by": RULES.get(v.method, v.method) if v.value is not None else ""} for k, v in e.metrics.items()]
+    rows = [{"metric": Block(f'<span style="white-space:nowrap">{LABEL_TITLES[k]}</span>'), "value [95 % interval]": _interval(v) if v.value is not None else v.method, "what it says": LABEL_MEANINGS[k], "thresholds": Block(f'<span style="white-space:nowrap">{cuts if k in AT_THRESHOLDS else "none"}</span>'), "rests on": v.n, "interval by": RULES.get(v.method, v.method) if v.value is not None else ""} for k, v in e.metrics.items()]
     return table(rows, caption=f"{e.images} images, {sum(row['known'] for row in e.by_class)} known labels of them. " + ("What is said of a fold comes from thresholds that the other folds chose; those that ship stand in the next table." if e.cross_fitted else "The thresholds of each label stand in the next table."))
 
 def _class_table(e):
-    from cvkit.pages import table
-    rows = [{"label": r["class"], "images": f"{r['images']} of {r['known']}", **{TITLES[k]: _interval(r[k]) for k in ("average_precision", "auroc")}, "said from": f"{r['threshold']:.3f}", "said": r["claimed"], **{TITLES[k]: _interval(r[k]) for k in ("precision", "recall", "f1")}} for r in e.by_class]
+    from cvkit.pages import Block, number, table
+    line = lambda words: Block(f'<span style="white-space:nowrap">{words}</span>')
+    two = lambda v: line(str(number(v.value, v.low, v.high)).replace(" <span", "<br><span")) # the interval below its number: five stand side by side
+    rows = [{"label": r["class"], "images": line(f"{r['images']} of {r['known']}"), **{TITLES[k]: two(r[k]) for k in ("average_precision", "auroc")}, "said from": f"{r['threshold']:.3f}", "said": r["claimed"], **{TITLES[k]: two(r[k]) for k in ("precision", "recall", "f1")}} for r in e.by_class]
     return table(rows, caption="Images that have the label, of those where it is known. Precision, recall and F1 are those at the threshold before them; average precision and AUROC need none.")
 
 # %% ../../nbs/3_evidence/52_multilabel.ipynb #4238b3a2
