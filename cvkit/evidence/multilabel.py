@@ -36,7 +36,7 @@ class LabelEvaluation:
     def to_dict(self) -> dict: # plain data
         "The record."
         told = lambda row: {k: v.to_dict() if isinstance(v, Estimate) else v for k, v in row.items()}
-        return {**vars(self), "metrics": told(self.metrics), "by_class": list(map(told, self.by_class)), "cooccurrence": {k: plain(v) for k, v in self.cooccurrence.items()}}
+        return {**vars(self), "task": "multilabel", "n": self.images, "metrics": told(self.metrics), "by_class": list(map(told, self.by_class)), "cooccurrence": {k: plain(v) for k, v in self.cooccurrence.items()}}
     def errors(self) -> str: # one sentence for people
         "What is missed and what is wrongly said, in words."
         missed, said = (sum(row[k] for row in self.by_class) for k in ("missed", "wrongly_said"))

@@ -86,8 +86,9 @@ def randomised_head(
 
 class Classification:
     "One label an image."
-    name, recipe, shown = "classification", "probe", ("accuracy", "precision", "recall", "f1", "auroc", "average_precision", "ece") # what an image has; the usual recipe; what a summary shows
+    name, shown = "classification", ("accuracy", "precision", "recall", "f1", "auroc", "average_precision", "ece") # what an image has; what a summary shows
 
+    def usual(self, recipe): return recipe or "probe" # the recipe to read: what is learned when nobody says how
     def learn(self, lesson:Lesson) -> Learned: # by its recipe
         "Cross-validate, calibrate and fit."
         from cvkit.data.pixels import cached_pixels

@@ -79,10 +79,10 @@ def summarise(
 # %% ../../nbs/6_flow/84_demo.ipynb #3cbb2ff0
 def _summary_blocks(summary, verdicts=None):
     "Stages with their reports, metrics, and the policy's answers."
-    from cvkit.evidence.evaluate import TITLES
     from cvkit.pages import Block, badge, link, number, section, table
+    from cvkit.release.policy import metric_words
     stages = [{"stage": s, "found": text, "report": link(LOOK[s].removesuffix(".html").replace("_", " "), f"{s}/{LOOK[s]}"), "notebook": link("as it ran", f"{s}/{s}.ipynb"), "seconds": round(summary.values["seconds"][s], 1)} for s, text in summary.found().items()]
-    metrics = [{"metric": TITLES.get(k, k), "value [95 % interval]": number(e["value"], e["low"], e["high"])} for k, e in summary.values["holdout"].items()]
+    metrics = [{"metric": metric_words(summary.values["task"], k)[0], "value [95 % interval]": number(e["value"], e["low"], e["high"])} for k, e in summary.values["holdout"].items()]
     policy = [{"stage": s, "answer": badge(p["verdict"]), "rules that do not hold": ", ".join(dict.fromkeys(r["rule"] for r in p["reasons"])) or "none"} for s, p in summary.values["policy"].items()]
     return [section("May it ship?", table(policy), Block(f"<p>{link('Each rule, by responsible role', 'why.html')}</p>")), section("How good is it on images that it has not seen?", table(metrics)), section("The stages", table(stages))]
 

@@ -14,11 +14,13 @@ from ..core import DataError, write_atomic, write_json
 from .classify import Classification
 from .datasets import beside, load_manifest
 from .divide import certify_splits, look_for_copies, stored_splits
+from .label import Multilabel
+from .locate import Detection
 from .records import keep_record
 from .tasks import Lesson, keep_out_of_fold, write_learned
 
 # %% ../../nbs/6_flow/78_develop.ipynb #1db37c2d
-TASKS = {task.name: task for task in (Classification(),)} # by what an image has
+TASKS = {task.name: task for task in (Classification(), Multilabel(), Detection())} # by what an image has
 
 def task_of(
     about, # a Manifest, or a Bundle
@@ -82,7 +84,7 @@ def train(
     from cvkit.model.backbones import load_backbone
     from cvkit.model.recipe import read_knobs, read_recipe
     out, (manifest, about) = Path(out or beside(manifest, "train")), load_manifest(manifest)
-    recipe, trunk = read_recipe(recipe or task_of(manifest).recipe, knobs), load_backbone(backbone, weights, size, decoder)
+    recipe, trunk = read_recipe(task_of(manifest).usual(recipe), knobs), load_backbone(backbone, weights, size, decoder)
     said = {"seed": seed, "backbone": backbone, "folds": folds, "size": size, "decoder": decoder, "recipe": recipe.name, **({"soft": soft} if soft else {})}
     return _train(Lesson(manifest, None, None, trunk, recipe, out, about["positive"], seed, read_knobs(plan), soft), name or manifest.dataset.name, said, _divided(manifest, out, splits, allow_leak, holdout=holdout, folds=folds, seed=seed))
 
@@ -143,10 +145,10 @@ def _next_steps(manifest, folder):
 
 def _trained_blocks(t):
     "What a Trained shows below its verdict."
-    from cvkit.evidence.evaluate import TITLES
+    from cvkit.release.policy import metric_words
     from cvkit.pages import Block, code, number, pictures, section, table, text, verdict
     worst = t.worst()
-    rows = [{"metric": TITLES.get(k, k), "out of fold [95 %]": number(v["value"], v["low"], v["high"]), "rests on": v["n"]} for k, v in t.cv["pooled"].items()]
+    rows = [{"metric": metric_words(t.bundle.spec["task"], k)[0], "out of fold [95 %]": number(v["value"], v["low"], v["high"]), "rests on": v["n"]} for k, v in t.cv["pooled"].items()]
     shown = pictures(worst, size=160, columns=6) if worst else text("No image was mistaken.")
     return [section("Out of fold", table(rows), *task_of(t.bundle).blocks(t)), section("Surest mistakes", shown), section("Is anything on both sides?", verdict(t.leaks.verdict, t.leaks.sentence), *t.leaks.blocks(t.manifest)),
             section("What next", table([{"write": code(what), "because": why} for why, what in t.next_steps()])), section("What was made", Block(t.bundle._repr_html_()))]

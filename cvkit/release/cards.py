@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import DataError, digest_file, need, read_json, write_atomic
-from ..evidence.evaluate import MEANINGS, TITLES
-from .policy import Policy, judge, licence_allows
+from .policy import Policy, judge, licence_allows, metric_words
 
 # %% ../../nbs/4_release/59_cards.ipynb #a071dd5c
 def quote(
@@ -71,7 +70,7 @@ def _interval(e): return "none" if e.get("low") is None else f"{e['low']:.3f} to
 
 def _metric_rows(spec, evaluation):
     called = spec.get("positive") or "a class (mean over classes)"
-    return [(TITLES.get(name, name), _value(e), _interval(e), e["n"], MEANINGS.get(name, "see the evaluation").format(called) if e["value"] is not None else e["method"]) for name, e in evaluation["metrics"].items()]
+    return [(title, _value(e), _interval(e), e["n"], says.format(called) if e["value"] is not None else e["method"]) for name, e in evaluation["metrics"].items() for title, says in [metric_words(spec["task"], name)]]
 
 def _answer_rows(verdicts):
     for v in reversed(verdicts): yield v.stage, _strong(v.verdict), f"{len(v.answers) - len(v.reasons)} of {len(v.answers)}", ", ".join(dict.fromkeys(r["role"] for r in v.reasons)) or "-"
@@ -100,19 +99,20 @@ def _facts(spec, bundle, evaluation, policy, images, looks):
 def _not_intended(spec, policy):
     commercial = licence_allows(spec["licence"], "commercial")
     yield "decisions that no person checks;"
-    yield f"images of anything but {' / '.join(spec['classes'])}: it gives one of these answers to any image;"
+    yield f"images of anything but {' / '.join(spec['classes'])}: it knows nothing else, and says one of these where it is mistaken;"
     if commercial is not True: yield "commercial use: the licence of the data does not allow it;" if commercial is False else "commercial use, until Legal has read the licence of the data;"
     if policy.risk_level != "high": yield f"anything that the EU AI Act calls high-risk: {policy.risk_level} risk is declared;"
     yield "cameras, light or objects unlike those of the data, until it was evaluated on them."
 
 def _limits(spec, evaluation, explanation):
     gone = [f"{k.replace('_', ' ')} ({e['method']})" for k, e in evaluation["metrics"].items() if e["value"] is None]
-    known = [s for s in evaluation.get("slices", []) if s["accuracy"]["value"] is not None]
-    yield f"It knows {len(spec['classes'])} classes and no others: an image of anything else gets one of them too."
+    measure = "ap50" if spec["task"] == "detection" else "accuracy"
+    known = [s for s in evaluation.get("slices", []) if s[measure]["value"] is not None]
+    yield f"It knows {len(spec['classes'])} classes and no others: " + ("an image of anything else gets one of them too." if spec["task"] == "classification" else f"anything else gets none of them, or a wrong one. What is said depends on the thresholds: {', '.join(f'{c} {t:.2f}' for c, t in zip(spec['classes'], spec['thresholds']))}.")
     if gone: yield f"Too few images to state: {'; '.join(gone)}."
     if known:
-        worst = min(known, key=lambda s: s["accuracy"]["value"])
-        yield f"Accuracy is lowest where {worst['attribute']} is {worst['value']}: {_value(worst['accuracy'])}, {_interval(worst['accuracy'])} on {worst['n']} images. Where intervals of slices overlap, a gap is not shown, nor shown to be absent."
+        worst = min(known, key=lambda s: s[measure]["value"])
+        yield f"{metric_words(spec['task'], measure)[0]} is lowest where {worst['attribute']} is {worst['value']}: {_value(worst[measure])}, {_interval(worst[measure])} on {worst['n']} images. Where intervals of slices overlap, a gap is not shown, nor shown to be absent."
     else: yield "No slices were compared, so whether it is worse for some kind of image is not known."
     if not explanation or explanation["verdict"] != "reliable": yield "Its explanations are not shown to be better than chance; do not argue from them."
     yield "Each interval holds 95 % by itself, not all of them together, and for images like the hold-out. Confidence was calibrated on the data above; when the drift monitor rings, it no longer holds."
@@ -160,7 +160,7 @@ Every look at these images, {{ looks | length }} by the time this card was writt
 
 ## Slices
 
-{{ table(("slice", "images", "accuracy", "95 % interval"), slices) if slices else "No attributes were recorded, so no slices were compared." }}
+{{ table(("slice", "images", "AP50" if spec.task == "detection" else "accuracy", "95 % interval"), slices) if slices else "No attributes were recorded, so no slices were compared." }}
 
 ## How it decides
 
@@ -214,7 +214,7 @@ class Card:
     def __repr__(self): return f"Card of {len(self.markdown.split())} words: {self.markdown.split(chr(10) + '# ', 1)[-1].split(chr(10), 1)[0]}"
     def _repr_markdown_(self): return self.markdown.split("\n---\n", 1)[1]
 
-HUB = {"auroc": "roc_auc", "brier": "brier_score"} # the Hub's names of metrics
+HUB = {"auroc": "roc_auc", "brier": "brier_score", "classification": "image-classification", "multilabel": "image-classification", "detection": "object-detection"} # the Hub's names of metrics and tasks
 LICENCES = ("CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC-BY-NC-ND-4.0", "MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "Unlicense")
 
 def _front_matter(spec, bundle, evaluation):
@@ -226,8 +226,8 @@ def _front_matter(spec, bundle, evaluation):
     name, licence = flat(spec.get("dataset", {}).get("name")), flat(spec["licence"])
     known = licence.lower() in map(str.lower, LICENCES)
     front = {**({"license": licence.lower()} if known else {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-") or "unknown"}),
-             "library_name": "onnx", "pipeline_tag": "image-classification", "tags": ["cvkit", "seldon"]}
-    if results: front["model-index"] = [{"name": flat(spec["name"]), "results": [{"task": {"type": "image-classification"}, "dataset": {"name": name, "type": name, "split": "hold-out"}, "metrics": results}]}]
+             "library_name": "onnx", "pipeline_tag": HUB[spec["task"]], "tags": ["cvkit", "seldon"]}
+    if results: front["model-index"] = [{"name": flat(spec["name"]), "results": [{"task": {"type": HUB[spec["task"]]}, "dataset": {"name": name, "type": name, "split": "hold-out"}, "metrics": results}]}]
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=10**6)
 
 def _evidence(path, bundle):
@@ -244,8 +244,8 @@ def _rows(spec, bundle, evaluation, explanation, policy, images, quotes, looks):
     return dict(
         facts=_facts(spec, bundle, evaluation, policy, images, len(looks)), not_intended=_list(_not_intended(spec, policy)), intended_use=data.get("intended_use") or "nothing.",
         metrics=_metric_rows(spec, evaluation), names=[words(c) for c in evaluation.get("classes", spec["classes"])], confusion=[(c, *row) for c, row in zip(evaluation.get("classes", spec["classes"]), evaluation.get("confusion", []))],
-        published=[(p["source"], TITLES.get(p["metric"], p["metric"]), f"{p['value']:.3f}", p["protocol"]) for p in evaluation.get("published", [])],
-        slices=[(f"{s['attribute']} {s['value']}", s["n"], _value(s["accuracy"]), _interval(s["accuracy"])) for s in evaluation.get("slices", [])], methods=_method_rows(explanation or {}),
+        published=[(p["source"], metric_words(spec["task"], p["metric"])[0], f"{p['value']:.3f}", p["protocol"]) for p in evaluation.get("published", [])],
+        slices=[(f"{s['attribute']} {s['value']}", s["n"], _value(s.get("accuracy", s.get("ap50"))), _interval(s.get("accuracy", s.get("ap50")))) for s in evaluation.get("slices", [])], methods=_method_rows(explanation or {}),
         looks=[(i, l["who"], l["at"], code(l["bundle"][:12]), l["purpose"]) for i, l in enumerate(looks, 1)], head=code(looks[-1].get("digest", "")[:12]) if looks else "",
         data=[("Name", data.get("name")), ("Images", f"{images:,}, of which {n:,} were held out"), ("Source", data.get("source")), ("Cite as", data.get("citation"))],
         limits=_list(_limits(spec, evaluation, explanation)), origin=[(k, code(v)) for k, v in sorted(digests.items())] + [(k, code(q)) for k, q in quotes.items()],
@@ -266,7 +266,7 @@ def model_card(
     records, quotes = {k: _evidence(p, bundle) for k, p in paths.items()}, {k: quote(p) for k, p in paths.items()}
     found, maps = records["evaluation"], records.get("explanation")
     if looks and len(looks) < found["looks"]: raise DataError(f"expected at least {found['looks']} looks at the hold-out in the ledger, as the evaluation says, got {len(looks)}; fetch the original ledger")
-    seen = dict(dataset=spec.get("dataset", {}), pii=spec.get("pii"), bundle=bundle, metrics=found["metrics"], looks=len(looks) or found["looks"], explanation=maps)
+    seen = dict(task=spec["task"], dataset=spec.get("dataset", {}), pii=spec.get("pii"), bundle=bundle, metrics=found["metrics"], looks=len(looks) or found["looks"], explanation=maps)
     verdicts = list(verdicts.values() if isinstance(verdicts, dict) else verdicts or [judge(policy, seen, stage) for stage in policy.stages])
     if {v.bundle for v in verdicts} != {bundle}: raise DataError(f"expected verdicts on bundle {bundle[:12]}, got some on another; judge this one")
     last, rows = verdicts[-1], _rows(spec, bundle, found, maps, policy, images, quotes, looks)
