@@ -57,10 +57,11 @@ def check_spec(
     _check_answers(spec, expect)
     return spec
 
-def _between(value, low, high): return isinstance(value, (int, float)) and not isinstance(value, bool) and low < value < high
+def _number(value): return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _between(value, low, high): return _number(value) and low < value < high
 
 def _rising(values, strictly): # numbers from 0 to 1, each at least as large as the one before
-    return isinstance(values, (list, tuple)) and len(values) > 1 and all(_between(v, -1e-9, 1 + 1e-9) for v in values) and all(a < b or a == b and not strictly for a, b in zip(values, values[1:]))
+    return isinstance(values, (list, tuple)) and len(values) > 1 and all(_number(v) and 0 <= v <= 1 for v in values) and all(a < b or a == b and not strictly for a, b in zip(values, values[1:]))
 
 def _check_answers(spec, expect):
     "What makes an answer of the graph's numbers: each task has its own, and no other."
@@ -76,9 +77,9 @@ def _check_answers(spec, expect):
     expect(apart, f"`thresholds`, a number between 0 and 1 for each of {', '.join(classes)},", thresholds)
     expect(spec["temperature"] == 1, f"temperature 1 for {task}, whose calibration is in its graph,", spec["temperature"])
     if task == "multilabel": return
-    whole = isinstance(nms, dict) and _between(nms.get("iou"), 0, 1) and _between(nms.get("score"), -1e-9, 1) and isinstance(nms.get("most"), int) and _between(nms["most"], 0, float("inf"))
+    whole = isinstance(nms, dict) and _between(nms.get("iou"), 0, 1) and _number(nms.get("score")) and 0 <= nms["score"] < 1 and isinstance(nms.get("most"), int) and _between(nms["most"], 0, float("inf"))
     expect(whole, "`nms` with iou and score between 0 and 1 and most, a number of boxes,", nms)
-    expect(spec["preprocess"].get("resize") == "letterbox", "preprocess with resize letterbox, from which boxes find back to the picture,", spec["preprocess"])
+    expect(isinstance(spec["preprocess"], dict) and spec["preprocess"].get("resize") == "letterbox", "preprocess with resize letterbox, from which boxes find back to the picture,", spec["preprocess"])
 
 # %% ../../nbs/4_release/53_bundle.ipynb #4dfd7bd4
 def read_listing(
