@@ -167,7 +167,8 @@ def plot_box_curves(e:DetectionEvaluation): # a matplotlib Figure
             ax.plot(c["recall"], c["precision"], **look)
             at = np.flatnonzero(np.array(c["score"]) >= r["threshold"])
             if r in named and len(at): ax.plot(c["recall"][at[-1]], c["precision"][at[-1]], "o", color=look["color"], ms=7, mec="white", zorder=3)
-        ax.set(xlabel="recall", ylabel="precision", title="Precision and recall, IoU .5", xlim=(-.02, 1.02), ylim=(-.02, 1.04)); ax.legend(loc="lower left")
+        ax.set(xlabel="recall", ylabel="precision", title="Precision and recall, IoU .5", xlim=(-.02, 1.02), ylim=(-.02, 1.04))
+        if named: ax.legend(loc="lower left")
     plt.close(fig)
     return fig
 

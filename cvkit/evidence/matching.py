@@ -238,7 +238,9 @@ def _estimate(value, draws, held, what):
     "One number with its interval, or the reason why there is none."
     if not held: return Estimate(None, None, None, 0, f"undefined: no {what} in the truth")
     if held < MINIMUM: return Estimate(None, None, None, held, f"undefined: {held} of at least {MINIMUM} independent images with a {what}")
-    return left_open(_expanded(value, draws, held), held)
+    above = max(0., float(np.nanmean(draws)) - value)
+    e = _expanded(value, draws - 2 * above, held)
+    return left_open(e if e.value is None else Estimate(e.value, max(0., e.low), min(1., e.high), held, "bootstrap, less its bias"), held)
 
 def _mean(values):
     "Mean over the classes that have a box: `(c,b)` to `(b,)`."
