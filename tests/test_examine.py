@@ -114,7 +114,7 @@ def test_splits_and_production_are_asked(tmp_path):
 
 
 @pytest.mark.parametrize("words, message", [
-    (["check", "nowhere"], "expected 'elpv', 'surfaces', a folder"), (["check", "ingest", "--splits", "nowhere"], "expected splits in nowhere"),
+    (["check", "nowhere"], "expected 'elpv', 'surfaces', 'digits', a folder"), (["check", "ingest", "--splits", "nowhere"], "expected splits in nowhere"),
     (["check", "ingest", "--trained", "nowhere"], "expected splits in nowhere"), (["check", "ingest", "--production", "nowhere"], "expected images"),
     (["split", "ingest", "--by", "weather"], "weather"), (["split", "ingest", "--method", "weekly"], "expected method random, temporal, predefined, got 'weekly'"),
     (["train", "ingest", "--splits", "nowhere"], "expected splits in nowhere")])
