@@ -75,6 +75,7 @@ def _columns(truth, p, said):
     known, there = truth >= 0, truth == 1
     wrong = known & (said != there)
     edges = np.unique(np.quantile(p[known], np.linspace(0, 1, BINS + 1)[1:-1]))
+    edges = edges[edges > p[known].min()] # no bin is empty
     image, _ = np.nonzero(known)
     place = image * (len(edges) + 1) + np.searchsorted(edges, p[known], "right")
     bins = [np.bincount(place, v, len(p) * (len(edges) + 1)).reshape(len(p), -1) for v in (np.ones(len(place)), p[known], there[known])]

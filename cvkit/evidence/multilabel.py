@@ -116,11 +116,11 @@ def plot_together(
     names, side = [_name(e.classes[k]) for k in keep], min(1.4 + .42 * max(c, 4), 6.4)
     with style_plots():
         fig, axes = plt.subplots(1, 2, figsize=(2 * side, side), layout="constrained")
-        for ax, kind, title in zip(axes, ("truth", "said"), ("In truth", "As said")):
-            both, given = (e.cooccurrence[k][np.ix_(keep, keep)] for k in (kind, f"{kind}_given"))
-            share = np.where(np.eye(c, dtype=bool) | (given == 0), np.nan, both / np.maximum(given, 1))
-            shown = ax.imshow(share, cmap="Blues", vmin=0, vmax=1); ax.grid(False); ax.set_facecolor("#eef1f4")
-            for i, j in np.ndindex(share.shape if c <= 12 else (0, 0)): ax.text(j, i, both[i, i] if i == j else "" if np.isnan(share[i, j]) else f"{share[i, j]:.0%}", ha="center", va="center", color="white" if share[i, j] > .55 else "#1c2430", fontsize=8 if i != j else 7)
+        shares = {k: np.where(np.eye(c, dtype=bool) | (given == 0), np.nan, both / np.maximum(given, 1)) for k in ("truth", "said") for both, given in [[e.cooccurrence[name][np.ix_(keep, keep)] for name in (k, f"{k}_given")]]}
+        top = max([.1, *(np.nan_to_num(share).max() for share in shares.values())])
+        for ax, (kind, share), title in zip(axes, shares.items(), ("In truth", "As said")):
+            shown = ax.imshow(share, cmap="Blues", vmin=0, vmax=top); ax.grid(False); ax.set_facecolor("#eef1f4")
+            for i, j in np.ndindex(share.shape if c <= 12 else (0, 0)): ax.text(j, i, e.cooccurrence[kind][keep[i], keep[i]] if i == j else "" if np.isnan(share[i, j]) else f"{share[i, j]:.0%}", ha="center", va="center", color="white" if share[i, j] > .6 * top else "#1c2430", fontsize=8 if i != j else 7)
             long = c > 12 or max(map(len, names)) > 3
             ax.set_xticks(range(c), names, **(dict(rotation=90) if long else {})); ax.set_yticks(range(c), names); ax.set(title=title, xlabel="have also", ylabel="images with" if kind == "truth" else "")
         fig.colorbar(shown, ax=axes, shrink=.8, format=lambda v, _: f"{v:.0%}")
@@ -130,19 +130,19 @@ def plot_together(
 # %% ../../nbs/3_evidence/52_multilabel.ipynb #2b2b6e19
 def plot_label_curves(e:LabelEvaluation): # a matplotlib Figure
     "Precision against recall of each label: the six of least average precision in colour, with the point where each is said."
-    from cvkit.pages import style_plots
+    from cvkit.pages import PALETTE, style_plots
     plt, rows = need("matplotlib.pyplot", "train"), [(row, curve) for row, curve in zip(e.by_class, e.curves) if curve]
     rows.sort(key=lambda pair: 1. if pair[0]["average_precision"].value is None else pair[0]["average_precision"].value)
     with style_plots():
         fig, ax = plt.subplots(figsize=(6.4, 4.2))
         for k, (row, curve) in reversed(list(enumerate(rows))):
-            look = dict(label=f"{_name(row['class'])}: {row['average_precision'] if row['average_precision'].value is not None else 'undefined'}", color=f"C{k}", zorder=3) if k < 6 else dict(color="#c3cad3", lw=1)
+            look = dict(label=f"{_name(row['class'])}: {row['average_precision'] if row['average_precision'].value is not None else 'undefined'}", color=PALETTE[k], zorder=3) if k < len(PALETTE) else dict(color="#c3cad3", lw=1)
             ax.plot([0, *curve["recall"]], [curve["precision"][0], *curve["precision"]], drawstyle="steps-pre", **look)
             hit = row["images"] - row["missed"]
-            if k < 6 and row["claimed"]: ax.plot(hit / row["images"], hit / row["claimed"], "o", color=f"C{k}", zorder=4)
+            if k < len(PALETTE) and row["claimed"]: ax.plot(hit / row["images"], hit / row["claimed"], "o", color=PALETTE[k], zorder=4)
         ax.set(xlim=(-.02, 1.02), ylim=(-.02, 1.04), xlabel="recall", ylabel="precision", title="Precision and recall at every threshold")
         handles, labels = ax.get_legend_handles_labels()
-        if handles: ax.legend(handles[::-1], labels[::-1], title="average precision" if len(rows) <= 6 else "least average precision", loc="center left", bbox_to_anchor=(1, .5), fontsize=9)
+        if handles: ax.legend(handles[::-1], labels[::-1], title="average precision" if len(rows) <= len(PALETTE) else "least average precision", loc="center left", bbox_to_anchor=(1, .5), fontsize=9)
     plt.close(fig)
     return fig
 
