@@ -244,7 +244,7 @@ def test_images_that_chose_the_directions_are_not_in_the_reference():
     for i in range(20):
         noise, answers = np.random.default_rng(i).normal(size=(210, 300)).astype(np.float32), softmax(np.random.default_rng(50 + i).normal(size=(210, 2)))
         kept = fit_reference(noise[:150], answers[:150])
-        rings.append(drift_test((kept["projected"], kept["probabilities"]), (project(noise[150:], kept), answers[150:])).alarm)
+        rings.append(drift_test((kept["projected"], kept["answers"]), (project(noise[150:], kept), answers[150:])).alarm)
         own = np.linalg.svd(noise[:150] - noise[:150].mean(0), full_matrices=False)[2][:16]
         own_choice.append(drift_test((noise[:150] @ own.T, answers[:150]), (noise[150:] @ own.T, answers[150:])).alarm)
     assert sum(rings) <= 4 and sum(own_choice) >= 15, "the second is what the split is for"
@@ -254,7 +254,7 @@ def test_reference_is_the_same_for_the_same_images():
     x, p = np.random.default_rng(0).normal(size=(90, 20)).astype(np.float32), np.full((90, 2), .5)
     one, two, other = fit_reference(x, p), fit_reference(x, p), fit_reference(x, p, seed=1)
     assert all(np.array_equal(one[k], two[k]) for k in one) and not np.array_equal(one["projected"], other["projected"])
-    assert {k: (v.shape, v.dtype.name) for k, v in one.items()} == {"centre": ((20,), "float32"), "directions": ((16, 20), "float32"), "projected": ((60, 16), "float32"), "probabilities": ((60, 2), "float32")}
+    assert {k: (v.shape, v.dtype.name) for k, v in one.items()} == {"centre": ((20,), "float32"), "directions": ((16, 20), "float32"), "projected": ((60, 16), "float32"), "answers": ((60, 2), "float32")}
     assert np.allclose(one["directions"] @ one["directions"].T, np.eye(16), atol=1e-5) and len(fit_reference(x, p, most=25)["projected"]) == 25
 
 

@@ -121,6 +121,8 @@ refused = {
     "a list": (b"[]", 400, 'expected {"binData": "..."}'),
     "no JSON": (b"\xff\xd8\xff\xe0 a raw JPEG", 400, 'expected {"binData": "..."}'),
     "nothing": (b"", 400, 'expected {"binData": "..."}'),
+    "meta of another kind": (ask(binData=text(images["png"]), meta=["draw"]), 400, 'expected {"tags": {...}} as meta'),
+    "tags of another kind": (ask(binData=text(images["png"]), meta={"tags": 7}), 400, 'expected {"tags": {...}} as meta'),
     "text": (ask(strData="a.png"), 400, 'expected {"binData": "..."}'),
 }
 
@@ -155,8 +157,8 @@ def test_lines_are_whole_when_many_ask_at_once(server, log, bundle):
         rest = [a for part in pool.map(server.rest, [many] * 8) for a in part]
     lines = [json.loads(line) for line in log.read_text().splitlines()[before:]]
     assert len(lines) == len(rest) + len(grpc.result()) == 180 and log.read_bytes().endswith(b"}\n")
-    assert {tuple(line) for line in lines} == {("at", "bundle", "label", "milliseconds", "probabilities", "projected")} and {line["bundle"] for line in lines} == {bundle.digest[:12]}
-    assert {tuple(line["probabilities"]) for line in lines} == {tuple(a["probabilities"][c] for c in classes) for a in rest}
+    assert {tuple(line) for line in lines} == {("answers", "at", "bundle", "label", "milliseconds", "projected")} and {line["bundle"] for line in lines} == {bundle.digest[:12]}
+    assert {tuple(line["answers"]) for line in lines} == {tuple(a["probabilities"][c] for c in classes) for a in rest}
     assert all(len(line["projected"]) == len(bundle.reference["directions"]) for line in lines) and log.stat().st_mode & 0o777 == 0o600
 
 

@@ -83,7 +83,7 @@ def test_what_is_served_is_what_was_evaluated(walked):
     assert parity["n"] == 40 and parity["max_abs_diff"] == max(parity["rest"], parity["grpc"]) < 1e-6
     assert served["server"]["left"] == {"processes": [], "ports": []}
     lines = [json.loads(line) for line in (run / "serve/requests.jsonl").read_text().splitlines()]
-    assert len(lines) == 80 and {len(line["probabilities"]) for line in lines} == {3}
+    assert len(lines) == 80 and {len(line["answers"]) for line in lines} == {3}
 
 
 def test_the_monitor_is_quiet_and_can_ring(walked):

@@ -171,15 +171,15 @@ def _darkened(predictor, manifest, rows):
     return predictor.predict_pixels((np.array(pixels, float) * .3).astype(np.uint8))
 
 def _worlds(run, manifest, predictor):
-    "What changes; and the reference, a pool of the same world and the changed world, as (projected embeddings, probabilities)."
+    "What changes; and the reference, a pool of the same world and the changed world, as (projected embeddings, answers)."
     from cvkit.data.splits import Splits
-    from cvkit.operate.monitor import project
+    from cvkit.operate.monitor import answers_of, project
     reference, held, oof = predictor.bundle.reference, np.load(run/"evaluate"/"holdout.npz"), read_out_of_fold(run/"train", manifest)
     rows = Splits.load(run/"train"/"splits").rows(manifest, "holdout")
     pool, found = (project(held["embedding"], reference), held["probabilities"]), _natural_shift(manifest.attributes)
     if found is None:
         dark = _darkened(predictor, manifest, rows)
-        return "photographs at 30 % of their brightness", (reference["projected"], reference["probabilities"]), pool, (project(dark.embedding, reference), dark.probabilities)
+        return "photographs at 30 % of their brightness", (reference["projected"], reference["answers"]), pool, (project(dark.embedding, reference), answers_of(dark))
     what, here, there = found
     mine = np.flatnonzero((oof["folds"] >= 0) & here)
     return what, (project(oof["embedding"][mine], reference), oof["probabilities"][mine]), tuple(x[here[rows]] for x in pool), tuple(x[there[rows]] for x in pool)
@@ -194,24 +194,24 @@ def monitor(
     seed:int=0, # of the draws
 ): # a Monitored
     "Compare what was served with what was trained on, and try the monitor itself."
-    from cvkit.operate.monitor import drift_report, drift_test, false_alarm_rate, smallest_visible_shift
+    from cvkit.operate.monitor import answer_names, drift_report, drift_test, false_alarm_rate, smallest_visible_shift
     from cvkit.operate.predictor import Predictor
     run, out = Path(run), Path(out or Path(run)/"monitor")
     logged, (manifest, _), predictor = _requests(run/"serve"/"requests.jsonl"), load_manifest(run/"ingest"), Predictor(run/"train"/"bundle")
     what, reference, pool, changed = _worlds(run, manifest, predictor)
-    kept, drawn = predictor.bundle.reference, rng(seed, "shift").permutation(len(changed[0]))[:window]
+    kept, names, drawn = predictor.bundle.reference, answer_names(predictor.task, predictor.classes), rng(seed, "shift").permutation(len(changed[0]))[:window]
     moved = tuple(x[drawn] for x in changed)
-    requests, shift = drift_test((kept["projected"], kept["probabilities"]), logged, predictor.classes, alpha), drift_test(reference, moved, predictor.classes, alpha)
+    requests, shift = drift_test((kept["projected"], kept["answers"]), logged, names, alpha), drift_test(reference, moved, names, alpha)
     found = Monitored(requests, false_alarm_rate(reference, pool, window, windows, alpha, seed), smallest_visible_shift(reference, pool, window, alpha, seed), shift, what)
-    drift_report(out/"report.html", (kept["projected"], kept["probabilities"]), {"requests": (requests, logged), what: (shift, moved)}, found.null_alarm_rate, found.smallest_visible_shift, f"Drift of {predictor.bundle.spec['name']}",
+    drift_report(out/"report.html", (kept["projected"], kept["answers"]), {"requests": (requests, logged), what: (shift, moved)}, found.null_alarm_rate, found.smallest_visible_shift, f"Drift of {predictor.bundle.spec['name']}",
                  "The requests are what the server logged: hold-out images, so nothing should have changed. The second window is a change that is real" + (", compared with the images before it." if _natural_shift(manifest.attributes) else "."))
     write_json(out/"drift.json", {**found.to_dict(), "digests": {"bundle": predictor.bundle.digest}})
     keep_record(out, "monitor", {"bundle": predictor.bundle.digest[:12], "shift": what}, {"null_alarm_rate": found.null_alarm_rate, "requests_p": requests.p, "shift_p": shift.p}, [out/"drift.json", out/"report.html"])
     return found
 
 def _requests(path):
-    "What the server logged: projected embeddings and probabilities."
+    "What the server logged: projected embeddings and answers."
     if not Path(path).exists(): raise DataError(f"expected a log of requests at {path}, found none; run `cvkit serve` first")
     lines = [json.loads(l) for l in Path(path).read_text().splitlines()]
-    rows = np.unique([[*l["projected"], *l["probabilities"]] for l in lines], axis=0) # an image that was asked twice is one observation
+    rows = np.unique([[*l["projected"], *l["answers"]] for l in lines], axis=0) # an image that was asked twice is one observation
     return np.split(rows, [len(lines[0]["projected"])], axis=1)

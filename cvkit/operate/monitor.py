@@ -12,18 +12,19 @@ from statistics import NormalDist
 
 import numpy as np
 from ..core import DataError, ParameterError, need, rng, write_atomic
+from .answers import answer_names, answers_of, detection_answers
 
 # %% ../../nbs/5_operate/64_monitor.ipynb #57d7b2bd
 def fit_reference(
     embedding:np.ndarray, # `(n,d)` float32, of development images
-    probabilities:np.ndarray, # `(n,c)`, out of fold
+    answers:np.ndarray, # `(n,k)`, out of fold: probabilities, or what `answers_of` makes of boxes
     directions:int=16, # how many are kept
     most:int=2000, # images that are kept
     seed:int=0, # of the choice
-) -> dict[str, np.ndarray]: # centre `(d,)`, directions `(k,d)`, projected `(m,k)`, probabilities `(m,c)`
+) -> dict[str, np.ndarray]: # centre `(d,)`, directions `(k,d)`, projected `(m,k)`, answers `(m,a)`
     "What monitoring will compare with: directions from a third of the images, places of the others."
-    if len(embedding) != len(probabilities) or len(embedding) < 6:
-        raise DataError(f"expected an embedding and probabilities of the same six or more images, got {len(embedding)} and {len(probabilities)}; pass both of the development images")
+    if len(embedding) != len(answers) or len(embedding) < 6:
+        raise DataError(f"expected an embedding and answers of the same six or more images, got {len(embedding)} and {len(answers)}; pass both of the development images")
     learn, keep = np.split(rng(seed, "reference").permutation(len(embedding)), [len(embedding) // 3])
     learn, keep = np.sort(learn[:most]), np.sort(keep[:most])
     centre = embedding[learn].mean(0, dtype=np.float64).astype(np.float32)
@@ -31,7 +32,7 @@ def fit_reference(
     _, _, axes = np.linalg.svd(embedding[learn] - centre, full_matrices=False)
     axes = (axes[:k] * np.sign(axes[:k, np.abs(axes[:k]).argmax(1)].diagonal())[:, None]).astype(np.float32)
     reference = {"centre": centre, "directions": axes}
-    return {**reference, "projected": project(embedding[keep], reference), "probabilities": probabilities[keep].astype(np.float32)}
+    return {**reference, "projected": project(embedding[keep], reference), "answers": answers[keep].astype(np.float32)}
 
 def project(
     embedding:np.ndarray, # `(n,d)` float32
@@ -71,10 +72,10 @@ def ks_p_values(
 
 # %% ../../nbs/5_operate/64_monitor.ipynb #0fa58c07
 def _channels(
-    pair:tuple, # (projected `(n,k)`, probabilities `(n,c)`)
+    pair:tuple, # (projected `(n,k)`, answers `(n,a)`)
     name:str, # for the error
-) -> np.ndarray: # `(n,k+c)` float32
-    "Directions and probabilities side by side."
+) -> np.ndarray: # `(n,k+a)` float32
+    "Directions and answers side by side."
     found = np.concatenate([np.asarray(x, np.float32) for x in pair], 1)
     if not np.isfinite(found).all(): raise DataError(f"expected finite numbers in the {name}, got {(~np.isfinite(found)).sum()} that are not; find the images that they belong to")
     return found
@@ -98,7 +99,7 @@ def _distances(
     return np.maximum((share - right).max(1), (left[1:] - share[:, :-1]).max(1, initial=left[0]))
 
 def null_distances(
-    reference:tuple, # (projected `(n,k)`, probabilities `(n,c)`)
+    reference:tuple, # (projected `(n,k)`, answers `(n,a)`)
     window:int, # images in a window
     windows:int=1000, # how many are drawn
     seed:int=0, # of the draw
@@ -116,7 +117,7 @@ class Drift:
     "Whether a window differs from the reference, and in what."
     alarm:bool # p below alpha
     p:float # of all channels together
-    channels:dict[str, float] # distance of each direction and class probability
+    channels:dict[str, float] # distance of each direction and each answer
     images:int # in the window
     alpha:float # false alarms allowed
     limit:float # the distance beyond which a channel rings the alarm
@@ -136,10 +137,17 @@ def _ring(
     if not 2 / (1 + len(null)) < alpha < 1: raise ParameterError(f"expected alpha above {2 / (1 + len(null)):.2g} and below 1, got {alpha:g}; it is the share of windows that may ring falsely, such as 0.05")
     return float(np.sort(null)[-int(np.ceil(alpha * (1 + len(null)))) + 1])
 
+def _names(reference, names):
+    "What the channels are called."
+    k, a = (np.shape(x)[1] for x in reference)
+    names = [f"answer {i + 1}" for i in range(a)] if names is None else list(names)
+    if len(names) != a: raise DataError(f"expected names of {a} answers, got {len(names)} ({', '.join(names)}); take them from `answer_names` with the task and the classes of the bundle")
+    return [f"direction {i + 1}" for i in range(k)] + names
+
 def drift_test(
-    reference:tuple, # (projected `(n,k)`, probabilities `(n,c)`)
+    reference:tuple, # (projected `(n,k)`, answers `(n,a)`)
     window:tuple, # the same of today's images
-    classes=None, # c names
+    names=None, # of the answers, from `answer_names`; numbers by default
     alpha:float=.05, # false alarms allowed
 ) -> Drift: # with the distance of each channel
     "Compare a window with the reference."
@@ -151,9 +159,7 @@ def drift_test(
     beyond, ring = int((null >= factor * distance.max()).sum()), _ring(null, alpha)
     p = (1 + beyond) / (1 + len(null))
     if not beyond: p = min(p, float(ks_p_values([distance.max()], len(ours), len(theirs))[0]) * len(distance)) # Bonferroni's bound tells one in a thousand from one in a million
-    k, c = np.shape(reference[0])[1], np.shape(reference[1])[1]
-    names = [f"direction {i + 1}" for i in range(k)] + [f"probability of {n}" for n in (classes or range(c))]
-    return Drift(p < alpha, p, dict(zip(names, distance.round(4).tolist())), len(theirs), alpha, float(ring / factor))
+    return Drift(p < alpha, p, dict(zip(_names(reference, names), distance.round(4).tolist())), len(theirs), alpha, float(ring / factor))
 
 # %% ../../nbs/5_operate/64_monitor.ipynb #17d5613f
 def _worth(windows, size, pool, reference, alpha):
@@ -168,7 +174,7 @@ def _window_size(window, pool):
     return min(window, max(10, len(pool[0]) // 10))
 
 def false_alarm_rate(
-    reference:tuple, # (projected `(n,k)`, probabilities `(n,c)`)
+    reference:tuple, # (projected `(n,k)`, answers `(n,a)`)
     pool:tuple, # the same of images that are not in the reference and from the same world
     window:int=50, # images in a window; a tenth of the pool at most, or 10
     windows:int=1000, # how many
@@ -187,7 +193,7 @@ def false_alarm_rate(
     return {"value": value, "low": low, "high": high, "n": max(1, int(n)), "method": "clopper-pearson", "windows": windows, "window": size, "pool": len(theirs), "alpha": alpha}
 
 def smallest_visible_shift(
-    reference:tuple, # (projected `(n,k)`, probabilities `(n,c)`)
+    reference:tuple, # (projected `(n,k)`, answers `(n,a)`)
     pool:tuple, # the same of images from the same world
     window:int=50, # images in a window; a tenth of the pool at most, or 10
     alpha:float=.05, # of each test
@@ -262,8 +268,8 @@ def _rows(found):
 
 def drift_report(
     path, # of the HTML file
-    reference:tuple, # (projected, probabilities)
-    found:dict[str, tuple], # name to (Drift, (projected, probabilities)) of each window; the first is the verdict's
+    reference:tuple, # (projected, answers)
+    found:dict[str, tuple], # name to (Drift, (projected, answers)) of each window; the first is the verdict's
     rate:dict, # from `false_alarm_rate`
     visible:float|None, # from `smallest_visible_shift`
     title:str="Drift", # of the page

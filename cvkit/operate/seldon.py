@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from ..core import ServeError
+from .answers import said_boxes
 from ..release.bundle import Bundle
 
 # %% ../../nbs/5_operate/66_seldon.ipynb #c5bd6001
@@ -87,17 +88,35 @@ def _ask(
     transport:str, # rest or grpc
     port:int, # on 127.0.0.1
     folder:str, # of image files
+    draw:str="", # any word: ask for pictures with boxes too, over grpc
 ):
     "Ask with Seldon's own client and print the answers as JSON; in Seldon's environment."
     from google.protobuf.json_format import MessageToDict
     from seldon_core.seldon_client import SeldonClient
-    client = SeldonClient(microservice_endpoint=f"127.0.0.1:{port}", grpc_max_send_message_length=64 << 20, grpc_max_receive_message_length=64 << 20)
-    answers = []
+    place, answers = f"127.0.0.1:{port}", []
+    client = SeldonClient(microservice_endpoint=place, grpc_max_send_message_length=64 << 20, grpc_max_receive_message_length=64 << 20)
     for path in sorted(Path(folder).iterdir()):
+        if draw:
+            answers.append(_ask_to_draw(place, path.read_bytes()))
+            continue
         found = client.microservice(transport=transport, method="predict", bin_data=path.read_bytes())
         if found.success: answers.append(MessageToDict(found.response.jsonData))
         else: answers.append({"error": found.response.status.info if found.response is not None else found.msg})
     print(json.dumps(answers))
+
+def _ask_to_draw(
+    place:str, # host:port
+    image:bytes, # of a file
+) -> dict: # the answer, or error
+    "Ask over gRPC with Seldon's own messages and the tag `draw`, for which its client has no word."
+    import grpc
+    from google.protobuf.json_format import MessageToDict
+    from seldon_core.proto import prediction_pb2, prediction_pb2_grpc
+    message = prediction_pb2.SeldonMessage(binData=image)
+    message.meta.tags["draw"].bool_value = True
+    with grpc.insecure_channel(place, options=[("grpc.max_send_message_length", 64 << 20), ("grpc.max_receive_message_length", 64 << 20)]) as channel:
+        try: return MessageToDict(prediction_pb2_grpc.ModelStub(channel).Predict(message).jsonData)
+        except grpc.RpcError as error: return {"error": str(error)}
 
 # %% ../../nbs/5_operate/66_seldon.ipynb #a375e089
 class SeldonQuestions:
@@ -114,17 +133,19 @@ class SeldonQuestions:
     def health(self) -> dict: return json.loads(self._get("/health/status"))["jsonData"] # status and bundle
     def metadata(self) -> dict: return json.loads(self._get("/metadata")) # name, versions, inputs, custom
     def metrics(self) -> str: return self._get("/metrics", port="metrics") # in the format of Prometheus
-    def rest(self, images:list[bytes]) -> list[dict]: # label, probabilities, bundle of each
+    def rest(self, images:list[bytes], draw:bool=False) -> list[dict]: # answer of each; a detector that is asked to draw adds `png`
         "Ask over REST, one request an image."
-        return [json.loads(self._get("/api/v1.0/predictions", {"binData": base64.b64encode(i).decode()}))["jsonData"] for i in images]
-    def grpc(self, images:list[bytes]) -> list[dict]: # label, probabilities, bundle of each
+        meta = {"meta": {"tags": {"draw": True}}} if draw else {}
+        return [json.loads(self._get("/api/v1.0/predictions", {"binData": base64.b64encode(i).decode(), **meta}))["jsonData"] for i in images]
+    def grpc(self, images:list[bytes], draw:bool=False) -> list[dict]: # answer of each; a detector that is asked to draw adds `png`
         "Ask over gRPC with Seldon's own client, one request an image."
-        return self.client(images, "grpc")
-    def client(self, images:list[bytes], transport:str="rest") -> list[dict]: # label, probabilities, bundle of each
-        "Ask over either protocol with Seldon's own client."
+        return self.client(images, "grpc", draw)
+    def client(self, images:list[bytes], transport:str="rest", draw:bool=False) -> list[dict]: # answer of each
+        "Ask over either protocol with Seldon's own client; it can ask for drawn boxes over gRPC only."
+        if draw and transport != "grpc": raise ServeError(f"expected grpc for drawn boxes with Seldon's client, got {transport}; ask with `rest(images, draw=True)`")
         with tempfile.TemporaryDirectory() as folder:
             for i, image in enumerate(images): (Path(folder)/f"{i:06}").write_bytes(image)
-            words = [seldon_python(), "-W", "ignore", "-c", "import sys; from cvkit.operate.seldon import _ask; _ask(*sys.argv[1:])", transport, str(self.ports[transport]), folder]
+            words = [seldon_python(), "-W", "ignore", "-c", "import sys; from cvkit.operate.seldon import _ask; _ask(*sys.argv[1:])", transport, str(self.ports[transport]), folder, *(["draw"] if draw else [])]
             done = subprocess.run(words, capture_output=True, text=True, timeout=600)
         if done.returncode: raise ServeError(f"expected answers from Seldon's client, but it failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
         answers = json.loads(done.stdout.splitlines()[-1])
@@ -216,19 +237,53 @@ def _listens(port):
 if __name__ == "__main__" and "__file__" in globals(): _serve()
 
 # %% ../../nbs/5_operate/66_seldon.ipynb #78be83d2
+def _probability_difference(
+    answers:list[dict], # over one protocol
+    evaluated:np.ndarray, # `(n,c)`
+    classes, # c names
+    transport:str, # for the error
+) -> float: # the largest
+    "How far served probabilities are from evaluated ones."
+    strange = next((a for a in answers if set(a.get("probabilities", ())) != set(classes)), None)
+    if strange: raise ServeError(f"expected probabilities of {', '.join(classes)} over {transport}, got {strange!r:.120}; is another model served?")
+    served = np.array([[a["probabilities"][c] for c in classes] for a in answers], float).reshape(-1, len(classes))
+    if not np.isfinite(served).all(): raise ServeError(f"expected finite probabilities over {transport}, got {(~np.isfinite(served)).sum()} that are not; do not serve this bundle")
+    return float(np.abs(served - evaluated).max(initial=0.))
+
+def _box_differences(
+    answers:list[dict], # over one protocol
+    evaluated:list[dict], # n: boxes, labels, scores, as said
+    classes, # c names
+    transport:str, # for the error
+) -> np.ndarray: # the largest difference of scores, of corners in pixels, and of corners as a share of the longer side
+    "How far served boxes are from evaluated ones, in the order of their scores."
+    worst, count = np.zeros(3), lambda names: ", ".join(f"{names.count(c)} {c}" for c in dict.fromkeys(names)) or "no box"
+    for i, (answer, row) in enumerate(zip(answers, evaluated)):
+        if not {"boxes", "width", "height"} <= set(answer): raise ServeError(f"expected boxes over {transport}, got {answer!r:.120}; is another model served?")
+        names, expected = [b["label"] for b in answer["boxes"]], [classes[k] for k in row["labels"]]
+        if names != expected: raise ServeError(f"image {i} over {transport}: expected the boxes that were evaluated, by falling score ({count(expected)}), got {count(names)}{' in another order' if sorted(names) == sorted(expected) else ''}; is another model served?")
+        served = np.array([[b["score"], *b["box"]] for b in answer["boxes"]], float).reshape(-1, 5)
+        if not np.isfinite(served).all(): raise ServeError(f"expected finite boxes over {transport}, got {(~np.isfinite(served)).sum()} numbers that are not; do not serve this bundle")
+        differ = np.abs(served - np.column_stack([row["scores"], row["boxes"]]))
+        pixels = differ[:, 1:].max(initial=0.)
+        worst = np.maximum(worst, [differ[:, 0].max(initial=0.), pixels, pixels / max(answer["width"], answer["height"])])
+    return worst
+
 def serving_parity(
     rest:list[dict], # answers over REST
     grpc:list[dict], # answers over gRPC, to the same images
-    probabilities:np.ndarray, # `(n,c)` evaluated
+    evaluated, # `(n,c)` probabilities, or n dicts of boxes, labels and scores
     classes, # c names
-) -> dict: # n, max_abs_diff, rest, grpc
-    "The largest difference between what was evaluated and what is served."
-    def distance(answers, transport):
-        if len(answers) != len(probabilities): raise ServeError(f"expected {len(probabilities)} answers over {transport}, got {len(answers)}; ask about the images that were evaluated")
-        strange = next((a for a in answers if set(a.get("probabilities", ())) != set(classes)), None)
-        if strange: raise ServeError(f"expected probabilities of {', '.join(classes)} over {transport}, got {strange!r:.120}; is another model served?")
-        served = np.array([[a["probabilities"][c] for c in classes] for a in answers], float).reshape(-1, len(classes))
-        if not np.isfinite(served).all(): raise ServeError(f"expected finite probabilities over {transport}, got {(~np.isfinite(served)).sum()} that are not; do not serve this bundle")
-        return float(np.abs(served - probabilities).max(initial=0.))
-    both = {"rest": distance(rest, "rest"), "grpc": distance(grpc, "grpc")}
-    return {"n": len(rest), "max_abs_diff": max(both.values()), **both}
+    thresholds=None, # c, of boxes: those from here on were said
+) -> dict: # n, max_abs_diff, rest, grpc; of boxes also score and pixels
+    "The largest difference between what was evaluated and what is served; of boxes that of a score, or of a corner as a share of the picture's longer side."
+    both = {"rest": rest, "grpc": grpc}
+    for transport, answers in both.items():
+        if len(answers) != len(evaluated): raise ServeError(f"expected {len(evaluated)} answers over {transport}, got {len(answers)}; ask about the images that were evaluated")
+    if isinstance(evaluated, np.ndarray):
+        found = {transport: _probability_difference(answers, evaluated, classes, transport) for transport, answers in both.items()}
+        return {"n": len(rest), "max_abs_diff": max(found.values()), **found}
+    if thresholds is None: raise ServeError("expected the thresholds from which boxes are said, got none; pass those of the bundle")
+    worst = np.array([_box_differences(answers, said_boxes(evaluated, thresholds), classes, transport) for transport, answers in both.items()])
+    found = dict(zip(both, worst[:, [0, 2]].max(1).tolist()))
+    return {"n": len(rest), "max_abs_diff": max(found.values()), **found, "score": float(worst[:, 0].max()), "pixels": float(worst[:, 1].max())}
