@@ -29,7 +29,7 @@ def place(tmp_path_factory):
 def boxes(place):
     "Pasted digits in a COCO folder, walked: a training that is too short to be good."
     from cvkit.data.boxes import paste_digits
-    paste_digits(place / "digits", images=80)
+    paste_digits(place / "digits", images=110)
     (place / "digits/dataset.yaml").write_text("pii_status: none\n")
     return cvkit.demo(str(place / "digits"), "boxes", size=96, knobs="epochs=2")
 
@@ -41,7 +41,7 @@ def labels(place):
     source, random = load_manifest(ingest("surfaces", "surfaces"))[0], np.random.default_rng(0)
     (place / "mixed").mkdir()
     lines = ["image,labels"]
-    for i in range(90):
+    for i in range(110):
         pair = random.choice(source.classes, 2)
         tiles = [source.picture(int(random.choice(np.flatnonzero(source.labels == name)))) for name in pair]
         Image.fromarray(np.concatenate(tiles, 1)).save(place / f"mixed/{i:03}.png")

@@ -136,6 +136,8 @@ class Classification:
         from cvkit.evidence.evaluate import Evaluation
         return Evaluation.from_dict(record)
     def asked(self, trained, manifest): return AskedClasses(trained, manifest) # for explaining
+    def evaluated(self, kept): return kept["probabilities"] # what serving is compared with; kept: rows of holdout.npz
+    def answers(self, kept, manifest, spec): return kept["probabilities"] # `(k,c)` what monitoring compares of these rows
     def report(self, evaluation, path, title, worst, parts):
         "Write the page of an evaluation."
         from cvkit.evidence.evaluate import evaluation_report

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from ..core import DataError, private_folder, read_json, rng, write_atomic, write_json
 from .datasets import load_manifest
+from .develop import TASKS
 from .tasks import read_out_of_fold
 from .records import keep_record
 from .justify import why
@@ -42,16 +43,17 @@ class Served:
     def to_dict(self) -> dict: return dict(vars(self))
     def __repr__(self):
         p = self.parity
-        return f"{p['n']} images over REST and gRPC: probabilities differ from the evaluated ones by at most {_small(p['max_abs_diff'])}; alias {self.alias or 'none'}"
+        return f"{p['n']} images over REST and gRPC: answers differ from the evaluated ones by at most {_small(p['max_abs_diff'])}; alias {self.alias or 'none'}"
     def blocks(self) -> list: # tables of a page
         "Protocols, the server, and its metrics."
         from cvkit.pages import code, definition, section, table
         p, s = self.parity, self.server
         rows = [{"protocol": name, "images": p["n"], "largest difference": _small(p[key])} for name, key in (("REST", "rest"), ("gRPC", "grpc"))]
+        what = f"Differences between the evaluation and the server's answers to the same files: of scores, and of corners as a share of the picture's longer side ({_small(p['pixels'])} pixels at most)." if "pixels" in p else "Differences of probabilities between the evaluation and the server's answers to the same files."
         about = {"model": s["metadata"]["name"], "bundle": code(s["health"]["bundle"][:12]), "health": s["health"]["status"], "classes": s["metadata"]["custom"]["classes"].replace(",", ", "), "alias": self.alias or "none",
                  "milliseconds a request": "{p50:.1f} (median), {p95:.1f} (95th percentile), decoding and model".format(**s["milliseconds"]), "left after the end": "no process and no port" if not any(s["left"].values()) else str(s["left"])}
         counted = [{"metric": name, "value": value} for name, value in s["metrics"].items()]
-        return [section("Served against evaluated", table(rows, caption="Differences of probabilities between the evaluation and the server's answers to the same files.")), section("The server", definition(about)), section("Metrics", table(counted))]
+        return [section("Served against evaluated", table(rows, caption=what)), section("The server", definition(about)), section("Metrics", table(counted))]
     def _repr_html_(self):
         from cvkit.pages import fragment
         return fragment(*self.blocks())
@@ -68,11 +70,11 @@ def serve(
     from cvkit.operate.seldon import SeldonServer, serving_parity
     run, out = Path(run), Path(out or Path(run)/"serve")
     private_folder(out)
-    sent, expected, classes = _holdout_files(run, images)
+    sent, expected, spec = _holdout_files(run, images)
     log = out/"requests.jsonl"
     log.unlink(missing_ok=True)
     with SeldonServer(run/"train"/"bundle", log=log) as server:
-        parity = serving_parity(server.rest(sent), server.grpc(sent), expected, classes)
+        parity = serving_parity(server.rest(sent), server.grpc(sent), expected, spec["classes"], spec.get("thresholds"))
         seen = {"health": server.health(), "metadata": server.metadata(), "metrics": _counted(server.metrics())}
         if hold: _hold(server)
     seen |= {"left": server.stop(), "milliseconds": _milliseconds(log)}
@@ -86,10 +88,10 @@ def _holdout_files(run, images):
     "Bytes of hold-out images, spread over its rows, and what the evaluation said of them."
     if not (run/"evaluate"/"holdout.npz").exists(): raise DataError(f"expected an evaluation in {run/'evaluate'}, found none; run `cvkit evaluate` first")
     manifest, _ = load_manifest(run/"ingest")
-    held, classes = np.load(run/"evaluate"/"holdout.npz"), read_json(run/"train"/"bundle"/"bundle.json")["classes"]
+    held, spec = dict(np.load(run/"evaluate"/"holdout.npz")), read_json(run/"train"/"bundle"/"bundle.json")
     rows = np.unique(np.linspace(0, len(held["images"]) - 1, min(images, len(held["images"]))).round().astype(int))
     place = dict(zip(manifest.table["image"], range(len(manifest))))
-    return [manifest.read(place[k]) for k in held["images"][rows]], held["probabilities"][rows], classes
+    return [manifest.read(place[k]) for k in held["images"][rows]], TASKS[spec["task"]].evaluated({name: values[rows] for name, values in held.items()}), spec
 
 def _counted(text):
     "Counters of Prometheus' text that are cvkit's, without the labels that Seldon leaves empty here."
@@ -174,15 +176,16 @@ def _worlds(run, manifest, predictor):
     "What changes; and the reference, a pool of the same world and the changed world, as (projected embeddings, answers)."
     from cvkit.data.splits import Splits
     from cvkit.operate.monitor import answers_of, project
-    reference, held, oof = predictor.bundle.reference, np.load(run/"evaluate"/"holdout.npz"), read_out_of_fold(run/"train", manifest)
+    reference, held, oof, task = predictor.bundle.reference, dict(np.load(run/"evaluate"/"holdout.npz")), read_out_of_fold(run/"train", manifest), TASKS[predictor.task]
     rows = Splits.load(run/"train"/"splits").rows(manifest, "holdout")
-    pool, found = (project(held["embedding"], reference), held["probabilities"]), _natural_shift(manifest.attributes)
+    world = lambda kept, rows: (project(kept["embedding"], reference), task.answers(kept, manifest.take(rows), predictor.bundle.spec))
+    pool, found = world(held, rows), _natural_shift(manifest.attributes)
     if found is None:
         dark = _darkened(predictor, manifest, rows)
         return "photographs at 30 % of their brightness", (reference["projected"], reference["answers"]), pool, (project(dark.embedding, reference), answers_of(dark))
     what, here, there = found
     mine = np.flatnonzero((oof["folds"] >= 0) & here)
-    return what, (project(oof["embedding"][mine], reference), oof["probabilities"][mine]), tuple(x[here[rows]] for x in pool), tuple(x[there[rows]] for x in pool)
+    return what, world({name: values[mine] for name, values in oof.items()}, mine), tuple(x[here[rows]] for x in pool), tuple(x[there[rows]] for x in pool)
 
 # %% ../../nbs/6_flow/81_deliver.ipynb #cfbac7fe
 def monitor(

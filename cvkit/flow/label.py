@@ -92,6 +92,8 @@ class Multilabel:
         e = evaluate_labels(known_labels(held, predictor.classes), found.probabilities, predictor.bundle.spec["thresholds"], predictor.classes, None, held.groups, about["published"], digests, looks, seed)
         return e, {"probabilities": found.probabilities, "embedding": found.embedding}
     def asked(self, trained, manifest): return AskedLabels(trained, manifest) # for explaining
+    def evaluated(self, kept): return kept["probabilities"] # what serving is compared with; kept: rows of holdout.npz
+    def answers(self, kept, manifest, spec): return kept["probabilities"] # `(k,c)` what monitoring compares of these rows
     def report(self, evaluation, path, title, worst, parts):
         "Write the page of an evaluation."
         from cvkit.evidence.multilabel import label_report

@@ -157,6 +157,10 @@ class Detection:
         e = evaluate_detections(truth, found.rows, predictor.classes, predictor.bundle.spec["thresholds"], held.groups, held.attributes, about["published"], digests, looks, seed)
         return e, {"embedding": found.embedding, "sizes": np.array(sizes), **pack_detections(found.rows)}
     def asked(self, trained, manifest): return AskedBoxes(trained, manifest) # for explaining
+    def evaluated(self, kept): return unpack_detections(kept) # what serving is compared with; kept: rows of holdout.npz
+    def answers(self, kept, manifest, spec): # `(k,4)` what monitoring compares of these rows; manifest: of the same
+        from cvkit.operate.answers import detection_answers
+        return detection_answers(unpack_detections(kept), manifest.table[["width", "height"]].to_numpy().tolist(), spec["thresholds"])
     def report(self, evaluation, path, title, worst, parts):
         "Write the page of an evaluation."
         from cvkit.evidence.detection import detection_report
