@@ -1083,6 +1083,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'cvkit.evidence.matching._flat': ('3_evidence/matching.html#_flat', 'cvkit/evidence/matching.py'),
                                          'cvkit.evidence.matching._greedy': ( '3_evidence/matching.html#_greedy',
                                                                               'cvkit/evidence/matching.py'),
+                                         'cvkit.evidence.matching._halves': ( '3_evidence/matching.html#_halves',
+                                                                              'cvkit/evidence/matching.py'),
                                          'cvkit.evidence.matching._matched': ( '3_evidence/matching.html#_matched',
                                                                                'cvkit/evidence/matching.py'),
                                          'cvkit.evidence.matching._mean': ('3_evidence/matching.html#_mean', 'cvkit/evidence/matching.py'),

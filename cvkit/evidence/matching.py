@@ -10,7 +10,7 @@ __all__ = ['IOUS', 'RECALLS', 'SIZES', 'flat_boxes', 'overlaps', 'Matches', 'mat
 from dataclasses import dataclass
 
 import numpy as np
-from ..core import DataError, ParameterError, progress
+from ..core import DataError, ParameterError, progress, rng
 from .intervals import MINIMUM, Estimate, _expanded, drawn_weights, left_open, units_of
 
 # %% ../../nbs/3_evidence/49_matching.ipynb #ad18d809
@@ -54,7 +54,7 @@ def flat_boxes(
     if len(truth) != len(detections): raise DataError(f"expected truth and detections of the same images, got {len(truth)} and {len(detections)}; give an empty entry where nothing was said")
     if not len(truth): raise DataError("expected images to evaluate on, got none; is the hold-out empty?")
     there, said = _flat("truth", truth, "ignore"), _flat("detections", detections, "scores")
-    for what, (image, boxes, labels, _) in (("truth", there), ("detections", said)): _check_boxes(what, image, boxes, labels, classes)
+    for what, one in (("truth", there), ("detections", said)): _check_boxes(what, *one[:3], classes)
     scores = said[3].astype(float)
     if scores.size and not (scores.min() >= 0 and scores.max() <= 1):
         like = "one is not a number" if not np.isfinite(scores).all() else "they look like per cent, divide by 100" if scores.min() >= 0 and scores.max() <= 100 else "they look like logits, apply the sigmoid first"
@@ -131,13 +131,10 @@ def _blocks(there, said, cells):
 def _ordered(image, labels, scores, n, most):
     "Detections by class, image and falling score, the first of them: order, key, place."
     order = np.lexsort((np.arange(len(scores)), -scores, labels * n + image))
-    key = (labels * n + image)[order]
-    place = np.arange(len(key)) - np.searchsorted(key, key)
+    place = np.arange(len(order)) - np.searchsorted(key := (labels * n + image)[order], key)
     return order[place < most], key[place < most], place[place < most]
 
-# %% ../../nbs/3_evidence/49_matching.ipynb #8171f098
-def _outside(boxes, sizes): # (a,k) bool
-    "Whether a box is smaller or larger than each range."
+def _outside(boxes, sizes): # (a,k) bool: whether a box is smaller or larger than each range
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     return np.array([(area < low) | (area > high) for low, high in sizes.values()])
 
@@ -205,8 +202,7 @@ def _average(found, ignored, rank, seen, total, tops):
         for i, top in enumerate(tops): recall[i, t] = own[rank[rows] < top].sum(0) / many
     return np.where(total > 0, precise, np.nan), np.where(total > 0, recall, np.nan)
 
-def _names(m, tops):
-    "The numbers of a class, in order."
+def _names(m, tops): # of the numbers of a class, in order
     return [*(["ap"] if len(m.ious) > 1 else []), *(f"ap{round(100 * t)}" for t in m.ious if np.isclose(t, (.5, .75)).any()), *(f"ar_{k}" for k in tops), *(f"{kind}_{s}" for kind in ("ap", "ar") for s in m.sizes[1:])]
 
 def _class_values(m, k, image_weights, tops):
@@ -215,7 +211,7 @@ def _class_values(m, k, image_weights, tops):
     seen = image_weights[m.image[rows]]
     totals = m.counted[:, there].astype(float) @ image_weights[m.truth_image[there]]
     each = [_average(m.found[a, :, rows], m.ignored[a, :, rows], m.rank[rows], seen, totals[a], tops if a == 0 else tops[-1:]) for a in range(len(m.sizes))]
-    (ap, recall), by_size = each[0], each[1:]
+    (ap, recall), *by_size = each
     single = [ap[i] for i, t in enumerate(m.ious) if np.isclose(t, (.5, .75)).any()]
     return np.array([*([ap.mean(0)] if len(m.ious) > 1 else []), *single, *recall.mean(1), *(p.mean(0) for p, _ in by_size), *(r[0].mean(0) for _, r in by_size)])
 
@@ -234,18 +230,21 @@ def detection_values(
     return dict(zip(names, out))
 
 # %% ../../nbs/3_evidence/49_matching.ipynb #d22356ba
-def _estimate(value, draws, held, what):
+def _estimate(value, draws, halves, held, what):
     "One number with its interval, or the reason why there is none."
     if not held: return Estimate(None, None, None, 0, f"undefined: no {what} in the truth")
     if held < MINIMUM: return Estimate(None, None, None, held, f"undefined: {held} of at least {MINIMUM} independent images with a {what}")
-    above = max(0., float(np.nanmean(draws)) - value)
-    e = _expanded(value, draws - 2 * above, held)
-    return left_open(e if e.value is None else Estimate(e.value, max(0., e.low), min(1., e.high), held, "bootstrap, less its bias"), held)
+    e, above = _expanded(value, draws, held), [max(0., float(np.nanmean(x)) - value) for x in (draws, halves)]
+    return left_open(e if e.value is None else Estimate(e.value, max(0., e.low - above[0] - above[1] / (2**.5 - 1)), e.high, held, "bootstrap, lower end less the bias"), held)
 
-def _mean(values):
-    "Mean over the classes that have a box: `(c,b)` to `(b,)`."
+def _mean(values): # over the classes that have a box: (c,b) to (b,)
     there = np.isfinite(values)
     return np.divide(np.where(there, values, 0).sum(0), there.sum(0), out=np.full(values.shape[1], np.nan), where=there.any(0))
+
+def _halves(units, seed, pairs=50): # weights (2 * pairs,n) of random halves of the units, each followed by the others
+    count = int(units.max()) + 1
+    first = rng(seed, "halves").random((pairs, count)).argsort(1) < count / 2
+    return np.concatenate([first, ~first])[:, units].astype(float)
 
 def matched_estimates(
     matches:Matches, # from `match_boxes`
@@ -258,13 +257,13 @@ def matched_estimates(
     plain = detection_values(m, np.ones((1, m.images)))
     rounds = progress(drawn_weights(units, draws, seed), "bootstrap", -(-draws // max(1, 500_000 // m.images)))
     parts = [detection_values(m, w) for w in rounds]
-    drawn = {name: np.concatenate([p[name] for p in parts], axis=1) for name in plain}
+    drawn, halves = {name: np.concatenate([p[name] for p in parts], axis=1) for name in plain}, detection_values(m, _halves(units, seed))
     def one(name, k=None):
         size = name.split("_")[1] if name.split("_")[-1] in m.sizes else "all"
         here = m.counted[m.sizes.index(size)] & (True if k is None else m.truth_label == k)
         held = len(np.unique(units[m.truth_image[here]]))
-        value, replicates = (_mean(v) if k is None else v[k] for v in (plain[name], drawn[name]))
-        return _estimate(value[0], replicates, held, f"{'' if size == 'all' else size + ' '}box{'' if k is None else f' of {m.classes[k]}'}")
+        value, *more = (_mean(v[name]) if k is None else v[name][k] for v in (plain, drawn, halves))
+        return _estimate(value[0], *more, held, f"{'' if size == 'all' else size + ' '}box{'' if k is None else f' of {m.classes[k]}'}")
     return {name: one(name) for name in plain}, [{name: one(name, k) for name in plain} for k in range(len(m.classes))]
 
 def detection_estimates(
@@ -297,5 +296,4 @@ def class_detections(
     draws:int=1000, # of the bootstrap
 ) -> list[dict]: # class, images, boxes, claimed (whatever its score), then the estimates by name
     "The same of each class."
-    m = match_boxes(truth, detections, classes, sizes)
-    return class_rows(m, matched_estimates(m, groups, seed, draws)[1])
+    return class_rows(m := match_boxes(truth, detections, classes, sizes), matched_estimates(m, groups, seed, draws)[1])
