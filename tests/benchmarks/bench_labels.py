@@ -68,4 +68,4 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20, p.n
     for c in (20, 80):
         done = subprocess.run([sys.executable, "-c", code, str(c)], capture_output=True, text=True, timeout=1800)
         assert done.returncode == 0, done.stderr
-        print(f"100,000 images x {c} labels: {float(done.stdout.split()[0]):.2f} GiB above the predictions, which take {float(done.stdout.split()[1]):.3f}")
+        print(f"100,000 images x {c} labels: {float(done.stdout.split()[0]):.2f} GiB above the peak of drawing the predictions, which take {float(done.stdout.split()[1]):.3f}")
