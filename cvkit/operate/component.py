@@ -135,8 +135,7 @@ class SeldonModel:
     def init_metadata(self) -> dict: # what /metadata says
         "Name, digest of the bundle, classes, licence."
         spec = self.bundle.spec
-        least = spec.get("thresholds")
-        more = {"task": spec["task"], "thresholds": ",".join(f"{t:g}" for t in least)} if least else {}
+        more = {"task": spec["task"], "thresholds": ",".join(f"{t:g}" for t in spec["thresholds"])} if spec.get("thresholds") else {}
         return {"name": spec["name"], "versions": [self.bundle.digest], "platform": "cvkit", "inputs": [{"messagetype": "binData"}], "outputs": [{"messagetype": "jsonData"}],
                 "custom": {"classes": ",".join(self.bundle.classes), "licence": spec["licence"], "preprocess": self.bundle.preprocess.digest, **more}}
     def health_status(self) -> dict: # what /health/status says
