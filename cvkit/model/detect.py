@@ -132,7 +132,7 @@ def detector_loss(
     return sum(network.compute_loss(targets, {k: v.float() for k, v in found.items()}, [network.anchors] * len(targets), cells).values())
 
 # %% ../../nbs/2_model/34_detect.ipynb #717b8eb4
-NMS = {"iou": .5, "score": .05, "most": 100} # boxes of one class overlap at most so much, count from this score, and are so many an image
+NMS = {"iou": .5, "score": .1, "most": 100} # boxes of one class overlap at most so much, count from this score, and are so many an image
 
 def select_boxes(
     boxes, # torch `(n,a,4)`
