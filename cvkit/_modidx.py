@@ -2214,6 +2214,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'cvkit.operate.seldon._group': ('5_operate/seldon.html#_group', 'cvkit/operate/seldon.py'),
                                       'cvkit.operate.seldon._listens': ('5_operate/seldon.html#_listens', 'cvkit/operate/seldon.py'),
                                       'cvkit.operate.seldon._loopback': ('5_operate/seldon.html#_loopback', 'cvkit/operate/seldon.py'),
+                                      'cvkit.operate.seldon._paired': ('5_operate/seldon.html#_paired', 'cvkit/operate/seldon.py'),
                                       'cvkit.operate.seldon._probability_difference': ( '5_operate/seldon.html#_probability_difference',
                                                                                         'cvkit/operate/seldon.py'),
                                       'cvkit.operate.seldon._serve': ('5_operate/seldon.html#_serve', 'cvkit/operate/seldon.py'),

@@ -96,11 +96,9 @@ def _ask(
     place, answers = f"127.0.0.1:{port}", []
     client = SeldonClient(microservice_endpoint=place, grpc_max_send_message_length=64 << 20, grpc_max_receive_message_length=64 << 20)
     for path in sorted(Path(folder).iterdir()):
-        if draw:
-            answers.append(_ask_to_draw(place, path.read_bytes()))
-            continue
-        found = client.microservice(transport=transport, method="predict", bin_data=path.read_bytes())
-        if found.success: answers.append(MessageToDict(found.response.jsonData))
+        found = None if draw else client.microservice(transport=transport, method="predict", bin_data=path.read_bytes())
+        if draw: answers.append(_ask_to_draw(place, path.read_bytes()))
+        elif found.success: answers.append(MessageToDict(found.response.jsonData))
         else: answers.append({"error": found.response.status.info if found.response is not None else found.msg})
     print(json.dumps(answers))
 
@@ -250,21 +248,34 @@ def _probability_difference(
     if not np.isfinite(served).all(): raise ServeError(f"expected finite probabilities over {transport}, got {(~np.isfinite(served)).sum()} that are not; do not serve this bundle")
     return float(np.abs(served - evaluated).max(initial=0.))
 
+def _paired(
+    served:np.ndarray, # `(k,4)` corners
+    names:list[str], # k labels of them
+    evaluated:np.ndarray, # `(k,4)` corners
+    expected:list[str], # k labels of them: the same, perhaps in another order
+) -> list[int]: # k places in served, one for each that was evaluated
+    "Each evaluated box and the nearest served one of its label that is not taken: two scores that differ in the seventh place may change places."
+    far, left, found = np.abs(served[:, None] - evaluated).max(2), list(range(len(names))), []
+    for k, name in enumerate(expected):
+        found.append(min((i for i in left if names[i] == name), key=lambda i: far[i, k]))
+        left.remove(found[-1])
+    return found
+
 def _box_differences(
     answers:list[dict], # over one protocol
     evaluated:list[dict], # n: boxes, labels, scores, as said
     classes, # c names
     transport:str, # for the error
 ) -> np.ndarray: # the largest difference of scores, of corners in pixels, and of corners as a share of the longer side
-    "How far served boxes are from evaluated ones, in the order of their scores."
+    "How far served boxes are from evaluated ones."
     worst, count = np.zeros(3), lambda names: ", ".join(f"{names.count(c)} {c}" for c in dict.fromkeys(names)) or "no box"
     for i, (answer, row) in enumerate(zip(answers, evaluated)):
         if not {"boxes", "width", "height"} <= set(answer): raise ServeError(f"expected boxes over {transport}, got {answer!r:.120}; is another model served?")
         names, expected = [b["label"] for b in answer["boxes"]], [classes[k] for k in row["labels"]]
-        if names != expected: raise ServeError(f"image {i} over {transport}: expected the boxes that were evaluated, by falling score ({count(expected)}), got {count(names)}{' in another order' if sorted(names) == sorted(expected) else ''}; is another model served?")
+        if sorted(names) != sorted(expected): raise ServeError(f"image {i} over {transport}: expected the boxes that were evaluated ({count(expected)}), got {count(names)}; is another model served?")
         served = np.array([[b["score"], *b["box"]] for b in answer["boxes"]], float).reshape(-1, 5)
         if not np.isfinite(served).all(): raise ServeError(f"expected finite boxes over {transport}, got {(~np.isfinite(served)).sum()} numbers that are not; do not serve this bundle")
-        differ = np.abs(served - np.column_stack([row["scores"], row["boxes"]]))
+        differ = np.abs(served[_paired(served[:, 1:], names, row["boxes"], expected)] - np.column_stack([row["scores"], row["boxes"]]))
         pixels = differ[:, 1:].max(initial=0.)
         worst = np.maximum(worst, [differ[:, 0].max(initial=0.), pixels, pixels / max(answer["width"], answer["height"])])
     return worst
