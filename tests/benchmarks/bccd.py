@@ -18,7 +18,7 @@ def main():
     from cvkit.flow.datasets import open_source
     from cvkit.model.backbones import load_backbone
     from cvkit.model.detect import NMS, letterboxed
-    from cvkit.model.detector import DETECTOR, _Trainings, cross_fit_detector
+    from cvkit.model.detector import BATCH, DETECTOR, _Trainings, cross_fit_detector
     from cvkit.model.plan import Plan
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folder")
@@ -31,7 +31,7 @@ def main():
     manifest = open_source(asked.folder, asked.work/"images").manifest
     truths, folds = true_boxes(manifest), rng(0, "bccd", "folds").permutation(len(manifest)) % 5
     backbone, recipe = letterboxed(load_backbone(size=asked.size)), dataclasses.replace(DETECTOR, epochs=asked.epochs, flip=True, turns=True)
-    plan = dict(device="cpu", layout="channels_last", precision="float32", threads=asked.threads, batch=8)
+    plan = dict(device="cpu", layout="channels_last", precision="float32", threads=asked.threads, batch=BATCH)
     start, cpu = time.perf_counter(), time.process_time()
     if asked.only is not None:
         rows = np.flatnonzero(folds == asked.only)
