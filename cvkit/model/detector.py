@@ -24,8 +24,8 @@ from .plan import Plan, place_network, propose_plan, stored_plan, threads_of
 from .recipe import Recipe
 
 # %% ../../nbs/2_model/35_detector.ipynb #dd6fdb1d
-BATCH = 8 # images a step: a picture has many cells, and small steps learn more from few pictures
-DETECTOR = Recipe("full", epochs=12, rate=2e-3, decay=.05, layer_decay=.9, clip=10., smoothing=0., patience=0, stages=3, head="random") # what a detector needs otherwise than a classifier
+BATCH = 4 # images a step: a picture has many cells, and small steps learn more from few pictures
+DETECTOR = Recipe("full", epochs=12, rate=2e-3, decay=.05, layer_decay=.8, clip=10., smoothing=0., patience=0, stages=3, head="random") # what a detector needs otherwise than a classifier
 
 def check_recipe(
     recipe:Recipe, # for a detector
