@@ -1854,6 +1854,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'cvkit.model.detect': { 'cvkit.model.detect._detector_class': ('2_model/detect.html#_detector_class', 'cvkit/model/detect.py'),
                                     'cvkit.model.detect._head_class': ('2_model/detect.html#_head_class', 'cvkit/model/detect.py'),
                                     'cvkit.model.detect._levels': ('2_model/detect.html#_levels', 'cvkit/model/detect.py'),
+                                    'cvkit.model.detect._pyramid_class': ('2_model/detect.html#_pyramid_class', 'cvkit/model/detect.py'),
                                     'cvkit.model.detect._with_nms': ('2_model/detect.html#_with_nms', 'cvkit/model/detect.py'),
                                     'cvkit.model.detect._within': ('2_model/detect.html#_within', 'cvkit/model/detect.py'),
                                     'cvkit.model.detect.anchor_of': ('2_model/detect.html#anchor_of', 'cvkit/model/detect.py'),

@@ -51,8 +51,8 @@ def _within(anchors, boxes):
 
 # %% ../../nbs/2_model/34_detect.ipynb #367b2735
 @lru_cache(1)
-def _detector_class():
-    torch, fcos, anchor, ops = need("torch", "train"), need("torchvision.models.detection.fcos", "train"), need("torchvision.models.detection.anchor_utils", "train"), need("torchvision.ops", "train")
+def _pyramid_class():
+    torch, ops = need("torch", "train"), need("torchvision.ops", "train")
     class Pyramid(torch.nn.Module):
         "Images to maps of one width, and the embedding."
         def __init__(self, trunk, levels, channels, width):
@@ -61,6 +61,11 @@ def _detector_class():
         def forward(self, images):
             maps = self.trunk.forward_intermediates(images, indices=self.levels, intermediates_only=True)
             return list(self.neck(OrderedDict(zip(map(str, STRIDES), maps))).values()), maps[-1].mean((2, 3))
+    return Pyramid
+
+@lru_cache(1)
+def _detector_class():
+    torch, fcos, anchor = need("torch", "train"), need("torchvision.models.detection.fcos", "train"), need("torchvision.models.detection.anchor_utils", "train")
     class Detector(fcos.FCOS):
         "Images to boxes, scores and embedding."
         def __init__(self, pyramid, classes, size, convolutions):
@@ -82,7 +87,7 @@ def _detector_class():
             found, embedding = self.answer(images)
             boxes = self.box_coder.decode(found["bbox_regression"], self.anchors).clamp(0, self.size)
             return boxes, (found["cls_logits"].sigmoid() * found["bbox_ctrness"].sigmoid()).sqrt().transpose(1, 2), embedding
-    return Pyramid, Detector
+    return Detector
 
 # %% ../../nbs/2_model/34_detect.ipynb #c197ba55
 def _levels(trunk, size):
@@ -105,7 +110,7 @@ def make_detector(
     "A detector that has seen nothing yet, on a backbone that has."
     torch, size = need("torch", "train"), letterboxed(backbone).preprocess.size
     if classes < 1 or width % 32 or width < 32 or convolutions < 1: raise ParameterError(f"expected a class or more, a width that 32 divides and a convolution or more, got {classes}, {width} and {convolutions}; correct it")
-    trunk, (pyramid, detector) = copy.deepcopy(backbone.module).float(), _detector_class()
+    trunk, pyramid, detector = copy.deepcopy(backbone.module).float(), _pyramid_class(), _detector_class()
     levels, channels = _levels(trunk, size)
     trunk.prune_intermediate_layers(levels, prune_norm=True, prune_head=True)
     with torch.random.fork_rng(devices=[]):

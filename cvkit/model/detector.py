@@ -156,6 +156,7 @@ class _Trainings:
 # %% ../../nbs/2_model/35_detector.ipynb #fae3a06c
 def _fold_names(manifest, folds):
     "The folds; each class must have boxes outside each of them."
+    if manifest.task != "detection": raise DataError(f"expected a manifest with boxes, got one for {manifest.task}; mark boxes, or use cross_fit")
     names, boxes = np.unique(folds[folds >= 0]).tolist(), manifest.table["boxes"]
     if np.shape(folds) != (len(manifest),) or len(names) < 2: raise DataError(f"expected a fold for each of {len(manifest)} images, two folds or more, got {len(names)} in {np.shape(folds)}; draw them with draw_splits")
     for name in names:
@@ -176,9 +177,7 @@ def cross_fit_detector(
     nms:dict=NMS, # iou, score, most
 ) -> DetectorFit: # fitted and cross-validated
     "Cross-validate a detector by a recipe, and fit the one that ships."
-    if manifest.task != "detection": raise DataError(f"expected a manifest with boxes, got one for {manifest.task}; mark boxes, or use cross_fit")
-    check_recipe(recipe)
-    folds, none = np.asarray(folds), {k: v for k, v in flat_detections([]).items() if k != "counts"}
+    folds, none, recipe = np.asarray(folds), {k: v for k, v in flat_detections([]).items() if k != "counts"}, check_recipe(recipe)
     names, used = _fold_names(manifest, folds), np.flatnonzero(folds >= 0)
     top = private_folder(Path(folder)/_identity(manifest, backbone, recipe, folds, seed, nms))
     plan = stored_plan(top/"plan.json", lambda: propose_plan(backbone.module, backbone.preprocess.size), **{"precision": "float32", "batch": BATCH, **(plan or {})})
