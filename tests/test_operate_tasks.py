@@ -11,7 +11,8 @@ from test_operate import encode, photo
 
 from cvkit.core import BundleError, DataError, ServeError
 from cvkit.data.preprocess import decode_image, letterbox_geometry
-from cvkit.operate.answers import Detections, LabelPredictions, Predictions, answers_of, class_probabilities, detection_answers, read_detections, said_boxes, sigmoid, softmax
+from cvkit.data.boxes import place_detections
+from cvkit.operate.answers import Detections, LabelPredictions, Predictions, answers_of, class_probabilities, detection_answers, said_boxes, sigmoid, softmax
 from cvkit.operate.component import SeldonModel
 from cvkit.operate.monitor import answer_names, drift_test, fit_reference, project
 from cvkit.operate.predictor import Predictor, PyfuncModel, upright_size
@@ -191,7 +192,7 @@ def test_a_box_lies_where_a_viewer_shows_it(detector, kind, turn):
 
 
 def test_nothing_found_is_an_answer():
-    empty, = read_detections(places[None], np.zeros((1, 3, 12), np.float32), np.zeros((0, 3), np.int64), [letterbox_geometry(9, 9, side)], [(9, 9)])
+    empty, = place_detections(places[None], np.zeros((1, 3, 12), np.float32), np.zeros((0, 3), np.int64), [letterbox_geometry(9, 9, side)], [(9, 9)])
     assert {k: (v.shape, v.dtype.name) for k, v in empty.items()} == {"boxes": ((0, 4), "float32"), "labels": ((0,), "int64"), "scores": ((0,), "float32")}
     found = Detections(names, [.5] * 3, [empty], [(9, 9)], np.zeros((1, 3)))
     assert found.boxes == [[]] and str(found) == "no box" and answers_of(found).tolist() == [[0, 0, 0, 0]]

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 from ..core import BundleError, DataError, ParameterError, need, progress
 from ..data.preprocess import FORMATS, letterbox_geometry
-from .answers import Detections, LabelPredictions, Predictions, class_probabilities, read_detections, sigmoid, softmax
+from ..data.boxes import place_detections
+from .answers import Detections, LabelPredictions, Predictions, class_probabilities, sigmoid, softmax
 from ..release.bundle import Bundle
 
 # %% ../../nbs/5_operate/63_predictor.ipynb #4b897282
@@ -114,7 +115,7 @@ class Predictor:
         sizes = [(size, size)] * n if sizes is None else [tuple(map(int, s)) for s in sizes]
         for boxes, scores, selected, seen in made:
             part = sizes[len(rows):len(rows) + len(seen)]
-            rows += read_detections(boxes, scores, selected, [letterbox_geometry(*s, size) for s in part], part, spec["nms"]["most"])
+            rows += place_detections(boxes, scores, selected, [letterbox_geometry(*s, size) for s in part], part, spec["nms"]["most"])
             embedding.append(seen)
         return Detections(self.classes, list(spec["thresholds"]), rows, sizes, np.concatenate(embedding))
 
