@@ -69,15 +69,16 @@ def running(process):
 
 # ---- answers
 
-def test_answers_are_the_predictors_to_the_last_bit(server, bundle):
+def test_answers_are_the_predictors_but_for_the_rounding_of_exp(server, bundle): # two versions of NumPy may differ in the last bit where a processor has AVX-512
     files, predictor = list(images.values()), Predictor(bundle)
     expected = [predictor.predict(f) for f in files]
     answers = {"rest": server.rest(files), "grpc": server.grpc(files), "Seldon's client over rest": server.client(files, "rest")}
     for name, found in answers.items():
-        assert [list(map(a["probabilities"].get, classes)) for a in found] == [e.probabilities[0].tolist() for e in expected], name
+        said = np.array([list(map(a["probabilities"].get, classes)) for a in found])
+        assert said == pytest.approx(np.concatenate([e.probabilities for e in expected]), rel=0, abs=1e-15), name
         assert [a["label"] for a in found] == [e.labels[0] for e in expected] and {a["bundle"] for a in found} == {bundle.digest} and {a["model"] for a in found} == {"Fliesen"}
     together = predictor.predict(files).probabilities
-    assert serving_parity(answers["rest"], answers["grpc"], together, classes) == {"n": len(files), "max_abs_diff": 0., "rest": 0., "grpc": 0.}
+    assert serving_parity(answers["rest"], answers["grpc"], together, classes) == {"n": len(files), **dict.fromkeys(("max_abs_diff", "rest", "grpc"), pytest.approx(0, abs=1e-15))}
     assert len({a["label"] for a in answers["rest"]}) > 1, "answers that were all alike would prove little"
 
 
