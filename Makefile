@@ -5,7 +5,7 @@ ARGS ?=
 LOCK = deploy/locks/notebooks$(if $(filter Darwin-arm64,$(shell uname -sm | tr ' ' -)),-macos-arm64).txt
 PY = .venv/bin/python
 JOBS ?= 2
-PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) --dist loadgroup
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PIP = -m pip install --disable-pip-version-check --no-input --no-deps -qq
 COMPILE = $(UV) pip compile --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade -q
 .DEFAULT_GOAL := help

@@ -9,15 +9,10 @@ from PIL import Image
 root = Path(__file__).resolve().parents[1]
 
 
-LONGEST = ("test_walk", "site", "test_forget", "test_examine", "test_flow") # started first, so that no process ends long after the other
+LONGEST = ("test_walk", "test_walk_tasks", "test_site", "test_docs", "test_access", "test_forget", "test_examine", "test_flow") # started first, so that no process ends long after the other
 
 
-def pytest_collection_modifyitems(items):
-    "A file stays in one process of xdist, and so do all that look at the built site; the longest come first."
-    site = {item.path for item in items if "html" in item.fixturenames}
-    name = lambda item: "site" if item.path in site else item.path.stem
-    for item in items: item.add_marker(pytest.mark.xdist_group(name(item)))
-    items.sort(key=lambda item: LONGEST.index(name(item)) if name(item) in LONGEST else len(LONGEST))
+def pytest_collection_modifyitems(items): items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def test_a_kernel_knows_that_nobody_watches_and_ours_does_not(tmp_path):
 def test_templates_take_what_the_walk_gives_and_verbs_know():
     import inspect
     from cvkit.flow import demo, verbs
-    given = demo._parameters("surfaces", Path("run"), 0, "", "", "", 96)
+    given = demo._parameters("surfaces", Path("run"), 0, "", "", "", size=96, recipe="", knobs="", backbone="tf_efficientnet_lite0")
     for stage in STAGES:
         takes = notebook_parameters(template(stage))
         assert given[stage].keys() <= takes.keys()
