@@ -17,7 +17,7 @@ from cvkit.data.preprocess import letterbox_geometry
 from cvkit.model.augment import boxes_in_position, in_position
 from cvkit.model.backbones import load_backbone, state_digest
 from cvkit.model.detect import NMS, OPSET, anchor_of, box_score, detector_loss, detector_parity, detector_state, export_detector, letterboxed, load_detector, make_detector, select_boxes
-from cvkit.model.detector import DETECTOR, box_lessons, check_recipe, cross_fit_detector, flat_detections, predict_detections, split_detections
+from cvkit.model.detector import DETECTOR, box_lessons, check_recipe, cross_fit_detector, pack_detections, predict_detections, unpack_detections
 from cvkit.model.fit import fit_network
 from cvkit.model.plan import Plan
 
@@ -96,7 +96,7 @@ def test_most_sorts_over_classes_and_dtypes_hold():
 def test_flat_arrays_are_the_detections():
     random = np.random.default_rng(0)
     few = [{"boxes": random.random((k, 4), np.float32), "labels": random.integers(0, 3, k), "scores": random.random(k, np.float32)} for k in (0, 3, 0, 1)]
-    for a, b in zip(few, split_detections(**flat_detections(few)), strict=True): assert all(np.array_equal(a[k], b[k]) for k in a)
+    for a, b in zip(few, unpack_detections(pack_detections(few)), strict=True): assert all(np.array_equal(a[k], b[k]) for k in a)
 
 
 # the network

@@ -9,7 +9,7 @@ from PIL import Image
 import cvkit
 from cvkit.core import DataError
 from cvkit.flow.datasets import load_manifest
-from cvkit.flow.locate import unpack_detections
+from cvkit.model.detector import unpack_detections
 
 read = lambda *parts: json.loads(Path(*map(str, parts)).read_text())
 
