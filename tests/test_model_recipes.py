@@ -17,7 +17,7 @@ from cvkit.model.fit import Lessons, Training, fit_network, load_state, predict_
 from cvkit.model.plan import Plan, stored_plan
 from cvkit.model.recipe import Recipe, class_weights, draw_order, label_shares, read_recipe, soft_labels
 from cvkit.model.tail import cached_activations, cut_trunk
-from cvkit.model.train import fit_head, fit_probe, softmax_rows
+from cvkit.model.train import fit_head, fit_probe, softmax
 
 PLAN = dict(device="cpu", layout="channels_last", precision="float32", threads=1, batch=8)
 quick = Recipe("full", epochs=2, patience=0, rate=1e-3)
@@ -103,7 +103,7 @@ def test_a_probe_learns_from_shares_as_from_weighted_copies():
     weight, bias = fit_head(x, (p > .5).astype(int), 1., shares)
     z = (x - x.mean(0)) / np.maximum(x.std(0), np.median(x.std(0)))
     expected = LogisticRegression(C=1., tol=1e-9).fit(np.concatenate([z, z]), np.repeat([0, 1], 60), np.concatenate([1 - p, p])).predict_proba(z)
-    assert np.abs(softmax_rows(x @ weight.T + bias) - expected).max() < 1e-3
+    assert np.abs(softmax(x @ weight.T + bias) - expected).max() < 1e-3
     hard = fit_probe(x, (p > .5).astype(int), np.arange(60) % 3, ("no", "yes"))
     soft = fit_probe(x, (p > .5).astype(int), np.arange(60) % 3, ("no", "yes"), shares=shares)
     assert not np.allclose(hard.oof_logits, soft.oof_logits, atol=1e-3)

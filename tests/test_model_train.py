@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss as reference_loss
 
 from cvkit.core import DataError, ParameterError
-from cvkit.model.train import fit_head, fit_probe, fit_temperature, log_loss, softmax_rows
+from cvkit.model.train import fit_head, fit_probe, fit_temperature, log_loss, softmax
 
 digits, cells = load_digits(), load_breast_cancer()
 data = {"ten": (digits.data, digits.target), "two": (cells.data, cells.target)}
@@ -25,7 +25,7 @@ def test_head_equals_scikit_learn(name, C):
     z = scaled(x, rows)
     weight, bias = fit_head(x[rows], y[rows], C)
     expected = LogisticRegression(C=C, tol=1e-9, max_iter=9999).fit(z[rows], y[rows]).predict_proba(z)
-    assert np.abs(softmax_rows(x @ weight.T + bias) - expected).max() < 1e-3
+    assert np.abs(softmax(x @ weight.T + bias) - expected).max() < 1e-3
 
 
 def test_two_classes_have_opposite_rows():
@@ -60,7 +60,7 @@ def test_temperature_of_a_fold_comes_from_the_others():
     probe = fit_probe(x, y, folds, list("0123456789"))
     for k in range(4):
         others = folds != k
-        expected = softmax_rows(probe.oof_logits[~others] / fit_temperature(probe.oof_logits[others], y[others]))
+        expected = softmax(probe.oof_logits[~others] / fit_temperature(probe.oof_logits[others], y[others]))
         assert np.allclose(probe.oof_probabilities[~others], expected, atol=1e-9)
 
 
@@ -93,7 +93,7 @@ def test_same_inputs_same_bits():
 def test_log_loss_and_temperature():
     random = np.random.default_rng(0)
     logits, y = random.normal(0, 3, (500, 4)), random.integers(0, 4, 500)
-    assert log_loss(logits, y) == pytest.approx(reference_loss(y, softmax_rows(logits)))
+    assert log_loss(logits, y) == pytest.approx(reference_loss(y, softmax(logits)))
     best = fit_temperature(logits, y)
     assert log_loss(logits, y, best) <= min(log_loss(logits, y, t) for t in np.geomspace(.06, 18, 50)) + 1e-6
 

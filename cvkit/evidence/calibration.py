@@ -28,8 +28,8 @@ class Calibrator:
         logits:np.ndarray, # `(n,c)`
     ) -> np.ndarray: # `(n,c)`, rows sum to 1
         "Calibrated probabilities."
-        from cvkit.model.train import softmax_rows
-        p = softmax_rows(np.asarray(logits, float) / self.temperature)
+        from cvkit.model.train import softmax
+        p = softmax(np.asarray(logits, float) / self.temperature)
         if not self.stairs: return p
         q = np.stack([np.interp(p[:, k], x, y) for k, (x, y) in enumerate(self.stairs)], 1)
         total = q.sum(1, keepdims=True)
@@ -41,11 +41,11 @@ def fit_calibrator(
     method:str="temperature", # or isotonic
 ) -> Calibrator: # to apply to other images
     "Fit a temperature, or a staircase a class."
-    from cvkit.model.train import fit_temperature, softmax_rows
+    from cvkit.model.train import fit_temperature, softmax
     logits, targets = _check_logits(logits, targets)
     if method not in METHODS: raise ParameterError(f"expected a method of {', '.join(METHODS)}, got {method!r}")
     if method == "temperature": return Calibrator(method, fit_temperature(logits, targets))
-    p, fit = softmax_rows(logits), need("sklearn.isotonic", "train").IsotonicRegression
+    p, fit = softmax(logits), need("sklearn.isotonic", "train").IsotonicRegression
     stairs = [fit(y_min=1e-4, y_max=1 - 1e-4, out_of_bounds="clip").fit(p[:, k], targets == k) for k in range(p.shape[1])]
     return Calibrator(method, 1., tuple((s.X_thresholds_, s.y_thresholds_) for s in stairs))
 

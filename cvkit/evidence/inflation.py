@@ -107,8 +107,8 @@ def probe_fit(
     **options, # of `cvkit.model.train.fit_head`
 ): # a `fit` for `inflation`
     "The head that training fits, as a function of rows."
-    from cvkit.model.train import fit_head, softmax_rows
+    from cvkit.model.train import fit_head, softmax
     def fit(rows):
         weight, bias = fit_head(embedding[rows], np.asarray(targets)[rows], **options)
-        return lambda asked: softmax_rows(embedding[asked] @ weight.T + bias)
+        return lambda asked: softmax(embedding[asked] @ weight.T + bias)
     return fit

@@ -84,9 +84,9 @@ class _FoldHeads:
     def __call__(self, pixels, rows): # `(m,h,w,3)` uint8 and rows of the manifest, to `(m,c)` probabilities
         return self.judge(self.predictor.predict_pixels(pixels).embedding, rows)
     def judge(self, embedding, rows):
-        from cvkit.model.train import softmax_rows
+        from cvkit.model.train import softmax
         used = [self.heads[f] for f in self.left.folds[rows]]
-        return np.concatenate([softmax_rows((e[None] @ w.T + b) / t) for e, (w, b, t) in zip(embedding, used)])
+        return np.concatenate([softmax((e[None] @ w.T + b) / t) for e, (w, b, t) in zip(embedding, used)])
     def check(self, pixels, rows): # that these heads are the training's, and this graph's embedding is what they learned from
         seen = self.predictor.predict_pixels(pixels).embedding
         off = max(float(np.abs(self.judge(self.left.embedding[rows], rows) - self.left.p[rows]).max()), float(np.abs(self.judge(seen, rows) - self.left.p[rows]).max()))

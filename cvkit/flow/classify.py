@@ -49,8 +49,8 @@ class AskedClasses:
         tensor = self.predictor.preprocess.tensor
         return np.concatenate([self.predictor.run(tensor(pixels[i:i + 32]))[0] for i in range(0, len(pixels), 32)])
     def probabilities(self, pixels): # likewise, calibrated
-        from cvkit.operate.predictor import softmax
-        return softmax(self.logits(pixels), self.predictor.bundle.spec["temperature"])
+        from cvkit.operate.answers import class_probabilities
+        return class_probabilities(self.logits(pixels), self.predictor.bundle.spec)
     def maps(self, pixels, said, **options):
         from cvkit.evidence.explain import explain_images
         return explain_images(self.network, self.predictor.preprocess, pixels, said, self.logits, **options)

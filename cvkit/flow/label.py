@@ -8,7 +8,7 @@ __all__ = ['AskedLabels', 'Multilabel', 'label_cuts', 'known_labels']
 # %% ../../nbs/6_flow/76_label.ipynb #659f942b
 import numpy as np
 from ..core import DataError, ParameterError
-from .classify import AskedClasses, randomised_head
+from .classify import AskedClasses
 from .tasks import Learned, Lesson, fold_record
 
 # %% ../../nbs/6_flow/76_label.ipynb #20972ed2
@@ -16,7 +16,8 @@ class AskedLabels(AskedClasses):
     "A trained model of labels, opened for explaining."
     def said(self, rows): return self.p[rows].argmax(1)
     def probabilities(self, pixels): # `(m,h,w,3)` uint8 to `(m,c)`, each label by itself
-        return 1 / (1 + np.exp(-self.logits(pixels).astype(float)))
+        from cvkit.model.labels import sigmoid
+        return sigmoid(self.logits(pixels))
     def chosen(self, images, random): # rows: the surest wrong labels, then images of which the surest label is right, of each label in turn
         from cvkit.evidence.multilabel import worst_labels
         from cvkit.model.labels import label_truth

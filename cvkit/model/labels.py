@@ -38,7 +38,9 @@ def sigmoid(
     logits:np.ndarray, # any shape
 ) -> np.ndarray: # the same, 0 to 1
     "Probability from a logit."
-    return need("scipy.special", "train").expit(np.asarray(logits, np.float64))
+    z = np.asarray(logits, np.float64)
+    e = np.exp(-np.abs(z))
+    return np.where(z >= 0, 1, e) / (1 + e)
 
 def label_heads(
     embedding:np.ndarray, # `(n,d)` float

@@ -69,7 +69,7 @@ class Tail:
         "`(k,)` probability of defective for rows of which the network has seen none, the mean over positions, and the seconds of training."
         from cvkit.model.fit import predict_network
         from cvkit.model.plan import place_network
-        from cvkit.model.train import softmax_rows
+        from cvkit.model.train import softmax
         from dataclasses import replace
         done = self.work/f"{name}.npz"
         if not done.exists():
@@ -77,7 +77,7 @@ class Tail:
             upper = place_network(upper, self.plan)
             views = [predict_network(upper, replace(self.lessons, draw=lambda rows, random, p=p: self.seen.rows[p][rows].astype(np.float32)), ask, self.plan)[0] for p in self.places]
             k = self.manifest.classes.index("defective")
-            np.savez(done, views=np.stack([softmax_rows(v)[:, k] for v in views]), rows=ask, seconds=seconds)
+            np.savez(done, views=np.stack([softmax(v)[:, k] for v in views]), rows=ask, seconds=seconds)
         kept = np.load(done)
         if not np.array_equal(kept["rows"], ask): sys.exit(f"{done} is of other images; remove it")
         return kept["views"].mean(0), float(kept["seconds"])
