@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 from ..core import DataError, rng
-from .tasks import Learned, Lesson, fold_record, read_out_of_fold
+from .tasks import Learned, Lesson, Probabilistic, fold_record, read_out_of_fold
 
 # %% ../../nbs/6_flow/75_classify.ipynb #6d201ccd
 def class_shares(lesson:Lesson): # `(n,c)` float32, or None
@@ -84,7 +84,7 @@ def randomised_head(
     known = {m: np.isfinite(explanation.maps[m]).all((1, 2)) & np.isfinite(other.maps[m]).all((1, 2)) for m in methods}
     return {m: float(np.median(randomisation_correlation(explanation.maps[m][k], other.maps[m][k]))) for m, k in known.items()}
 
-class Classification:
+class Classification(Probabilistic):
     "One label an image."
     name, shown = "classification", ("accuracy", "precision", "recall", "f1", "auroc", "average_precision", "ece") # what an image has; what a summary shows
 
@@ -136,8 +136,6 @@ class Classification:
         from cvkit.evidence.evaluate import Evaluation
         return Evaluation.from_dict(record)
     def asked(self, trained, manifest): return AskedClasses(trained, manifest) # for explaining
-    def evaluated(self, kept): return kept["probabilities"] # what serving is compared with; kept: rows of holdout.npz
-    def answers(self, kept, manifest, spec): return kept["probabilities"] # `(k,c)` what monitoring compares of these rows
     def report(self, evaluation, path, title, worst, parts):
         "Write the page of an evaluation."
         from cvkit.evidence.evaluate import evaluation_report

@@ -9,7 +9,7 @@ __all__ = ['AskedLabels', 'Multilabel', 'label_cuts', 'known_labels']
 import numpy as np
 from ..core import DataError, ParameterError
 from .classify import AskedClasses
-from .tasks import Learned, Lesson, fold_record
+from .tasks import Learned, Lesson, Probabilistic, fold_record
 
 # %% ../../nbs/6_flow/76_label.ipynb #20972ed2
 class AskedLabels(AskedClasses):
@@ -49,7 +49,7 @@ def _learn_labels(lesson):
     spec = {"temperature": 1., "thresholds": cuts.cuts.tolist(), "parity_torch": same}
     return Learned(fit, backbone, backbone.weights_digest, model, seen.embedding, fit.oof_probabilities, {"probabilities": fit.oof_probabilities}, spec, backbones.network_state(network, backbone))
 
-class Multilabel:
+class Multilabel(Probabilistic):
     "Any number of labels an image."
     name, shown = "multilabel", ("map", "micro_f1", "macro_f1", "exact_match", "ranking_loss") # what an image has; what a summary shows
 
@@ -93,8 +93,6 @@ class Multilabel:
         e = evaluate_labels(known_labels(held, predictor.classes), found.probabilities, predictor.bundle.spec["thresholds"], predictor.classes, None, held.groups, about["published"], digests, looks, seed)
         return e, {"probabilities": found.probabilities, "embedding": found.embedding}
     def asked(self, trained, manifest): return AskedLabels(trained, manifest) # for explaining
-    def evaluated(self, kept): return kept["probabilities"] # what serving is compared with; kept: rows of holdout.npz
-    def answers(self, kept, manifest, spec): return kept["probabilities"] # `(k,c)` what monitoring compares of these rows
     def report(self, evaluation, path, title, worst, parts):
         "Write the page of an evaluation."
         from cvkit.evidence.multilabel import label_report
