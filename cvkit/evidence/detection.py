@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from ..core import DataError, need, write_atomic
-from .evaluate import RULES, _interval, _name
+from .evaluate import RULES, _interval, _name, closing_blocks
 from .intervals import Estimate, units_of
-from .matching import SIZES, class_rows, detection_estimates, match_boxes, matched_estimates
-from .mistakes import KINDS, _box_rates, _check_cuts, _counted, _curves, choose_box_cuts, error_kinds, error_pictures, precision_recall_curves
+from .matching import SIZES, class_rows, match_boxes, matched_estimates
+from .mistakes import KINDS, _box_rates, _check_cuts, _counted, _curves, error_kinds
 
 # %% ../../nbs/3_evidence/51_detection.ipynb #1449d7e5
 ORDER = ("ap", "ap50", "ap75", "precision", "recall", "f1") # first of the metrics; then recall by number and all by size
@@ -180,14 +180,6 @@ def _answer(e):
     said = f"{r.value:.1%} of {e.boxes} boxes in {e.n} held-out images are found ({_cut_words(e)}; IoU .5). In all such images at least {r.low:.1%} would be (95 % interval {r.low:.1%} to {r.high:.1%})."
     return said if p.low is None else f"{said} Of the boxes said, {p.value:.1%} are right, and of all such at least {p.low:.1%}."
 
-def _last_blocks(e):
-    "Published figures, and what the page speaks of."
-    from cvkit.pages import code, definition, section, table, text
-    here = lambda p: {"source": p["source"], "metric": _title(p["metric"]), "published": f"{p['value']:.4f}", "here": _interval(e.metrics[p["metric"]]), "difference of protocol": p["protocol"]}
-    looks = [text(f"The hold-out has been looked at {'once' if e.looks == 1 else f'{e.looks} times'}, this time included. Each look is in the ledger.")] if e.looks else []
-    out = [section("Published figures", table([here(p) for p in e.published]))] if e.published else []
-    return out + ([section("What this speaks of", *looks, definition({k: code(str(v)[:64]) for k, v in e.digests.items()}))] if looks or e.digests else [])
-
 def detection_report(
     evaluation:DetectionEvaluation, # what was measured
     path, # of the HTML file
@@ -205,6 +197,5 @@ def detection_report(
     blocks.append(section("Errors", text(e.errors()), Block(f'<div class="grid" style="grid-template-columns:repeat(auto-fit,minmax(300px,1fr))">{bars}{curves}</div>'), _kind_table(e)))
     if e.slices: blocks.append(section("Slices", table([{"attribute": r["attribute"], "value": r["value"], "images": r["n"], "boxes": r["boxes"], "AP50": _interval(r["ap50"])} for r in e.slices], caption="AP50 uses every threshold. Intervals that overlap widely leave open whether the slices differ at all.")))
     if pictures: blocks.append(section("Mistakes to look at", grid(list(pictures), size=320, columns=4), text("Truth dashed and green, what was said solid. Out of fold: the network that judged these images had not seen them. The hold-out gives numbers only.")))
-    blocks += [block for heading, part in parts for block in ([section(heading, *part.blocks())] if heading else part.blocks())]
     names = f"classes {', '.join(map(str, e.classes))}" if len(e.classes) < 5 else f"{len(e.classes)} classes"
-    return write_atomic(path, page(title, *blocks, *_last_blocks(e), subtitle=f"{e.n} images, {e.boxes} boxes, {names}.", answer=("measured", _answer(e)), footer="Made by cvkit evaluate."))
+    return write_atomic(path, page(title, *blocks, *closing_blocks(e, parts, _title), subtitle=f"{e.n} images, {e.boxes} boxes, {names}.", answer=("measured", _answer(e)), footer="Made by cvkit evaluate."))

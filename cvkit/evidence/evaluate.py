@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TITLES', 'RULES', 'MEANINGS', 'confusion_matrix', 'slice_table', 'threshold_curves', 'Evaluation',
            'evaluate_predictions', 'confusion_table', 'plot_confusion', 'plot_reliability', 'plot_curves',
-           'evaluation_report', 'worst_errors']
+           'closing_blocks', 'evaluation_report', 'worst_errors']
 
 # %% ../../nbs/3_evidence/38_evaluate.ipynb #e126b1db
 from dataclasses import dataclass, field
@@ -218,6 +218,19 @@ def plot_curves(e:Evaluation): # a matplotlib Figure
     return fig
 
 # %% ../../nbs/3_evidence/38_evaluate.ipynb #ec1d0418
+def closing_blocks(
+    evaluation, # Evaluation, or that of another task
+    parts, # (heading, what has `blocks()`); "" where it brings its own headings
+    title_of, # function of a metric's name to its title
+) -> list: # parts of a page
+    "What ends the page of an evaluation: what else is known, figures from elsewhere, and what it speaks of."
+    from cvkit.pages import code, definition, section, table, text
+    e, out = evaluation, [block for heading, part in parts for block in ([section(heading, *part.blocks())] if heading else part.blocks())]
+    here = lambda p: {"source": p["source"], "metric": title_of(p["metric"]), "published": f"{p['value']:.4f}", "here": _interval(e.metrics[p["metric"]]), "difference of protocol": p["protocol"]}
+    if e.published: out.append(section("Published figures", table([here(p) for p in e.published])))
+    looks = [text(f"The hold-out has been looked at {'once' if e.looks == 1 else f'{e.looks} times'}, this time included. Each look is in the ledger.")] if e.looks else []
+    return out + ([section("What this speaks of", *looks, definition({k: code(str(v)[:64]) for k, v in e.digests.items()}))] if looks or e.digests else [])
+
 def evaluation_report(
     evaluation:Evaluation, # what was measured
     path, # of the HTML file
@@ -226,7 +239,7 @@ def evaluation_report(
     parts=(), # (heading, what has `blocks()`): a Cut, Fairness, Robustness; "" where it brings its own headings
 ): # the path
     "Write the evaluation as a self-contained page."
-    from cvkit.pages import Block, code, definition, figure, page, pictures, section, table, text
+    from cvkit.pages import Block, figure, page, pictures, section, table, text
     e, a = evaluation, evaluation.metrics["accuracy"]
     said = f"{e.n} images are too few to state an accuracy." if a.low is None else f"{a.value:.1%} of {e.n} held-out images are classified correctly. Of all such images, at least {a.low:.1%} would be (95 % interval {a.low:.1%} to {a.high:.1%})."
     plots = Block(f'<div class="grid" style="grid-template-columns:repeat(auto-fit,minmax(300px,1fr))">{figure(plot_confusion(e))}{figure(plot_reliability(e), "Bars: 95 % intervals, in bins of equal count.")}</div>')
@@ -235,13 +248,8 @@ def evaluation_report(
     if e.curves: blocks.append(section("Other thresholds", figure(plot_curves(e), f"How well {e.positive} is told from the rest at every threshold. Bars: 95 % intervals where the model decides.")))
     if e.slices: blocks.append(section("Slices", table([{**r, "accuracy": _interval(r["accuracy"])} for r in e.slices], caption="Intervals that overlap widely leave open whether the slices differ at all.")))
     if worst: blocks.append(section("Surest mistakes", pictures(list(worst), size=160, columns=6), text("Out of fold: the head that judged these images had not seen them. The hold-out gives numbers only.")))
-    blocks += [block for heading, part in parts for block in ([section(heading, *part.blocks())] if heading else part.blocks())]
-    here = lambda p: {"source": p["source"], "metric": TITLES[p["metric"]], "published": f"{p['value']:.4f}", "here": _interval(e.metrics[p["metric"]]), "difference of protocol": p["protocol"]}
-    if e.published: blocks.append(section("Published figures", table([here(p) for p in e.published])))
-    looks = [text(f"The hold-out has been looked at {'once' if e.looks == 1 else f'{e.looks} times'}, this time included. Each look is in the ledger.")] if e.looks else []
-    if looks or e.digests: blocks.append(section("What this speaks of", *looks, definition({k: code(str(v)[:64]) for k, v in e.digests.items()})))
     names = f"classes {', '.join(e.classes)}" if len(e.classes) < 5 else f"{len(e.classes)} classes"
-    return write_atomic(path, page(title, *blocks, subtitle=f"{e.n} images, {names}.", answer=("measured", said), footer="Made by cvkit evaluate."))
+    return write_atomic(path, page(title, *blocks, *closing_blocks(e, parts, TITLES.get), subtitle=f"{e.n} images, {names}.", answer=("measured", said), footer="Made by cvkit evaluate."))
 
 # %% ../../nbs/3_evidence/38_evaluate.ipynb #307b5f2f
 def worst_errors(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from ..core import DataError, need, plain, write_atomic
-from .evaluate import RULES, TITLES, _interval, _name, threshold_curves
+from .evaluate import RULES, TITLES, _interval, _name, closing_blocks, threshold_curves
 from .intervals import Estimate
 from .label_metrics import label_estimates, measure_labels
 
@@ -181,17 +181,12 @@ def label_report(
     parts=(), # (heading, what has `blocks()`): LabelCuts; "" where it brings its own headings
 ): # the path
     "Write the evaluation of many labels as a self-contained page."
-    from cvkit.pages import code, definition, figure, page, pictures, section, table, text
+    from cvkit.pages import figure, page, pictures, section, text
     e, a, f = evaluation, evaluation.metrics["exact_match"], evaluation.metrics["micro_f1"]
     said = f"{e.images} images are too few to say how often every label is right." if a.low is None else f"Every label is right in {a.value:.1%} of {e.images} images that the model had not seen. Of all such images, it would be in at least {a.low:.1%} (95 % interval {a.low:.1%} to {a.high:.1%})." + f" F1 over all labels is {f}." * (f.low is not None)
     few = len(e.classes) <= 30
     blocks = [section("Metrics", _metric_table(e)), section("Label by label", text(e.errors()), _class_table(e)), section("What occurs together", figure(plot_together(e), ("" if few else "The 30 labels of most images. ") + "Of images with the label of a row, the share that have that of a column too. " + "On the diagonal: images that have the label." * (len(e.classes) <= 12))),
               section("Other thresholds", figure(plot_label_curves(e), "Points: where the label is said.")), section("Calibration", figure(plot_label_reliability(e), "All labels together, in bins of equal count. Bars: 95 % intervals."))]
     if worst: blocks.append(section("Surest mistakes", pictures(list(worst), size=200, columns=4), text("Out of fold: the heads that judged these images had not seen them. The hold-out gives numbers only.")))
-    blocks += [block for heading, part in parts for block in ([section(heading, *part.blocks())] if heading else part.blocks())]
-    here = lambda p: {"source": p["source"], "metric": LABEL_TITLES[p["metric"]], "published": f"{p['value']:.4f}", "here": _interval(e.metrics[p["metric"]]), "difference of protocol": p["protocol"]}
-    if e.published: blocks.append(section("Published figures", table([here(p) for p in e.published])))
-    looks = [text(f"The hold-out has been looked at {'once' if e.looks == 1 else f'{e.looks} times'}, this time included. Each look is in the ledger.")] if e.looks else []
-    if looks or e.digests: blocks.append(section("What this speaks of", *looks, definition({k: code(str(v)[:64]) for k, v in e.digests.items()})))
     names = f"labels {', '.join(e.classes)}" if len(e.classes) < 5 else f"{len(e.classes)} labels"
-    return write_atomic(path, page(title, *blocks, subtitle=f"{e.images} images, {names}.", answer=("measured", said), footer="Made by cvkit evaluate."))
+    return write_atomic(path, page(title, *blocks, *closing_blocks(e, parts, LABEL_TITLES.get), subtitle=f"{e.images} images, {names}.", answer=("measured", said), footer="Made by cvkit evaluate."))

@@ -48,7 +48,7 @@ def _known(trained, bundle, task, manifest, kept):
         path = folder/name/f"{name}.json"
         record = read_json(path) if path.exists() else {}
         same = record.get("digests", {}).get("bundle") == bundle.digest
-        parts.append((heading, kind.from_dict(record) if same else _ToMake(why, f"cvkit {name} {trained.name} ingest")))
+        parts.append((heading, kind.from_dict(record) if same else _ToMake(why, f"cvkit {name} {trained} {folder/'ingest'}")))
     return parts
 
 # %% ../../nbs/6_flow/79_judge.ipynb #da28f827
