@@ -45,7 +45,7 @@ def _divided(manifest, out, given, allow_leak, **wish):
     copies = look_for_copies(manifest)
     splits = Splits.load(given) if given else stored_splits(manifest, out/"splits", copies, **wish)
     leaks = certify_splits(manifest, splits, copies)
-    if leaks.verdict == "fail" and not allow_leak: raise DataError(f"expected splits that nothing crosses, but {leaks.sentence[0].lower()}{leaks.sentence[1:].rstrip('.')}; draw others with `cvkit split`, or train with allow_leak=True (--allow-leak) and read by how much that flatters the score")
+    if leaks.verdict == "fail" and not allow_leak: raise DataError(f"expected splits that nothing crosses, but {leaks.sentence[0].lower()}{leaks.sentence[1:].rstrip('.')}; draw others with `cvkit split`, or train with allow_leak=True (--allow-leak)" + " and read by how much that flatters the score" * (manifest.task == "classification"))
     if given: splits.save(out/"splits")
     write_json(out/"leaks.json", leaks)
     return splits, leaks, copies
