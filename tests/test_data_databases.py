@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cvkit
 from cvkit.core import DataError
 from cvkit.data.databases import database_address, keep_image, read_database
 from cvkit.data.ingest import ingest_table
@@ -103,7 +104,7 @@ def everything_said(error):
     said = []
     while error:
         frame = error.__traceback__
-        while frame: said.append(repr(frame.tb_frame.f_locals) if "cvkit" in frame.tb_frame.f_code.co_filename or "sqlalchemy" in frame.tb_frame.f_code.co_filename else ""); frame = frame.tb_next
+        while frame: said.append(repr(frame.tb_frame.f_locals) if Path(frame.tb_frame.f_code.co_filename).is_relative_to(Path(cvkit.__file__).parent) or "sqlalchemy" in frame.tb_frame.f_code.co_filename else ""); frame = frame.tb_next
         said.append(f"{error} {error!r} {error.args}")
         error = error.__context__ or error.__cause__
     return " ".join(said)
