@@ -1947,6 +1947,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'cvkit.model.plan.Plan.__repr__': ('2_model/plan.html#plan.__repr__', 'cvkit/model/plan.py'),
                                   'cvkit.model.plan.Plan.to_dict': ('2_model/plan.html#plan.to_dict', 'cvkit/model/plan.py'),
                                   'cvkit.model.plan._allocator': ('2_model/plan.html#_allocator', 'cvkit/model/plan.py'),
+                                  'cvkit.model.plan._cores': ('2_model/plan.html#_cores', 'cvkit/model/plan.py'),
                                   'cvkit.model.plan._half_helps': ('2_model/plan.html#_half_helps', 'cvkit/model/plan.py'),
                                   'cvkit.model.plan._step_seconds': ('2_model/plan.html#_step_seconds', 'cvkit/model/plan.py'),
                                   'cvkit.model.plan.place_batch': ('2_model/plan.html#place_batch', 'cvkit/model/plan.py'),

@@ -12,7 +12,7 @@ from pathlib import Path
 root = Path(__file__).resolve().parents[1]
 
 
-COVERED = ("demo", "develop", "judge", "justify", "deliver", "audit") # chapters of verbs that tests/test_walk.py, test_flow.py and test_audit.py take anyway
+COVERED = ("detect", "detector", "classify", "label", "locate", "demo", "develop", "judge", "justify", "deliver", "audit") # chapters that tests/test_model_detect.py, test_walk.py, test_walk_tasks.py, test_flow.py and test_audit.py take anyway
 
 
 def library_notebooks():
@@ -34,7 +34,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path, help="all of nbs/ when none is named")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="how many at a time")
-    parser.add_argument("--quick", action="store_true", help="leave out the tutorials, and chapters of verbs that are tested elsewhere")
+    parser.add_argument("--quick", action="store_true", help="leave out the tutorials, and chapters that are tested elsewhere")
     args = parser.parse_args()
     notebooks = [path.resolve() for path in args.notebooks] or library_notebooks()
     later = [path for path in notebooks if args.quick and (path.parent.name == "tutorials" or path.stem[3:] in COVERED)]

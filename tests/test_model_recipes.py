@@ -299,3 +299,15 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_digest(home, tmp_path)
     *same, steps = resumed.stdout.split()
     *expected, all_steps = whole.stdout.split()
     assert same == expected and int(steps) <= int(all_steps) - 9 + 1 + 2 + 4 # what was lost: the epoch that it died in, two steps, and what had been read ahead
+
+
+def test_a_plan_keeps_to_the_threads_that_somebody_has_set(monkeypatch):
+    from cvkit.model import plan
+    tried = []
+    monkeypatch.setattr(plan, "_step_seconds", lambda network, images, one, best: tried.append(one.threads) or 1.)
+    monkeypatch.setattr(plan.os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    for said, most in (("3", 3), ("9", 4), ("0", 4), ("1,2", 4), ("", 4), ("1", 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        tried.clear()
+        plan.propose_plan(torch.nn.Conv2d(3, 3, 1), 8)
+        assert max(tried) == most and min(tried) == 1

@@ -89,6 +89,12 @@ def _half_helps():
 
 def _allocator(): return "huge pages" if "glibc.malloc.hugetlb=1" in os.environ.get("GLIBC_TUNABLES", "") else "default"
 
+def _cores():
+    "Cores that this process may use: as many as OMP_NUM_THREADS allows, where somebody has set it."
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return min(there, int(said)) if said.isdigit() and int(said) else there
+
 def propose_plan(
     trunk, # timm's network
     size:int=224, # side of its images, in pixels
@@ -96,7 +102,7 @@ def propose_plan(
     images:int=4, # in a step of the probe
 ) -> Plan: # with its reason
     "Try how this machine trains a network fastest."
-    torch, cores = need("torch", "train"), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch, cores = need("torch", "train"), _cores()
     if torch.cuda.is_available(): return Plan("cuda", "channels_last", "bfloat16", cores, batch, _allocator(), f"there is {torch.cuda.get_device_name(0)}")
     pixels, found = need("numpy", "train").zeros((images, 3, size, size), "float32"), {}
     for layout in ("contiguous", "channels_last"):
