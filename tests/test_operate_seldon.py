@@ -294,3 +294,16 @@ def test_parity_is_the_largest_difference_anywhere():
     (rows, rows * [1, np.nan, 1], "expected finite probabilities over grpc, got 2 that are not")])
 def test_parity_of_other_answers_is_refused(rest, grpc, words):
     with pytest.raises(ServeError, match=words): serving_parity(as_answers(rest), as_answers(grpc), rows, classes)
+
+
+def test_a_port_that_somebody_else_talks_from_is_not_left_over_and_another_is_drawn(bundle):
+    import socket
+    server = SeldonServer(bundle.folder)
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.socket() as client:
+        client.bind(("127.0.0.1", server.ports["rest"]))
+        client.connect(other.getsockname())
+        taken = server.ports["rest"]
+        with server:
+            assert server.ports["rest"] != taken and server.health()["status"] == "ready"
+            server.ports["rest"] = taken # as if it had been freed, and taken by a client
+            assert port_in_use(taken) and server.stop() == {"processes": [], "ports": []}

@@ -180,8 +180,10 @@ class SeldonServer(SeldonQuestions):
     ):
         self.bundle, self.log, self.seconds, self.approved = Path(bundle).resolve(), str(Path(log).resolve()) if log else "", seconds, digest
         self.ports, self.process = {"rest": rest or free_port(), "grpc": grpc or free_port(), "metrics": metrics or free_port()}, None
+        self.given = {port for port in (rest, grpc, metrics) if port}
     def __enter__(self):
         self.digest = Bundle.load(self.bundle).digest
+        self.ports = {name: free_port() if port not in self.given and port_in_use(port) else port for name, port in self.ports.items()} # taken since
         for name, port in self.ports.items():
             if port_in_use(port) or list(self.ports.values()).count(port) > 1:
                 raise ServeError(f"expected port {port} for {name} to be free, but it is in use; stop that server or choose another port")
@@ -222,7 +224,7 @@ class SeldonServer(SeldonQuestions):
             while _group(group) and time.monotonic() < end: time.sleep(.02)
         self.process.wait()
         self.process.stdin.close()
-        left = {"processes": _group(group), "ports": [p for p in self.ports.values() if port_in_use(p)]}
+        left = {"processes": _group(group), "ports": [p for p in self.ports.values() if _listens(p)]} # others may talk from such a port, but nobody else answers there
         if left["processes"] or left["ports"]: raise ServeError(f"expected nothing left of the server, found {left}; end process group {group}")
         self.folder.cleanup()
         self.process = None
