@@ -12,7 +12,8 @@ from pathlib import Path
 root = Path(__file__).resolve().parents[1]
 
 
-COVERED = ("detect", "detector", "classify", "label", "locate", "demo", "develop", "judge", "justify", "deliver", "audit") # chapters that tests/test_model_detect.py, test_walk.py, test_walk_tasks.py, test_flow.py and test_audit.py take anyway
+COVERED = ("features", "tail", "fit", "crossfit", "detect", "detector", "explain", "inflation", "protect", # slow chapters, whose functions tests/test_model_*.py, test_evidence_*.py and test_protect.py take anyway
+           "classify", "label", "locate", "demo", "develop", "judge", "justify", "deliver", "audit") # those of verbs: test_walk.py, test_walk_tasks.py, test_flow.py and test_audit.py
 
 
 def library_notebooks():
