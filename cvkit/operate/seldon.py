@@ -179,14 +179,12 @@ class SeldonServer(SeldonQuestions):
         digest:str="", # of the bundle that was approved; any by default
     ):
         self.bundle, self.log, self.seconds, self.approved = Path(bundle).resolve(), str(Path(log).resolve()) if log else "", seconds, digest
-        self.ports, self.process = {"rest": rest or free_port(), "grpc": grpc or free_port(), "metrics": metrics or free_port()}, None
-        self.given = {port for port in (rest, grpc, metrics) if port}
+        self.ports, self.given, self.process = {"rest": rest or free_port(), "grpc": grpc or free_port(), "metrics": metrics or free_port()}, {rest, grpc, metrics}, None
     def __enter__(self):
         self.digest = Bundle.load(self.bundle).digest
         self.ports = {name: free_port() if port not in self.given and port_in_use(port) else port for name, port in self.ports.items()} # taken since
         for name, port in self.ports.items():
-            if port_in_use(port) or list(self.ports.values()).count(port) > 1:
-                raise ServeError(f"expected port {port} for {name} to be free, but it is in use; stop that server or choose another port")
+            if port_in_use(port) or list(self.ports.values()).count(port) > 1: raise ServeError(f"expected port {port} for {name} to be free, but it is in use; stop that server or choose another port")
         self.folder = tempfile.TemporaryDirectory(prefix="cvkit-seldon-")
         words = [seldon_python(), "-W", "ignore", "-m", "cvkit.operate.seldon", "--follow", "--bundle", str(self.bundle), "--log", self.log, "--digest", self.approved]
         for name, port in self.ports.items(): words += [f"--{name}", str(port)]
