@@ -115,6 +115,24 @@ def test_network_survives_a_bundle(tmp_path, backbone, head, tensor):
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs))
 
 
+def test_a_hidden_layer_goes_where_the_head_goes(tmp_path, backbone, tensor):
+    from safetensors.torch import save_file
+    from cvkit.core import write_json
+    random = np.random.default_rng(1)
+    weight, bias, hidden = random.normal(size=(3, 8)), random.normal(size=3), (random.normal(size=(8, 1280)) / 40, random.normal(size=8))
+    model, network = attach_head(backbone_graph(backbone), weight, bias, hidden), make_network(backbone, weight, bias, hidden)
+    assert parity(network, model, tensor)["max_abs_logit"] < 1e-4
+    logits, embedding = onnxruntime_of(model, tensor)
+    assert np.allclose(np.maximum(embedding @ hidden[0].T + hidden[1], 0) @ weight.T + bias, logits, atol=1e-4)
+    state, about = network_state(network, backbone)
+    save_file(state, tmp_path/"weights.safetensors"); write_json(tmp_path/"architecture.json", about)
+    assert torch.equal(network(torch.from_numpy(tensor))[0], load_network(tmp_path)(torch.from_numpy(tensor))[0])
+    with pytest.raises(ParameterError, match=r"expected a weight of \(3, 8\) for 3 biases, got \(3, 1280\)"): attach_head(backbone_graph(backbone), np.zeros((3, 1280)), bias, hidden)
+
+
+def onnxruntime_of(model, tensor): return ort.InferenceSession(model).run(["logits", "embedding"], {"images": tensor})
+
+
 def test_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MissingExtra, match=r"propertyai-cvkit\[train\]"): load_backbone()

@@ -4,9 +4,10 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss as reference_loss
+from sklearn.neural_network import MLPClassifier
 
-from cvkit.core import DataError, ParameterError
-from cvkit.model.train import fit_head, fit_probe, fit_temperature, log_loss, softmax
+from cvkit.core import DataError, ParameterError, rng
+from cvkit.model.train import fit_head, fit_mlp_head, fit_probe, fit_temperature, head_logits, log_loss, softmax
 
 digits, cells = load_digits(), load_breast_cancer()
 data = {"ten": (digits.data, digits.target), "two": (cells.data, cells.target)}
@@ -26,6 +27,39 @@ def test_head_equals_scikit_learn(name, C):
     weight, bias = fit_head(x[rows], y[rows], C)
     expected = LogisticRegression(C=C, tol=1e-9, max_iter=9999).fit(z[rows], y[rows]).predict_proba(z)
     assert np.abs(softmax(x @ weight.T + bias) - expected).max() < 1e-3
+
+
+@pytest.mark.parametrize("name", data)
+def test_hidden_layer_equals_scikit_learn(name):
+    x, y = data[name]
+    rows = np.arange(len(y)) % 3 != 0
+    z = scaled(x, rows).astype(np.float32)
+    head = fit_mlp_head(x[rows], y[rows], 6, .1, seed=3)
+    expected = MLPClassifier((6,), solver="lbfgs", alpha=10, max_iter=500, random_state=int(rng(3, "mlp").integers(2**31))).fit(z[rows], y[rows]).predict_proba(z)
+    assert np.abs(softmax(head_logits(x, *head)) - expected).max() < 2e-3
+    assert [v.dtype for v in (*head[:2], *head[2])] == [np.float32] * 4 and head[0].shape == (len(set(y)), 6) and head[2][0].shape == (6, x.shape[1])
+
+
+def test_hidden_layer_learns_from_shares():
+    x, y = data["two"]
+    sure = np.eye(2, dtype=np.float32)[y]
+    hard, same, unsure = (head_logits(x, *fit_mlp_head(x, y, 4, .1, shares)) for shares in (None, sure, .5 * sure + .25))
+    assert np.allclose(hard, same, atol=1e-4) and np.abs(softmax(unsure) - .5).max() < np.abs(softmax(hard) - .5).max()
+
+
+def rings(n=300):
+    angle, y, random = np.arange(n) * 2.4, np.arange(n) // 2 % 2, np.random.default_rng(0)
+    return (np.stack([np.cos(angle), np.sin(angle)], 1) * (1 + y[:, None]) + random.normal(0, .1, (n, 2))).astype(np.float32), y
+
+
+def test_hidden_layer_is_cross_validated_like_a_linear_head():
+    x, y = rings()
+    straight, bent, again = (fit_probe(x, y, folds_of(len(y)), ["in", "out"], 1., hidden=hidden) for hidden in (0, 8, 8))
+    assert straight.accuracies.mean() < .7 < .98 < bent.accuracies.mean() and straight.hidden is None
+    assert np.array_equal(bent.oof_logits, again.oof_logits) and not np.array_equal(bent.oof_logits, fit_probe(x, y, folds_of(len(y)), ["in", "out"], 1., hidden=8, seed=1).oof_logits)
+    assert (head_logits(x, bent.weight, bent.bias, bent.hidden).argmax(1) == y).mean() > .98
+    flipped = fit_probe(x, np.where(folds_of(len(y)) == 2, 1 - y, y), folds_of(len(y)), ["in", "out"], 1., hidden=8)
+    assert np.allclose(bent.oof_logits[folds_of(len(y)) == 2], flipped.oof_logits[folds_of(len(y)) == 2])
 
 
 def test_two_classes_have_opposite_rows():

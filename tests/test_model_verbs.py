@@ -46,6 +46,15 @@ def test_trained_judged_and_explained(made, recipe, backbone, knobs):
     assert read_json(top/f"{recipe}-explain"/"explanation.json")["digests"]["bundle"] == bundle.digest and faithfulness.verdict
 
 
+def test_a_probe_with_a_hidden_layer_is_judged_and_explained(made):
+    top, manifest = made
+    trained = cvkit.train(manifest, top/"mlp", backbone="test_resnet", weights="none", size=64, folds=2, knobs="hidden=6,C=.1")
+    assert trained.bundle.spec["recipe"]["hidden"] == 6 and read_json(trained.bundle.folder/"train"/"architecture.json")["hidden"] == 6
+    assert trained.bundle.spec["parity_torch"]["max_abs_logit"] < 1e-4
+    assert cvkit.evaluate(top/"mlp", manifest, top/"mlp-evaluate").metrics["accuracy"].n
+    assert cvkit.explain(top/"mlp", manifest, top/"mlp-explain", images=2, judged=4).verdict
+
+
 def test_refusals(made):
     top, manifest = made
     with pytest.raises(DataError, match="expected to know which class votes is the probability of; write soft=votes=CLASS, one of brick, grass"): cvkit.train(manifest, top/"no", soft="votes")

@@ -109,7 +109,7 @@ def _cut(network, image, layer=None):
     if layer not in parts: raise ParameterError(f"expected layer to be one of the {len(parts)} parts that follow one another in the trunk, got {type(layer).__name__}; take one of network.trunk.blocks")
     after = parts.index(layer) + 1
     class Tail(torch.nn.Module):
-        def __init__(self): super().__init__(); self.parts, self.head = torch.nn.Sequential(*parts[after:]), network.head
+        def __init__(self): super().__init__(); self.parts, self.head = torch.nn.Sequential(*parts[after:]), torch.nn.Sequential(network.hidden, network.head)
         def forward(self, found): return self.head(self.parts(found).mean((2, 3)))
     head, tail = torch.nn.Sequential(*parts[:after]).eval(), Tail().eval()
     with torch.no_grad(): whole, both = network(image)[0], tail(head(image))

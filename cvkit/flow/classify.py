@@ -28,8 +28,8 @@ def _fit(lesson):
     manifest, backbone, recipe, shares = lesson.manifest, lesson.backbone, lesson.recipe, class_shares(lesson)
     if recipe.name == "probe":
         seen = features.extract_features(manifest, backbone)
-        fit = train.fit_probe(seen.embedding, manifest.targets, lesson.folds, manifest.classes, recipe.C, shares)
-        return fit, backbone, backbones.make_network(backbone, fit.weight, fit.bias), backbones.backbone_graph(backbone), seen.embedding
+        fit = train.fit_probe(seen.embedding, manifest.targets, lesson.folds, manifest.classes, recipe.C, shares, None, recipe.hidden, lesson.seed)
+        return fit, backbone, backbones.make_network(backbone, fit.weight, fit.bias, fit.hidden), backbones.backbone_graph(backbone), seen.embedding
     fit = crossfit.cross_fit(manifest, backbone, recipe, lesson.folds, lesson.out/"training", lesson.units, shares, lesson.seed, lesson.plan)
     trained = replace(backbone, module=fit.network.trunk, weights_digest=backbones.state_digest(fit.network.trunk.state_dict()), weights_source=f"{backbone.weights_source}, trained further here")
     return fit, trained, fit.network, backbones.export_graph(trained.module, backbone.preprocess.size), fit.embedding
@@ -94,7 +94,7 @@ class Classification(Probabilistic):
         from cvkit.data.pixels import cached_pixels
         from cvkit.model.backbones import attach_head, network_state, parity
         fit, backbone, network, graph, embedding = _fit(lesson)
-        model, few = attach_head(graph, network.head.weight.numpy(), network.head.bias.numpy()), np.flatnonzero(fit.folds >= 0)[:16]
+        model, few = attach_head(graph, network.head.weight.numpy(), network.head.bias.numpy(), getattr(fit, "hidden", None)), np.flatnonzero(fit.folds >= 0)[:16]
         same = parity(network, model, backbone.preprocess.tensor(np.array(cached_pixels(lesson.manifest, backbone.preprocess)[few])))
         if same["max_abs_probability"] > 1e-4: raise DataError(f"expected the exported graph to agree with torch, but probabilities differ by {same['max_abs_probability']:.1e}; report this with your versions")
         spec = {"positive": lesson.positive or None, "temperature": fit.temperature, "parity_torch": same}

@@ -126,26 +126,28 @@ def _network_class():
     torch = need("torch", "train")
     class Network(torch.nn.Module):
         "Images to logits, embedding and feature map."
-        def __init__(self, trunk, width, classes):
+        def __init__(self, trunk, width, classes, hidden=0):
             super().__init__()
-            self.trunk, self.head = trunk, torch.nn.Linear(width, classes)
+            self.trunk, self.head = trunk, torch.nn.Linear(hidden or width, classes)
+            self.hidden = torch.nn.Sequential(*([torch.nn.Linear(width, hidden), torch.nn.ReLU()] if hidden else []))
         def forward(self, images):
             feature_map = as_feature_map(self.trunk, self.trunk.forward_features(images))
             embedding = feature_map.mean((2, 3))
-            return self.head(embedding), embedding, feature_map
+            return self.head(self.hidden(embedding)), embedding, feature_map
     return Network
 
 def make_network(
     backbone:Backbone, # the trunk; shared, not copied
-    weight:np.ndarray, # `(c,d)` of the head
+    weight:np.ndarray, # `(c,d)` of the head, or `(c,h)`
     bias:np.ndarray, # `(c,)`
+    hidden=None, # weight `(h,d)` and bias `(h,)` of a rectified layer before it
 ): # torch module: images `(n,3,h,w)` float32 to (logits `(n,c)`, embedding `(n,d)`, feature_map `(n,d,h',w')`)
-    "A backbone with a linear head."
+    "A backbone with a head."
     torch = need("torch", "train")
-    network = _network_class()(backbone.module, backbone.width, len(bias)).eval()
+    network = _network_class()(backbone.module, backbone.width, len(bias), 0 if hidden is None else len(hidden[1])).eval()
     with torch.no_grad():
-        network.head.weight.copy_(torch.as_tensor(np.asarray(weight, np.float32)))
-        network.head.bias.copy_(torch.as_tensor(np.asarray(bias, np.float32)))
+        for layer, values in ((network.head, (weight, bias)), *([] if hidden is None else [(network.hidden[0], hidden)])):
+            for parameter, value in zip((layer.weight, layer.bias), values): parameter.copy_(torch.as_tensor(np.asarray(value, np.float32)))
     return network.requires_grad_(False)
 
 # %% ../../nbs/2_model/24_backbones.ipynb #221f9eea
@@ -154,7 +156,7 @@ def network_state(
     backbone:Backbone, # its trunk
 ) -> tuple[dict, dict]: # (name to tensor, plain data)
     "What is needed to build the network again."
-    return network.state_dict(), {"backbone": backbone.name, "width": backbone.width, "classes": network.head.out_features, "size": backbone.preprocess.size, "weights_digest": backbone.weights_digest}
+    return network.state_dict(), {"backbone": backbone.name, "width": backbone.width, **({"hidden": network.head.in_features} if len(network.hidden) else {}), "classes": network.head.out_features, "size": backbone.preprocess.size, "weights_digest": backbone.weights_digest}
 
 def load_network(
     folder, # `train/` of a bundle: weights.safetensors and architecture.json
@@ -163,7 +165,7 @@ def load_network(
     about = read_json(Path(folder)/"architecture.json")
     trunk = _create(about["backbone"], about.get("size", 224))
     trunk.reset_classifier(0)
-    network = _network_class()(trunk, about["width"], about["classes"])
+    network = _network_class()(trunk, about["width"], about["classes"], about.get("hidden", 0))
     network.load_state_dict(need("safetensors.torch", "train").load_file(Path(folder)/"weights.safetensors"))
     return network.eval().requires_grad_(False)
 
@@ -214,17 +216,22 @@ def backbone_graph(
 # %% ../../nbs/2_model/24_backbones.ipynb #2fd60d53
 def attach_head(
     graph, # path of a backbone's graph, or its bytes
-    weight:np.ndarray, # `(c,d)` float32
+    weight:np.ndarray, # `(c,d)` float32, or `(c,h)`
     bias:np.ndarray, # `(c,)` float32
+    hidden=None, # weight `(h,d)` and bias `(h,)` of a rectified layer before it
 ) -> bytes: # an ONNX graph: `images` to `logits`, `embedding`, `feature_map`
-    "Put a linear head on an exported backbone."
+    "Put a head on an exported backbone."
     onnx = need("onnx", "train")
     model = onnx.load_from_string(graph) if isinstance(graph, bytes) else onnx.load(str(graph))
     width = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    if np.shape(weight) != (len(bias), width): raise ParameterError(f"expected a weight of {(len(bias), width)} for {len(bias)} biases, got {np.shape(weight)}; fit the head on embeddings of this backbone")
-    values = {"head.weight": np.asarray(weight, np.float32), "head.bias": np.asarray(bias, np.float32)}
-    model.graph.initializer.extend([onnx.numpy_helper.from_array(v, k) for k, v in values.items()])
-    model.graph.node.append(onnx.helper.make_node("Gemm", ["embedding", "head.weight", "head.bias"], ["logits"], transB=1))
+    layers, node, before = [("head", weight, bias)], onnx.helper.make_node, "embedding"
+    if hidden is not None: layers.insert(0, ("hidden", *hidden))
+    for name, weight, bias in layers:
+        if np.shape(weight) != (len(bias), width): raise ParameterError(f"expected a weight of {(len(bias), width)} for {len(bias)} biases, got {np.shape(weight)}; fit the head on embeddings of this backbone")
+        model.graph.initializer.extend([onnx.numpy_helper.from_array(np.asarray(v, np.float32), f"{name}.{k}") for k, v in (("weight", weight), ("bias", bias))])
+        model.graph.node.append(node("Gemm", [before, f"{name}.weight", f"{name}.bias"], ["logits" if name == "head" else "hidden"], transB=1))
+        if name == "hidden": model.graph.node.append(node("Relu", ["hidden"], ["rectified"]))
+        before, width = "rectified", len(bias)
     logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ("n", len(bias)))
     outputs = [logits, *model.graph.output]
     del model.graph.output[:]

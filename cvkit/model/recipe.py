@@ -37,17 +37,18 @@ class Recipe:
     stages:int=1 # at the end that are trained (tail only)
     head:str="probe" # what the head starts as: probe or random
     C:float=.01 # of the probe
+    hidden:int=0 # units of a layer between the features and the classes (probe only); 0: none
 
     def __post_init__(self):
         share = lambda v: 0 <= v < 1
         rules = {"name": (self.name in ("probe", "tail", "full"), "probe, tail or full"), "balance": (self.balance in ("none", "weights", "sampling"), "none, weights or sampling"), "head": (self.head in ("probe", "random"), "probe or random"),
                  "epochs": (self.epochs >= (self.name != "probe"), "at least 1"), "stages": (self.stages >= 1, "at least 1"), "rate": (self.rate > 0, "above 0"), "layer_decay": (0 < self.layer_decay <= 1, "in (0, 1]"), "clip": (self.clip > 0, "above 0"),
-                 "C": (self.C > 0, "above 0"), "watched": (0 < self.watched < .5, "a share in (0, .5)"), "smoothing": (share(self.smoothing), "a share in [0, 1)"), "average": (share(self.average), "in [0, 1)"), "warmup": (self.warmup >= 0, "0 or more"),
+                 "C": (self.C > 0, "above 0"), "hidden": (self.hidden >= 0 and (self.name == "probe" or not self.hidden), "0 or more for a probe, else 0"), "watched": (0 < self.watched < .5, "a share in (0, .5)"), "smoothing": (share(self.smoothing), "a share in [0, 1)"), "average": (share(self.average), "in [0, 1)"), "warmup": (self.warmup >= 0, "0 or more"),
                  "patience": (self.patience >= 0, "0 or more"), "mixup": (self.mixup >= 0, "0 or more"), "cutmix": (self.cutmix >= 0, "0 or more"), "crop": (self.crop >= 0 and (self.name == "full" or not self.crop), "0, as only full sees pixels again")}
         for name, (holds, expected) in rules.items():
             if not holds: raise ParameterError(f"expected {name} of the recipe {self.name} to be {expected}, got {getattr(self, name)!r}; correct it")
     def to_dict(self) -> dict: return asdict(self) # all knobs
-    def __repr__(self): return f"Recipe {self.name}: " + (f"C {self.C:g}" if self.name == "probe" else f"{self.epochs} epochs at {self.rate:g}" + f", stops after {self.patience} without improvement" * bool(self.patience))
+    def __repr__(self): return f"Recipe {self.name}: " + (f"C {self.C:g}" + f", {self.hidden} hidden units" * bool(self.hidden) if self.name == "probe" else f"{self.epochs} epochs at {self.rate:g}" + f", stops after {self.patience} without improvement" * bool(self.patience))
 
 # %% ../../nbs/2_model/28_recipe.ipynb #283f87e1
 RECIPES = {"probe": Recipe("probe", epochs=0), "tail": Recipe("tail", epochs=12, rate=5e-4), "full": Recipe("full")}
