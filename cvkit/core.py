@@ -103,14 +103,14 @@ def private_folder(
 
 def write_atomic(
     path, # where the file shall stand; folders above it are made
-    data:str|bytes, # its whole content
+    data, # its whole content as str or bytes; or what writes it, called with a path
 ) -> Path: # the path
     "Write a file so that it is whole or absent."
     path = Path(path)
     private_folder(path.parent)
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file: file.write(data.encode() if isinstance(data, str) else data)
+        with os.fdopen(handle, "wb") as file: data(part) if callable(data) else file.write(data.encode() if isinstance(data, str) else data)
         os.chmod(part, 0o644)
         os.replace(part, path)
     except BaseException:

@@ -304,10 +304,47 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_digest(home, tmp_path)
 def test_a_plan_keeps_to_the_threads_that_somebody_has_set(monkeypatch):
     from cvkit.model import plan
     tried = []
-    monkeypatch.setattr(plan, "_step_seconds", lambda network, images, one, best: tried.append(one.threads) or 1.)
+    monkeypatch.setattr(plan, "_step_seconds", lambda network, images, one: tried.append(one.threads) or 1.)
     monkeypatch.setattr(plan.os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
     for said, most in (("3", 3), ("9", 4), ("0", 4), ("1,2", 4), ("", 4), ("1", 1)):
         monkeypatch.setenv("OMP_NUM_THREADS", said)
         tried.clear()
         plan.propose_plan(torch.nn.Conv2d(3, 3, 1), 8)
         assert max(tried) == most and min(tried) == 1
+
+
+def test_a_plan_is_not_misled_by_a_busy_moment(monkeypatch):
+    from cvkit.model import plan
+    turns = {}
+    def seconds(network, images, one):
+        turns[one] = turns.get(one, 0) + 1
+        true = {("channels_last", "bfloat16"): 1., ("contiguous", "bfloat16"): 1.2, ("channels_last", "float32"): 2., ("contiguous", "float32"): 4.}[one.layout, one.precision] * (1. if one.threads > 1 else 1.4)
+        return true * (1.9 if turns[one] == 2 and one.layout == "channels_last" or turns[one] == 1 else 1)
+    monkeypatch.setattr(plan, "_step_seconds", seconds)
+    monkeypatch.setattr(plan, "_half_helps", lambda: True)
+    monkeypatch.setattr(plan, "_cores", lambda: 2)
+    found = plan.propose_plan(torch.nn.Conv2d(3, 3, 1), 8)
+    assert (found.layout, found.precision, found.threads) == ("channels_last", "bfloat16", 2) and "4.0 images a second in a trial, 4.0 times contiguous float32" in found.because
+    assert turns[Plan("cpu", "contiguous", "float32", 2, 32, found.allocator)] == 1 and turns[Plan("cpu", "channels_last", "bfloat16", 2, 32, found.allocator)] == 3
+
+
+KEEPING = """
+import resource, sys
+import numpy as np
+from cvkit.model.plan import Plan, as_planned
+faults, held = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt, lambda: int(open("/proc/self/statm").read().split()[1]) * 4 // 1024
+with as_planned(Plan(allocator=sys.argv[1])):
+    np.ones(2**24, np.float32)
+    before = faults()
+    for _ in range(5): np.ones(2**24, np.float32)
+    print(faults() - before, held())
+print(held())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc keeps memory, other C libraries are left alone")
+def test_memory_is_kept_between_steps_and_given_back():
+    def run(allocator): return [int(word) for word in subprocess.run([sys.executable, "-c", KEEPING, allocator], capture_output=True, text=True, check=True).stdout.split()]
+    (usual, *_), (kept, during, after) = run("default"), run("keeping")
+    assert usual > 1000 and kept < usual / 10, "blocks of 64 MiB are zeroed by the system again and again, unless they are kept"
+    assert during - after > 50, "given back at the end"

@@ -19,7 +19,7 @@ from .augment import augment, positions
 from .backbones import Backbone, make_network
 from .features import extract_features
 from .fit import Lessons, fit_network, load_state, predict_network, save_state
-from .plan import Plan, place_network, propose_plan, stored_plan, threads_of
+from .plan import Plan, place_network, propose_plan, stored_plan, as_planned
 from .recipe import Recipe, label_shares
 from .tail import cached_activations, cut_trunk, upper_network
 from .train import _check, calibrate_folds, fit_head, fit_temperature
@@ -125,7 +125,7 @@ class _Trainings:
             watch = np.zeros(0, int)
             if self.recipe.patience: learn, watch = watched_rows(learn, self.lessons.targets, self.units, self.recipe.watched, rng(self.seed, name, "watched"), classes)
             part, _, told = self.train(name, learn, watch)
-            with threads_of(self.plan): logits = predict_network(place_network(part, self.plan), self.lessons, ask, self.plan)[0]
+            with as_planned(self.plan): logits = predict_network(place_network(part, self.plan), self.lessons, ask, self.plan)[0]
             self.finish(name, {"logits": torch.from_numpy(logits)}, {"name": name, "learned_from": len(learn), "watched": len(watch), **told})
         tensors, told = load_state(done)
         return tensors["logits"].numpy(), told
@@ -134,7 +134,7 @@ class _Trainings:
         torch, done = need("torch", "train"), self.top/"final"/"done.safetensors"
         if not done.exists():
             part, whole, told = self.train("final", used, np.zeros(0, int), until)
-            with threads_of(self.plan): embedding = predict_network(place_network(part, self.plan), self.lessons, np.arange(len(self.lessons.keys)), self.plan)[1]
+            with as_planned(self.plan): embedding = predict_network(place_network(part, self.plan), self.lessons, np.arange(len(self.lessons.keys)), self.plan)[1]
             self.finish("final", {"embedding": torch.from_numpy(embedding), **{f"network.{k}": v for k, v in whole.cpu().state_dict().items()}}, {"name": "final", "learned_from": len(used), "watched": 0, **told})
         tensors, told = load_state(done)
         network = _network(self.backbone, replace(self.recipe, name="full", head="random"), self.lessons, self.embedding, used)[1]

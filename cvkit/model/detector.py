@@ -20,7 +20,7 @@ from .augment import boxes_in_position, in_position, positions
 from .backbones import Backbone
 from .detect import NMS, detect_boxes, detector_loss, make_detector
 from .fit import Lessons, fit_network, load_state, save_state
-from .plan import Plan, place_network, propose_plan, stored_plan, threads_of
+from .plan import Plan, place_network, propose_plan, stored_plan, as_planned
 from .recipe import Recipe
 
 # %% ../../nbs/2_model/35_detector.ipynb #dd6fdb1d
@@ -135,7 +135,7 @@ class _Trainings:
         if not done.exists():
             network = self.fresh(name)
             told = fit_network(network, network.trunk, self.lessons, learn, np.zeros(0, int), self.recipe, self.plan, self.top/name, self.seed, name, report=self.report, keep_plan=self.keep_plan)
-            with threads_of(self.plan): found, embedding = predict_detections(place_network(network, self.plan), self.manifest, self.lessons, ask, self.plan, self.nms)
+            with as_planned(self.plan): found, embedding = predict_detections(place_network(network, self.plan), self.manifest, self.lessons, ask, self.plan, self.nms)
             tensors = {**{k: torch.from_numpy(v) for k, v in pack_detections(found).items()}, "embedding": torch.from_numpy(embedding)}
             if whole: tensors |= {f"network.{k}": v for k, v in network.state_dict().items()}
             save_state(done, tensors, {"name": name, "learned_from": len(learn), **told})

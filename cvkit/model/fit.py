@@ -15,7 +15,7 @@ from typing import Callable
 import numpy as np
 from ..core import DataError, need, private_folder, progress, rng, write_atomic
 from ..data.pixels import work_ahead
-from .plan import Plan, place_batch, place_network, threads_of
+from .plan import Plan, place_batch, place_network, as_planned
 from .recipe import Recipe, class_weights, draw_order
 from .train import fit_temperature, log_loss
 
@@ -47,8 +47,8 @@ def predict_network(
 # %% ../../nbs/2_model/31_fit.ipynb #31ef475b
 def save_state(path, tensors:dict, about:dict): # name to tensor; plain data
     "Tensors and a few numbers, whole or not at all."
-    saved = need("safetensors.torch", "train").save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, {"about": json.dumps(about)})
-    return write_atomic(path, saved)
+    whole, save = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, need("safetensors.torch", "train").save_file
+    return write_atomic(path, lambda part: save(whole, part, {"about": json.dumps(about)}))
 
 def load_state(path) -> tuple[dict, dict]: # name to tensor, plain data
     "What `save_state` wrote; a file that is cut short is refused."
@@ -67,7 +67,7 @@ class Training:
         groups = timm.optim.param_groups_layer_decay(trunk, recipe.decay, plain, layer_decay=recipe.layer_decay) if any(p.requires_grad for p in trunk.parameters()) else []
         below = set(map(id, trunk.parameters()))
         head = [{"params": [p], "weight_decay": recipe.decay if p.ndim > 1 else 0., "lr_scale": 1.} for p in network.parameters() if id(p) not in below]
-        self.optimizer = timm.optim.create_optimizer_v2([*groups, *head], opt="adamw", lr=recipe.rate)
+        self.optimizer = timm.optim.create_optimizer_v2([*groups, *head], opt="adamw", lr=recipe.rate, fused=True)
         warm = min(recipe.warmup, epochs / 2)
         self.scheduler = timm.scheduler.CosineLRScheduler(self.optimizer, t_initial=round(TICKS * (epochs - warm)), warmup_t=round(TICKS * warm), warmup_lr_init=recipe.rate / 100, warmup_prefix=True)
         self.average = timm.utils.ModelEmaV3(network, decay=recipe.average, use_warmup=True) if recipe.average else None
@@ -88,7 +88,7 @@ class Training:
         if self.average: self.average.module.load_state_dict(part("average."))
         self.optimizer.state.clear()
         for i, p in enumerate(self.parameters):
-            for k, v in part(f"optimizer.{i}.").items(): self.optimizer.state[p][k] = v if k == "step" else torch.empty_like(p).copy_(v)
+            for k, v in part(f"optimizer.{i}.").items(): self.optimizer.state[p][k] = v.to(p.device) if k == "step" else torch.empty_like(p).copy_(v)
         return self
 
 # %% ../../nbs/2_model/31_fit.ipynb #0818c532
@@ -203,7 +203,7 @@ def fit_network(
     "Train one network by a recipe."
     folder = private_folder(folder)
     if len(learn) < 2 or (not lessons.loss and len(set(lessons.targets[learn])) < 2): raise DataError(f"expected images of two classes or more to learn from in {name}, got {len(learn)} images of {len(set(lessons.targets[learn]))}; add images or use fewer folds")
-    with threads_of(plan):
+    with as_planned(plan):
         run = _run_epochs(Training(network, trunk, recipe, plan, recipe.epochs), lessons, learn, watch, folder, seed, name, until or recipe.epochs, report, keep_plan)
         run.network.load_state_dict(load_state(folder/"best.safetensors")[0] if len(watch) else run.judged.state_dict())
     run.network.eval()
