@@ -114,7 +114,7 @@ def propose_plan(
     pixels, layouts, best = need("numpy", "train").zeros((images, 3, size, size), "float32"), ("contiguous", "channels_last"), {}
     plans = [Plan("cpu", layout, precision, threads, batch, _allocator()) for threads in sorted({cores, 1}, reverse=True) for precision in ("float32", "bfloat16")[:1 + _half_helps()] for layout in layouts]
     networks = {plan.layout: place_network(copy.deepcopy(trunk), plan).train().requires_grad_(True) for plan in plans}
-    for hopeless in (3, 1.5, 1.5): # times the best of all
+    for hopeless in (6, 2, 2): # times the best of all
         with as_planned(plans[0]):
             for plan in plans: best[plan] = min(best.get(plan, float("inf")), _step_seconds(networks[plan.layout], pixels, plan))
         plans = [plan for plan in plans if best[plan] < hopeless * min(best.values())]
