@@ -16,7 +16,7 @@ from ..core import DataError, atomic_folder, canonical_json, digest_bytes, diges
 from .preprocess import decode_image
 
 # %% ../../nbs/1_data/03_manifest.ipynb #ae820c59
-LAYOUT = ("label_from", "group_from", "attributes", "strata", "columns", "separator") # how the source is to be read; strata: attribute to stratum to its share of what the model will meet; columns: what a manifest calls it, to what a table does; separator: of several labels in one cell
+LAYOUT = ("label_from", "group_from", "attributes", "strata", "columns", "separator", "positive") # how the source is to be read; strata: attribute to stratum to its share of what the model will meet; columns: what a manifest calls it, to what a table does; separator: of several labels in one cell; positive: of two classes, the one that is looked for
 STATUSES = ("unchecked", "none", "found", "redacted", "cleared") # of personal data: nobody has looked; a person declares that there can be none; there is some; it is covered; a person has looked
 BASES = ("consent", "contract", "legal obligation", "vital interests", "public task", "legitimate interests") # GDPR, Article 6(1) a to f
 

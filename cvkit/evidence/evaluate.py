@@ -31,9 +31,10 @@ def slice_table(
     groups=None, # `(n,)` what belongs together; None: images are independent
     most:int=12, # values an attribute may have; one with more is not sliced by
     seed:int=0, # of the bootstrap by group
+    said=None, # `(n,)` int, from `said_classes`; None: the likeliest class
 ) -> list[dict]: # attribute, value, n, accuracy: Estimate
     "Accuracy for each value of each attribute."
-    correct, rows = np.asarray(probabilities).argmax(1) == targets, []
+    correct, rows = (np.asarray(probabilities).argmax(1) if said is None else np.asarray(said)) == targets, []
     groups = np.full(len(correct), "") if groups is None else np.asarray(groups)
     for name, values in attributes.items():
         values = np.asarray(values).astype(str)
@@ -115,19 +116,20 @@ def evaluate_predictions(
     digests:dict|None=None, # what the numbers speak of
     looks:int|None=None, # looks at the hold-out so far
     seed:int=0, # of the bootstrap
+    said=None, # `(n,)` int, from `said_classes`; None: the likeliest class
 ) -> Evaluation: # metrics, confusion, slices, reliability
     "Judge predictions."
     targets, probabilities = np.asarray(targets), np.asarray(probabilities, float)
     if not len(targets): raise DataError("expected images to evaluate on, got none; is the hold-out empty?")
-    metrics = classification_estimates(targets, probabilities, classes, positive, groups, seed)
+    metrics = classification_estimates(targets, probabilities, classes, positive, groups, seed, said=said)
     unknown = {p["metric"] for p in published or []} - set(metrics)
     if unknown: raise DataError(f"expected published figures of {', '.join(metrics)}; got {', '.join(sorted(unknown))}; rename or drop them")
-    classes, predicted = list(classes), probabilities.argmax(1)
-    bins = dict(zip(("confidence", "accuracy", "count"), (v[0].tolist() for v in reliability(probabilities.max(1), predicted == targets))))
+    classes, predicted = list(classes), probabilities.argmax(1) if said is None else np.asarray(said)
+    bins = dict(zip(("confidence", "accuracy", "count"), (v[0].tolist() for v in reliability(probabilities[np.arange(len(targets)), predicted], predicted == targets))))
     is_it = targets == classes.index(positive) if positive else targets < 0
     curves = threshold_curves(is_it, probabilities[:, classes.index(positive)]) if is_it.any() and not is_it.all() else {}
     by_class = class_estimates(targets, probabilities, classes, groups, seed) if len(classes) > 2 else []
-    return Evaluation(classes, positive, metrics, confusion_matrix(targets, predicted, len(classes)), slice_table(targets, probabilities, attributes or {}, groups, seed=seed), bins, published or [], digests or {}, looks, curves, by_class)
+    return Evaluation(classes, positive, metrics, confusion_matrix(targets, predicted, len(classes)), slice_table(targets, probabilities, attributes or {}, groups, seed=seed, said=predicted), bins, published or [], digests or {}, looks, curves, by_class)
 
 # %% ../../nbs/3_evidence/38_evaluate.ipynb #543135c3
 TITLES = {"accuracy": "Accuracy", "top_2": "Top 2", "top_5": "Top 5", "balanced_accuracy": "Balanced accuracy", "precision": "Precision", "recall": "Recall", "f1": "F1", "auroc": "AUROC",
@@ -256,10 +258,12 @@ def worst_errors(
     targets:np.ndarray, # `(n,)` int
     probabilities:np.ndarray, # `(n,c)`; rows with nan are passed over
     most:int=6, # how many
+    said=None, # `(n,)` int, from `said_classes`; None: the likeliest class
 ) -> np.ndarray: # `(k,)` row numbers, the surest mistake first
     "The mistakes that the model was surest of."
     probabilities = np.asarray(probabilities, float)
     usable = np.isfinite(probabilities).all(1)
     filled = np.where(usable[:, None], probabilities, 0)
-    wrong = np.flatnonzero(usable & (filled.argmax(1) != targets))
-    return wrong[np.argsort(-filled[wrong].max(1), kind="stable")][:most]
+    said = filled.argmax(1) if said is None else np.asarray(said)
+    wrong = np.flatnonzero(usable & (said != targets))
+    return wrong[np.argsort(-filled[wrong, said[wrong]], kind="stable")][:most]

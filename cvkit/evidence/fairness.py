@@ -259,12 +259,13 @@ def measure_fairness(
     most:int=12, # values an attribute may have
     seed:int=0, # of bootstraps, shuffles and the search
     digests:dict|None=None, # what the numbers speak of
+    said=None, # `(n,)` int, from `said_classes`; None: the likeliest class
 ) -> Fairness: # gaps, parity, slices
     "Audit predictions over attributes, their pairs, and slices that a search finds."
     targets, probabilities, classes = np.asarray(targets), np.asarray(probabilities, float), list(classes)
     if not 0 < margin < 1: raise ParameterError(f"expected a margin between 0 and 1, got {margin}; 10 points are .1")
-    check_predictions(targets, probabilities, classes, positive)
-    said = probabilities.argmax(1)
+    check_predictions(targets, probabilities, classes, positive, said)
+    said = probabilities.argmax(1) if said is None else np.asarray(said)
     columns, left = _columns(attributes, len(targets), most)
     measures = _measures(targets, said, classes, positive)
     parities = {a: found for a, v in columns.items() if positive and (found := parity(measures, v, groups, seed))}

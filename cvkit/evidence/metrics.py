@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ORDER', 'class_rates', 'weighted_auroc', 'weighted_average_precision', 'reliability', 'expected_calibration_error',
-           'auroc_estimate', 'check_predictions', 'classification_estimates', 'class_estimates']
+           'auroc_estimate', 'said_classes', 'check_predictions', 'classification_estimates', 'class_estimates']
 
 # %% ../../nbs/3_evidence/37_metrics.ipynb #7f421668
 import numpy as np
@@ -118,10 +118,21 @@ def _auroc_interval(value, influence, kind, units, sizes):
 # %% ../../nbs/3_evidence/37_metrics.ipynb #1748b6b1
 ORDER = ("accuracy", "top_2", "top_5", "balanced_accuracy", "precision", "recall", "f1", "auroc", "average_precision", "ece", "brier", "log_loss") # of metrics, on every page
 
-def _statistics(targets, probabilities, positive):
+def said_classes(
+    probabilities:np.ndarray, # `(n,c)`
+    positive:int|None=None, # of two classes, the one that has a threshold
+    threshold=None, # from this probability on it is said; a number, or `(n,)`, one an image
+) -> np.ndarray: # `(n,)` int
+    "What is said of each image: the likeliest class, or one of two from its threshold on."
+    p = np.asarray(probabilities)
+    if threshold is None: return p.argmax(1)
+    if p.shape[1] != 2 or positive not in (0, 1): raise DataError(f"expected two classes, one of them with a threshold, got {p.shape[1]} and {positive!r}; the likeliest of several needs none")
+    return np.where(p[:, positive] >= threshold, positive, 1 - positive)
+
+def _statistics(targets, probabilities, positive, said):
     "The metrics as functions of weights."
     n, c = probabilities.shape
-    said, classes = probabilities.argmax(1), range(c) if positive is None else [positive]
+    classes = range(c) if positive is None else [positive]
     correct, hot = said == targets, np.eye(c)[targets]
     mean = lambda x: lambda w: w @ x / w.sum(1)
     over = lambda f: lambda w: np.mean([f(w, k) for k in classes], axis=0)
@@ -130,14 +141,14 @@ def _statistics(targets, probabilities, positive):
         "balanced_accuracy": lambda w: np.mean([class_rates(w, targets == k, said == k)[1] for k in range(c)], axis=0),
         "precision": rates(0), "recall": rates(1), "f1": rates(2),
         "average_precision": over(lambda w, k: weighted_average_precision(w, targets == k, probabilities[:, k])),
-        "ece": lambda w: expected_calibration_error(probabilities.max(1), correct, weights=w),
+        "ece": lambda w: expected_calibration_error(probabilities[np.arange(n), said], correct, weights=w),
         "brier": mean(((probabilities - hot)**2).sum(1)),
         "log_loss": mean(-np.log(np.clip(probabilities[np.arange(n), targets], 1e-12, 1.))),
     }
 
-def _hits(targets, probabilities):
+def _hits(targets, probabilities, said):
     "Whether each image is right, and right among the likeliest few where there are more classes than two."
-    c, found = probabilities.shape[1], {"accuracy": probabilities.argmax(1) == targets}
+    c, found = probabilities.shape[1], {"accuracy": said == targets}
     if c > 2:
         k, own = 2 if c < 6 else 5, probabilities[np.arange(len(targets)), targets][:, None]
         ahead = (probabilities > own).sum(1) + ((probabilities == own) & (np.arange(c) < targets[:, None])).sum(1)
@@ -169,6 +180,7 @@ def check_predictions(
     probabilities:np.ndarray, # `(n,c)`
     classes, # c names
     positive:str|None=None, # one of them
+    said=None, # `(n,)` int, what is said of each image, where it is not the likeliest class
 ):
     "Refuse what are no predictions."
     n, c = len(targets), len(classes)
@@ -176,6 +188,7 @@ def check_predictions(
     if probabilities.shape != (n, c): raise DataError(f"expected probabilities ({n}, {c}), got {probabilities.shape}; give one row an image, one column a class")
     if not np.allclose(probabilities.sum(1), 1, atol=1e-3) or probabilities.min() < 0: raise DataError("expected probabilities from 0 to 1 that sum to 1, got others; apply softmax to logits first")
     if targets.dtype.kind not in "iu" or targets.min() < 0 or targets.max() >= c: raise DataError(f"expected targets as whole numbers from 0 to {c - 1}, got {targets.min()} to {targets.max()} ({targets.dtype}); index into the classes")
+    if said is not None and (np.shape(said) != (n,) or np.asarray(said).dtype.kind not in "iu" or np.min(said) < 0 or np.max(said) >= c): raise DataError(f"expected what is said of each of {n} images as whole numbers from 0 to {c - 1}, got {np.shape(said)} {np.asarray(said).dtype}; make it with said_classes")
     if positive is not None and positive not in classes: raise DataError(f"expected positive to be one of {classes}, got {positive!r}; name a class, or none")
 
 # %% ../../nbs/3_evidence/37_metrics.ipynb #0fcef99f
@@ -199,16 +212,17 @@ def classification_estimates(
     seed:int=0, # of the bootstrap
     replicates:int|None=None, # of the bootstrap; 1000 by default, 200 above 100,000 images
     folds=None, # `(n,)` int, where predictions come from several heads: AUROC is averaged over them
+    said=None, # `(n,)` int, from `said_classes`; None: the likeliest class
 ) -> dict[str, Estimate]: # by metric name
     "All metrics of a classifier, each with its 95 % interval."
     targets, probabilities, classes = np.asarray(targets), np.asarray(probabilities, float), list(classes)
-    check_predictions(targets, probabilities, classes, positive)
-    units, k, said = units_of(len(targets), groups), None if positive is None else classes.index(positive), probabilities.argmax(1)
-    out = bootstraps(_statistics(targets, probabilities, k), units, replicates, seed)
+    check_predictions(targets, probabilities, classes, positive, said)
+    units, k, said = units_of(len(targets), groups), None if positive is None else classes.index(positive), probabilities.argmax(1) if said is None else np.asarray(said)
+    out = bootstraps(_statistics(targets, probabilities, k, said), units, replicates, seed)
     out["auroc"] = auroc_estimate(targets, probabilities, k, groups, folds)
     for name, trials in _trials(targets, said, units, len(classes), k).items():
         out[name] = left_open(out[name], trials)
-    out |= {name: share(right, groups, seed) for name, right in _hits(targets, probabilities).items()}
+    out |= {name: share(right, groups, seed) for name, right in _hits(targets, probabilities, said).items()}
     out.update(_unseen(out))
     out = {name: out[name] for name in ORDER if name in out}
     return out if k is None or units.max() + 1 < len(targets) else _independent(out, targets, said, k)

@@ -151,6 +151,7 @@ def measure_robustness(
     judged:str="", # who judged which images, in a sentence
     digests:dict|None=None, # what the numbers speak of
     batch:int=32, # images at a time
+    decide=lambda p: p.argmax(1), # `(m,c)` probabilities to `(m,)` int
 ) -> Robustness: # curves
     "Accuracy of a model on damaged images."
     n, targets = len(pixels), np.asarray(targets)
@@ -162,10 +163,10 @@ def measure_robustness(
     right = {}
     for kind, severity in progress(work, "damaging"):
         change = (lambda i: np.asarray(pixels[i])) if kind is None else (lambda i: corrupt(np.asarray(pixels[i]), kind, severity, seed + int(i)))
-        right[kind, severity] = np.concatenate([_decided(predict(np.stack([change(i) for i in rows]), rows), rows) == targets[rows] for rows in parts])
+        right[kind, severity] = np.concatenate([_decided(predict(np.stack([change(i) for i in rows]), rows), rows, decide) == targets[rows] for rows in parts])
     point = lambda k, s: {"severity": s, "strength": SEVERITIES[k][s - 1], "accuracy": share(right[k, s], groups, seed), "loss": paired_difference(right[None, 0] * 1. - right[k, s], units, seed)}
     return Robustness(share(right[None, 0], groups, seed), {k: [point(k, s) for s in range(1, 6)] for k in kinds}, n, int(np.shape(pixels[0])[0]), judged, digests or {})
 
-def _decided(p, rows):
+def _decided(p, rows, decide):
     if np.shape(p)[0] != len(rows) or not np.isfinite(p).all(): raise DataError(f"expected finite probabilities for {len(rows)} images, got {np.shape(p)}{'' if np.isfinite(p).all() else ' with some that are not'}; look at the model")
-    return np.asarray(p).argmax(1)
+    return decide(np.asarray(p))

@@ -26,13 +26,18 @@ class _Left:
         if self.bundle.spec["task"] != "classification": raise DataError(f"expected a model that gives an image one label, got one for {self.bundle.spec['task']}; its evaluation has slices by attribute, see `cvkit evaluate`")
         oof = read_out_of_fold(trained, self.manifest)
         self.rows, self.folds = np.flatnonzero(oof["folds"] >= 0), oof["folds"]
-        self.p, self.embedding, self.classes = oof["probabilities"], oof.get("embedding"), list(self.bundle.classes)
+        self.p, self.said, self.embedding, self.classes = oof["probabilities"], oof["said"], oof.get("embedding"), list(self.bundle.classes)
         self.positive = about["positive"] or self.bundle.spec.get("positive") or None
         self.targets = label_index(self.manifest.labels, self.classes)
+        self.seed = read_json(self.folder/"run.json")["params"].get("seed", 0) if (self.folder/"run.json").exists() else 0
         self.digests = {"bundle": self.bundle.digest, "manifest": self.manifest.digest, "splits": self.bundle.spec["digests"]["splits"]}
+    def decide(self, p): # `(m,c)` to `(m,)` int, by the threshold that ships
+        from cvkit.evidence.metrics import said_classes
+        cut = self.bundle.spec.get("threshold")
+        return said_classes(p, None if cut is None else self.classes.index(self.bundle.spec["positive"]), cut)
     def title(self, i): # what a mistake is called below its picture
-        said = self.classes[self.p[i].argmax()]
-        return f"{self.manifest.labels[i]}, taken for {said} ({self.p[i].max():.0%} sure)" if said != self.manifest.labels[i] else f"{said}, recognised"
+        said = self.classes[self.said[i]]
+        return f"{self.manifest.labels[i]}, taken for {said} ({self.p[i, self.said[i]]:.0%} sure)" if said != self.manifest.labels[i] else f"{said}, recognised"
 
 # %% ../../nbs/6_flow/94_audit.ipynb #31a51bcd
 def fairness(
@@ -47,7 +52,7 @@ def fairness(
     from cvkit.evidence.fairness import measure_fairness
     out, left = Path(out or beside(trained, "fairness")), _Left(trained, manifest)
     rows, chosen = left.rows, _chosen(left.manifest.attributes, by)
-    found = measure_fairness(left.targets[rows], left.p[rows], left.classes, {a: v[rows] for a, v in chosen.items()}, left.positive, left.manifest.groups[rows], None if left.embedding is None else left.embedding[rows], margin, seed=seed, digests=left.digests)
+    found = measure_fairness(left.targets[rows], left.p[rows], left.classes, {a: v[rows] for a, v in chosen.items()}, left.positive, left.manifest.groups[rows], None if left.embedding is None else left.embedding[rows], margin, seed=seed, digests=left.digests, said=left.said[rows])
     write_json(out/"fairness.json", found)
     write_atomic(out/"report.html", _fairness_page(found, left))
     keep_record(out, "fairness", {"bundle": left.bundle.digest[:12], "margin": margin, "verdict": found.verdict[0]}, {"gaps": len(found.answered("gap")), "could_not_tell": len(found.answered("could not tell"))}, [out/"fairness.json", out/"report.html"])
@@ -64,7 +69,7 @@ def _chosen(attributes, by):
 def _fairness_page(found, left):
     "The audit as a page."
     from cvkit.pages import code, definition, page, section
-    wrong = left.p[left.rows].argmax(1) != left.targets[left.rows]
+    wrong = left.said[left.rows] != left.targets[left.rows]
     shown = lambda rows: [(left.manifest.picture(i), left.title(i)) for i in left.rows[[*rows[wrong[rows]], *rows[~wrong[rows]]][:8]]]
     return page(f"Whom {left.bundle.spec['name']} serves worse", *found.blocks(shown), section("What this speaks of", definition({k: code(v) for k, v in found.digests.items()})), answer=found.verdict,
                 subtitle=f"{found.n:,} images out of fold: each judged by a head that had not seen it. The hold-out was not looked at.", footer="Made by cvkit fairness.")
@@ -73,20 +78,23 @@ def _fairness_page(found, left):
 class _FoldHeads:
     "The served graph up to the embedding, and for each image the head of the fold that had not seen it."
     def __init__(self, left, predictor):
-        from cvkit.model.train import fit_head, fit_temperature
-        self.left, self.predictor, folds, y = left, predictor, left.folds, left.targets
+        from cvkit.evidence.calibration import fit_calibrator
+        from cvkit.model.train import fit_head, fit_mlp_head, head_logits
+        self.left, self.predictor, folds, y, recipe = left, predictor, left.folds, left.targets, left.bundle.spec["recipe"]
         names, heads, logits = np.unique(folds[folds >= 0]), {}, np.full(left.p.shape, np.nan)
-        for f in names:
-            heads[f] = fit_head(left.embedding[(folds >= 0) & (folds != f)], y[(folds >= 0) & (folds != f)])
-            logits[folds == f] = left.embedding[folds == f] @ heads[f][0].T + heads[f][1]
         others = {f: (folds >= 0) & (folds != f) for f in names}
-        self.heads = {f: (*heads[f], fit_temperature(logits[others[f]], y[others[f]])) for f in names}
+        for f in names:
+            of = left.embedding[others[f]], y[others[f]]
+            heads[f] = fit_mlp_head(*of, recipe["hidden"], recipe["C"], seed=left.seed) if recipe.get("hidden") else fit_head(*of, recipe["C"])
+            logits[folds == f] = head_logits(left.embedding[folds == f], *heads[f])
+        method = "isotonic" if "isotonic" in left.bundle.spec else "temperature"
+        self.heads = {f: (heads[f], fit_calibrator(logits[others[f]], y[others[f]], method)) for f in names}
     def __call__(self, pixels, rows): # `(m,h,w,3)` uint8 and rows of the manifest, to `(m,c)` probabilities
         return self.judge(self.predictor.predict_pixels(pixels).embedding, rows)
     def judge(self, embedding, rows):
-        from cvkit.model.train import softmax
+        from cvkit.model.train import head_logits
         used = [self.heads[f] for f in self.left.folds[rows]]
-        return np.concatenate([softmax((e[None] @ w.T + b) / t) for e, (w, b, t) in zip(embedding, used)])
+        return np.concatenate([calibrate(head_logits(e[None], *head)) for e, (head, calibrate) in zip(embedding, used)])
     def check(self, pixels, rows): # that these heads are the training's, and this graph's embedding is what they learned from
         seen = self.predictor.predict_pixels(pixels).embedding
         off = max(float(np.abs(self.judge(self.left.embedding[rows], rows) - self.left.p[rows]).max()), float(np.abs(self.judge(seen, rows) - self.left.p[rows]).max()))
@@ -123,7 +131,7 @@ def stress(
     predictor, rows, predict, judged = _stressed(left, on, images, seed)
     pixels = np.array(cached_pixels(left.manifest.take(rows), predictor.preprocess)[:])
     if on == "folds": predict.check(pixels[:32], rows[:32])
-    found = measure_robustness(lambda x, i: predict(x, rows[i]), pixels, left.targets[rows], left.manifest.groups[rows], seed=seed, judged=judged, digests=left.digests)
+    found = measure_robustness(lambda x, i: predict(x, rows[i]), pixels, left.targets[rows], left.manifest.groups[rows], seed=seed, judged=judged, digests=left.digests, decide=left.decide)
     write_json(out/"stress.json", found)
     write_atomic(out/"report.html", _stress_page(found, left, pixels, rows))
     keep_record(out, "stress", {"bundle": left.bundle.digest[:12], "images": len(rows), "on": on, "verdict": found.verdict[0]}, {"clean_accuracy": found.clean, **{f"accuracy_{k}_3": v[2]["accuracy"] for k, v in found.curves.items()}}, [out/"stress.json", out/"report.html"])
@@ -170,7 +178,7 @@ def compare(
     out:str="", # folder to write; `compare` beside the first model by default
     seed:int=0, # of the bootstrap
 ): # a Comparison, out of fold
-    "Compare models pair by pair on the same folds, and on the hold-out where all were evaluated."
+    "Compare models pair by pair on the same folds, and on the hold-out where all were evaluated; each says the likeliest class, whatever threshold ships."
     from cvkit.evidence.comparison import compare_models
     if len(trained) < 2: raise ParameterError(f"expected two trained models or more, got {len(trained)}; name their folders")
     lefts = dict(zip(_names(trained), (_Left(t, manifest) for t in trained)))
@@ -190,4 +198,4 @@ def _comparison_page(found, held, name):
     from cvkit.pages import code, definition, page, section, text, verdict
     later = [section("On the hold-out", verdict(*held.verdict), text("From what the evaluations kept; no further look.")), *held.blocks()] if held else [section("On the hold-out", text("Not compared: not every model was evaluated on the same held-out images."))]
     return page(f"Models of {name}, compared", *found.blocks(), *later, section("What this speaks of", definition({n: code(d["bundle"]) for n, d in found.digests.items()})), answer=found.verdict,
-                subtitle=f"{len(found.models)} models on the same {found.n:,} images, in the same folds.", footer="Made by cvkit compare.")
+                subtitle=f"{len(found.models)} models on the same {found.n:,} images, in the same folds; each says the likeliest class.", footer="Made by cvkit compare.")

@@ -9,8 +9,8 @@ __all__ = ['class_shares', 'AskedClasses', 'randomised_head', 'Classification', 
 from dataclasses import replace
 
 import numpy as np
-from ..core import DataError, rng
-from .tasks import Learned, Lesson, Probabilistic, fold_record, read_out_of_fold
+from ..core import DataError, ParameterError, rng
+from .tasks import Learned, Lesson, Probabilistic, fold_record, read_out_of_fold, read_wish
 
 # %% ../../nbs/6_flow/75_classify.ipynb #6d201ccd
 def class_shares(lesson:Lesson): # `(n,c)` float32, or None
@@ -34,6 +34,33 @@ def _fit(lesson):
     trained = replace(backbone, module=fit.network.trunk, weights_digest=backbones.state_digest(fit.network.trunk.state_dict()), weights_source=f"{backbone.weights_source}, trained further here")
     return fit, trained, fit.network, backbones.export_graph(trained.module, backbone.preprocess.size), fit.embedding
 
+def _cut_of(lesson, probabilities):
+    "The threshold that the lesson wishes for, chosen out of fold; None where the likelier class is said."
+    from cvkit.evidence.calibration import cut_scores
+    wish, manifest, used = read_wish(lesson.threshold), lesson.manifest, np.flatnonzero(lesson.folds >= 0)
+    if not wish: return None
+    return cut_scores(manifest.labels[used] == lesson.positive, probabilities[used, manifest.classes.index(lesson.positive)], lesson.folds[used], lesson.positive, manifest.groups[used], **wish)
+
+def _calibrated(lesson, fit):
+    "Out-of-fold probabilities, each fold calibrated by the others, and what the bundle says of calibration."
+    from cvkit.evidence.calibration import METHODS, cross_fitted, fit_calibrator
+    if lesson.calibration not in METHODS: raise ParameterError(f"expected calibration by {' or '.join(METHODS)}, got {lesson.calibration!r}; correct it")
+    if (lesson.calibration == "isotonic" or read_wish(lesson.threshold)) and (len(fit.classes) != 2 or lesson.positive not in fit.classes): raise ParameterError(f"expected two classes, and which is positive, for a threshold or isotonic calibration, got {', '.join(fit.classes)} and {lesson.positive or 'none'}; declare `positive` in dataset.yaml, or leave both out")
+    if lesson.calibration == "temperature": return fit.oof_probabilities, {"temperature": fit.temperature}
+    used, targets, k = np.flatnonzero(fit.folds >= 0), lesson.manifest.targets, fit.classes.index(lesson.positive)
+    p, (x, y) = np.full(fit.oof_logits.shape, np.nan), fit_calibrator(fit.oof_logits[used], targets[used], "isotonic").stairs[k]
+    p[used] = cross_fitted(fit.oof_logits[used], targets[used], fit.folds[used], "isotonic")
+    return p, {"temperature": 1., "isotonic": {"x": np.asarray(x, float).tolist(), "y": np.asarray(y, float).tolist()}}
+
+def _said(lesson, probabilities, cut):
+    "What is said of each image out of fold, by the threshold that the other folds chose; -1 in the hold-out."
+    from cvkit.evidence.metrics import said_classes
+    folds, said = lesson.folds, np.full(len(probabilities), -1)
+    for place, name in enumerate(np.unique(folds[folds >= 0])):
+        here = folds == name
+        said[here] = said_classes(probabilities[here], cut and lesson.manifest.classes.index(lesson.positive), cut and cut.by_fold[place])
+    return said
+
 class AskedClasses:
     "A trained model, opened for explaining: the graph that ships, the network for gradients, and the pixels."
     methods, quick = ("layer integrated gradients", "grad-cam", "occlusion", "integrated gradients", "shap partition"), ("grad-cam", "layer integrated gradients", "occlusion")
@@ -42,9 +69,9 @@ class AskedClasses:
         from cvkit.model.backbones import load_network
         from cvkit.operate.predictor import Predictor
         self.manifest, self.predictor, oof = manifest, Predictor(trained/"bundle"), read_out_of_fold(trained, manifest)
-        self.network, self.p, self.used = load_network(trained/"bundle"/"train"), oof["probabilities"], np.flatnonzero(oof["folds"] >= 0)
+        self.network, self.p, self.used, self.word = load_network(trained/"bundle"/"train"), oof["probabilities"], np.flatnonzero(oof["folds"] >= 0), oof.get("said")
         self.pixels, self.classes = cached_pixels(manifest, self.predictor.preprocess), self.predictor.classes
-    def said(self, rows): return self.p[rows].argmax(1) # `(k,)` int: what is explained of each
+    def said(self, rows): return self.word[rows] # `(k,)` int: what is explained of each
     def logits(self, pixels): # `(m,h,w,3)` uint8 to `(m,c)`
         tensor = self.predictor.preprocess.tensor
         return np.concatenate([self.predictor.run(tensor(pixels[i:i + 32]))[0] for i in range(0, len(pixels), 32)])
@@ -57,12 +84,12 @@ class AskedClasses:
     def chosen(self, images, random): # rows: the surest mistakes, then correct controls of each class in turn
         from cvkit.evidence.evaluate import worst_errors
         targets = label_index(self.manifest.labels, self.classes)
-        right = self.used[self.p[self.used].argmax(1) == targets[self.used]]
+        right = self.used[self.said(self.used) == targets[self.used]]
         controls = [random.permutation(right[targets[right] == k]) for k in range(len(self.classes))]
         turns = [int(c[i]) for i in range(images) for c in controls if i < len(c)]
-        return (worst_errors(targets, self.p, images // 2).tolist() + turns)[:images]
+        return (worst_errors(targets, self.p, images // 2, self.word).tolist() + turns)[:images]
     def title(self, row):
-        truth, said, sure = self.manifest.labels[row], self.classes[self.p[row].argmax()], self.p[row].max()
+        truth, said, sure = self.manifest.labels[row], self.classes[self.word[row]], self.p[row, self.word[row]]
         return f"{truth}, recognised ({sure:.0%} sure)" if truth == said else f"{truth}, taken for {said} ({sure:.0%} sure)"
     def randomised(self, pixels, said, explanation): # method to the median rank correlation of its maps with those of a network whose head is random (Adebayo et al. 2018)
         return randomised_head(self, self.network.head.weight, pixels, said, explanation, ("grad-cam", "layer integrated gradients"))
@@ -84,6 +111,12 @@ def randomised_head(
     known = {m: np.isfinite(explanation.maps[m]).all((1, 2)) & np.isfinite(other.maps[m]).all((1, 2)) for m in methods}
     return {m: float(np.median(randomisation_correlation(explanation.maps[m][k], other.maps[m][k]))) for m, k in known.items()}
 
+def _better_than_a_guess(b, spec):
+    "The verdict of a model with a threshold."
+    if b["low"] is None: return "insufficient", f"{b['n']} images are too few to state a balanced accuracy."
+    word = "pass" if b["low"] > .5 else "fail" if b["high"] <= .5 else "insufficient"
+    return word, f"Balanced accuracy {b['value']:.3f} [{b['low']:.3f}, {b['high']:.3f}] on {b['n']:,} images that the judging head had not seen, {spec['positive']} being said from {spec['threshold']:.3f} on; a guess would give 0.5."
+
 class Classification(Probabilistic):
     "One label an image."
     name, shown = "classification", ("accuracy", "precision", "recall", "f1", "auroc", "average_precision", "ece") # what an image has; what a summary shows
@@ -97,17 +130,21 @@ class Classification(Probabilistic):
         model, few = attach_head(graph, network.head.weight.numpy(), network.head.bias.numpy(), getattr(fit, "hidden", None)), np.flatnonzero(fit.folds >= 0)[:16]
         same = parity(network, model, backbone.preprocess.tensor(np.array(cached_pixels(lesson.manifest, backbone.preprocess)[few])))
         if same["max_abs_probability"] > 1e-4: raise DataError(f"expected the exported graph to agree with torch, but probabilities differ by {same['max_abs_probability']:.1e}; report this with your versions")
-        spec = {"positive": lesson.positive or None, "temperature": fit.temperature, "parity_torch": same}
-        return Learned(fit, backbone, lesson.backbone.weights_digest, model, embedding, fit.oof_probabilities, {"probabilities": fit.oof_probabilities}, spec, network_state(network, backbone))
+        p, calibration = _calibrated(lesson, fit)
+        cut = _cut_of(lesson, p)
+        spec = {"positive": lesson.positive or None, "parity_torch": same, **calibration, **({"threshold": float(np.clip(cut.threshold, 1e-6, 1 - 1e-6))} if cut else {})}
+        return Learned(fit, backbone, lesson.backbone.weights_digest, model, embedding, p, {"probabilities": p, "said": _said(lesson, p, cut)}, spec, network_state(network, backbone))
     def record(self, lesson, learned) -> dict: # cv.json
         "Each fold, and all out-of-fold predictions pooled."
         from cvkit.evidence.metrics import classification_estimates
-        fit, manifest = learned.fit, lesson.manifest
-        used = np.flatnonzero(fit.folds >= 0)
-        pooled = classification_estimates(manifest.targets[used], fit.oof_probabilities[used], fit.classes, lesson.positive or None, manifest.groups[used])
-        return fold_record("accuracy", fit.accuracies, fit.folds, pooled, seconds=fit.seconds, **{k: v for k, v in fit.to_dict().items() if k in ("plan", "trainings")})
+        fit, manifest, p, said = learned.fit, lesson.manifest, learned.kept["probabilities"], learned.kept["said"]
+        used, cut = np.flatnonzero(fit.folds >= 0), _cut_of(lesson, p)
+        pooled = classification_estimates(manifest.targets[used], p[used], fit.classes, lesson.positive or None, manifest.groups[used], said=said[used])
+        right = [float((said == manifest.targets)[fit.folds == name].mean()) for name in np.unique(fit.folds[used])]
+        return fold_record("accuracy", right, fit.folds, pooled, seconds=fit.seconds, **({"threshold": cut.to_dict()} if cut else {}), **{k: v for k, v in fit.to_dict().items() if k in ("plan", "trainings")})
     def verdict(self, trained) -> tuple[str, str]: # word and sentence
-        "Whether it has learned anything: accuracy out of fold against always saying the commonest class."
+        "Whether it has learned anything: accuracy out of fold against always saying the commonest class; balanced accuracy against a half, where a threshold trades one for another."
+        if "threshold" in trained.cv: return _better_than_a_guess(trained.cv["pooled"]["balanced_accuracy"], trained.bundle.spec)
         a, labels = trained.cv["pooled"]["accuracy"], trained.manifest.labels[trained.folds >= 0]
         common = max(trained.manifest.classes, key=lambda c: (labels == c).sum())
         share = float((labels == common).mean())
@@ -117,19 +154,19 @@ class Classification(Probabilistic):
     def worst(self, manifest, kept, classes, most=6) -> list: # (picture, caption) of each; kept: what `read_out_of_fold` gives
         "The mistakes that the heads were surest of, out of fold."
         from cvkit.evidence.evaluate import worst_errors
-        p, targets = kept["probabilities"], label_index(manifest.labels, classes)
-        return [(manifest.picture(i), f"{manifest.labels[i]}, taken for {classes[p[i].argmax()]} ({p[i].max():.0%} sure)") for i in worst_errors(targets, p, most)]
+        p, targets, said = kept["probabilities"], label_index(manifest.labels, classes), kept["said"]
+        return [(manifest.picture(i), f"{manifest.labels[i]}, taken for {classes[said[i]]} ({p[i, said[i]]:.0%} sure)") for i in worst_errors(targets, p, most, said)]
     def blocks(self, trained) -> list: # parts of a page
         "What training shows besides its numbers: confusion."
         from cvkit.evidence.evaluate import confusion_matrix, confusion_table
         used, classes = np.flatnonzero(trained.folds >= 0), trained.manifest.classes
-        return [confusion_table(classes, confusion_matrix(trained.manifest.targets[used], trained.kept["probabilities"][used].argmax(1), len(classes)))]
+        return [confusion_table(classes, confusion_matrix(trained.manifest.targets[used], trained.kept["said"][used], len(classes)))]
     def judge(self, predictor, held, about, digests, looks, seed) -> tuple: # (Evaluation, what holdout.npz keeps)
         "Ask the bundle about held-out images."
         from cvkit.data.pixels import cached_pixels
         from cvkit.evidence.evaluate import evaluate_predictions
         found, positive = predictor.predict_pixels(cached_pixels(held, predictor.preprocess)), about["positive"] or predictor.bundle.spec.get("positive")
-        e = evaluate_predictions(label_index(held.labels, predictor.classes), found.probabilities, predictor.classes, positive or None, held.groups, held.attributes, about["published"], digests, looks, seed)
+        e = evaluate_predictions(label_index(held.labels, predictor.classes), found.probabilities, predictor.classes, positive or None, held.groups, held.attributes, about["published"], digests, looks, seed, label_index(found.labels, predictor.classes))
         return e, {"probabilities": found.probabilities, "embedding": found.embedding}
     def read(self, record): # an Evaluation, from evaluation.json
         "An evaluation from its record."

@@ -7,7 +7,7 @@ __all__ = ['KINDS', 'SUFFIXES', 'Source', 'load_elpv', 'load_surfaces', 'load_pa
            'open_source', 'shown_image', 'ingest', 'load_manifest', 'beside']
 
 # %% ../../nbs/6_flow/72_datasets.ipynb #f1cce290
-import re
+import os, re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -120,6 +120,7 @@ def open_source(
     "Open a data set by name or by place."
     from cvkit.data.databases import read_database
     from cvkit.data.remote import bring, is_remote
+    data = os.fspath(data)
     if data == "elpv": return load_elpv()
     if data == "surfaces": return load_surfaces(folder)
     if data == "digits": return load_pasted_digits(folder)
@@ -131,7 +132,14 @@ def open_source(
     said = read_declared(where) if where else {}
     listing = list_source(path, kind, group_from, label_from, said) if path else read_database(data, table, folder, said.get("columns"), said.get("separator"))
     about = Dataset(**{"name": _name_of(data, table, path), **{k: v for k, v in said.items() if k in Dataset.__dataclass_fields__}})
-    return Source(ingest_table(listing.table, listing.root, about, [*lost, *listing.lost]))
+    manifest = ingest_table(listing.table, listing.root, about, [*lost, *listing.lost])
+    return Source(manifest, _positive_of(manifest, said))
+
+def _positive_of(manifest, said):
+    "The class of interest, as dataset.yaml declares it."
+    wanted = said.get("positive", "")
+    if wanted and wanted not in manifest.classes: raise DataError(f"expected positive in dataset.yaml to be one of {', '.join(manifest.classes[:8])}, got {wanted!r}; correct it, or leave it out where all classes are alike")
+    return wanted
 
 def _name_of(data, table, path):
     "What a data set is called where nobody says it: its folder, its address without ending, or its table."
@@ -221,12 +229,12 @@ def load_manifest(
     manifest, # folder that ingest wrote, a folder of images, or a Manifest
 ) -> tuple: # the Manifest, and what is known beside it
     "Open a manifest, made first where there are only images."
-    if isinstance(manifest, Manifest): return manifest, {"positive": "", "published": []}
+    if isinstance(manifest, Manifest): return manifest, {"positive": _positive_of(manifest, read_declared(manifest.root)), "published": []}
     folder = Path(manifest)
     if (folder/"manifest").is_dir() or (folder/"manifest.json").exists():
         return Manifest.load(folder), read_json(folder/"source.json") if (folder/"source.json").exists() else {"positive": "", "published": []}
     found = ingest(str(manifest), f"runs/{folder.name}/ingest")
-    return found, {"positive": "", "published": []}
+    return found, {"positive": _positive_of(found, read_declared(found.root)), "published": []}
 
 def beside(
     given, # folder that a verb wrote, folder of images, or a Manifest

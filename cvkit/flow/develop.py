@@ -79,14 +79,16 @@ def train(
     knobs:str="", # of the recipe, such as epochs=5,turns=True; see `cvkit.model.recipe.Recipe`
     plan:str="", # fields of the plan that are not left to a short trial, such as precision=float32,batch=16
     soft:str="", # attribute that holds the probability of the positive class, to learn from instead of labels; or attribute=class
+    threshold:str="", # from which probability a class is said, chosen out of fold: f1, recall=.95, or cost=10 where a miss costs ten false alarms; the likelier class by default
+    calibration:str="temperature", # or isotonic, for two classes
 ): # a Trained: bundle, cv, manifest, probe, leaks
     "Hold out, cross-validate, calibrate, fit by a recipe, and write a bundle; started again, it goes on where it was."
     from cvkit.model.backbones import load_backbone
     from cvkit.model.recipe import read_knobs, read_recipe
     out, (manifest, about) = Path(out or beside(manifest, "train")), load_manifest(manifest)
     recipe, trunk = read_recipe(task_of(manifest).usual(recipe), knobs), load_backbone(backbone, weights, size, decoder)
-    said = {"seed": seed, "backbone": backbone, "folds": folds, "size": size, "decoder": decoder, "recipe": recipe.name, **({"soft": soft} if soft else {})}
-    return _train(Lesson(manifest, None, None, trunk, recipe, out, about["positive"], seed, read_knobs(plan), soft), name or manifest.dataset.name, said, _divided(manifest, out, splits, allow_leak, holdout=holdout, folds=folds, seed=seed))
+    said = {"seed": seed, "backbone": backbone, "folds": folds, "size": size, "decoder": decoder, "recipe": recipe.name, **{k: v for k, v in (("soft", soft), ("threshold", threshold), ("calibration", calibration)) if v not in ("", "temperature")}}
+    return _train(Lesson(manifest, None, None, trunk, recipe, out, about["positive"], seed, read_knobs(plan), soft, threshold, calibration), name or manifest.dataset.name, said, _divided(manifest, out, splits, allow_leak, holdout=holdout, folds=folds, seed=seed))
 
 def _train(lesson, name, said, divided):
     "Learn, write the bundle, and keep what was said."

@@ -29,14 +29,14 @@ def _where_to_cut(bundle, manifest, kept):
     if not (positive := bundle.spec.get("positive")): return []
     rows, k = np.flatnonzero(kept["folds"] >= 0), list(bundle.classes).index(positive)
     cuts = [cut_scores(manifest.labels[rows] == positive, kept["probabilities"][rows, k], kept["folds"][rows], positive, manifest.groups[rows], **wish) for wish in ({"by": "f1"}, {"by": "recall", "floor": .95})]
-    return [("Where to cut", _Cuts(cuts))]
+    return [("Where to cut", _Cuts(cuts, f"{positive} from {bundle.spec['threshold']:.3f} on" if "threshold" in bundle.spec else "the likelier class"))]
 
 class _Cuts:
     "Several thresholds, one below the other."
-    def __init__(self, cuts): self.cuts = cuts
+    def __init__(self, cuts, said): self.cuts, self.said = cuts, said
     def blocks(self):
         from cvkit.pages import text
-        return [text("The model says the likelier class. These thresholds were chosen out of fold, and scored on folds that had no say in them; the hold-out was not asked."), *(block for cut in self.cuts for block in cut.blocks())]
+        return [text(f"The model says {self.said}. These thresholds were chosen out of fold, and scored on folds that had no say in them; the hold-out was not asked."), *(block for cut in self.cuts for block in cut.blocks())]
 
 def _known(trained, bundle, task, manifest, kept):
     "Where to cut, whom it serves worse, and what it does not bear, as out-of-fold predictions and records beside the training say."

@@ -37,6 +37,7 @@ def _learn_labels(lesson):
     "Cross-validate, calibrate, choose thresholds and fit."
     from cvkit.data.pixels import cached_pixels
     from cvkit.model import backbones, features, labels
+    lesson.refuse_wishes("each label has a threshold by F1, a scale and a shift of its own")
     if lesson.recipe.hidden: raise ParameterError(f"expected hidden=0, as a head for each label is linear, got {lesson.recipe.hidden}; leave the knob out")
     manifest, backbone, truth = lesson.manifest, lesson.backbone, labels.label_truth(lesson.manifest)
     seen = features.extract_features(manifest, backbone)

@@ -84,6 +84,7 @@ def _learn_boxes(lesson):
     from cvkit.data.pixels import cached_pixels
     from cvkit.model import backbones, detect, detector
     from cvkit.operate.answers import detection_answers
+    lesson.refuse_wishes("each class of boxes has a threshold by F1")
     manifest, backbone = lesson.manifest, detect.letterboxed(lesson.backbone)
     fit = detector.cross_fit_detector(manifest, backbone, lesson.recipe, lesson.folds, lesson.out/"training", lesson.seed, lesson.plan)
     model, used = detect.export_detector(fit.network, backbone.preprocess.size, fit.nms), np.flatnonzero(fit.folds >= 0)

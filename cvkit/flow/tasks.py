@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['Lesson', 'Learned', 'write_learned', 'peak_memory', 'keep_out_of_fold', 'read_out_of_fold', 'Probabilistic',
-           'text_of', 'fold_record']
+           'text_of', 'read_wish', 'fold_record']
 
 # %% ../../nbs/6_flow/74_tasks.ipynb #ddb6ac8a
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from ..core import DataError, git_state
+from ..core import DataError, ParameterError, git_state
 
 # %% ../../nbs/6_flow/74_tasks.ipynb #353c639b
 @dataclass
@@ -27,6 +27,12 @@ class Lesson:
     seed:int=0 # of every draw
     plan:dict=field(default_factory=dict) # fields of a Plan that are not left to a trial
     soft:str="" # attribute that holds a probability; or attribute=class
+    threshold:str="" # how to choose when a class is said, see `read_wish`
+    calibration:str="temperature" # or isotonic
+    def refuse_wishes(self, why): # for tasks that decide by themselves
+        "Refuse a threshold or a calibration that a task does not know."
+        for name, usual in (("threshold", ""), ("calibration", "temperature")):
+            if (got := getattr(self, name)) != usual: raise ParameterError(f"expected no {name}, as {why}, got {got!r}; leave it out")
     @property
     def folds(self) -> np.ndarray: return self.splits.folds(self.manifest) # `(n,)` int, -1 in the hold-out
     @property
@@ -113,6 +119,17 @@ def text_of(estimate:dict) -> str: # plain data of an Estimate
     "A number with its interval."
     e = estimate
     return "undefined here" if e["value"] is None else f"{e['value']:.3f}" if e["low"] is None else f"{e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]"
+
+def read_wish(
+    text:str, # such as f1, recall=.95 or cost=10
+) -> dict: # by, and floor or miss, for `cvkit.evidence.calibration.choose_threshold`; empty where nothing is wished
+    "What a threshold shall do: F1 at its best, enough found, or a miss that costs so many false alarms."
+    rule, sign, value = map(str.strip, str(text or "").partition("="))
+    try: number = float(value) if sign else None
+    except ValueError: number = float("nan")
+    good = {"": not sign, "f1": not sign, "recall": sign and 0 < number <= 1, "cost": sign and 0 < number < float("inf")}
+    if not good.get(rule): raise ParameterError(f"expected a threshold by f1, recall=SHARE or cost=PRICE, as in recall=.95 or cost=10, got {text!r}; correct it")
+    return {"by": rule, **({"floor": number} if rule == "recall" else {"miss": number} if rule == "cost" else {})} if rule else {}
 
 def fold_record(
     metric:str, # the one number that a fold is judged by

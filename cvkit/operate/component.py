@@ -135,7 +135,7 @@ class SeldonModel:
     def init_metadata(self) -> dict: # what /metadata says
         "Name, digest of the bundle, classes, licence."
         spec = self.bundle.spec
-        more = {"task": spec["task"], "thresholds": ",".join(f"{t:g}" for t in spec["thresholds"])} if spec.get("thresholds") else {}
+        more = {"task": spec["task"], "thresholds": ",".join(f"{t:g}" for t in spec["thresholds"])} if spec.get("thresholds") else {"threshold": f"{spec['positive']} from {spec['threshold']:g}"} if spec.get("threshold") else {}
         return {"name": spec["name"], "versions": [self.bundle.digest], "platform": "cvkit", "inputs": [{"messagetype": "binData"}], "outputs": [{"messagetype": "jsonData"}],
                 "custom": {"classes": ",".join(self.bundle.classes), "licence": spec["licence"], "preprocess": self.bundle.preprocess.digest, **more}}
     def health_status(self) -> dict: # what /health/status says

@@ -163,7 +163,7 @@ class Bundle:
     def __repr__(self): return f"Bundle {self.spec['name']} {self.digest[:12]}: {self.spec['task']}, {', '.join(self.classes)}"
     def _repr_html_(self):
         from cvkit.pages import code, definition, fragment
-        least = self.spec.get("thresholds") or [None] * len(self.classes)
+        least = self.spec.get("thresholds") or [self.spec.get("threshold") if c == self.spec.get("positive") else None for c in self.classes]
         said = ", ".join(c if t is None else f"{c} (from {t:.3g})" for c, t in zip(self.classes, least))
         return fragment(definition({"bundle": self.spec["name"], "digest": code(self.digest[:12]), "task": self.spec["task"], "classes": said, "licence": self.spec["licence"], "files": ", ".join(self.files)}))
 

@@ -108,7 +108,7 @@ def _limits(spec, evaluation, explanation):
     gone = [f"{k.replace('_', ' ')} ({e['method']})" for k, e in evaluation["metrics"].items() if e["value"] is None]
     measure = "ap50" if spec["task"] == "detection" else "accuracy"
     known = [s for s in evaluation.get("slices", []) if s[measure]["value"] is not None]
-    yield f"It knows {len(spec['classes'])} classes and no others: " + ("an image of anything else gets one of them too." if spec["task"] == "classification" else f"anything else gets none of them, or a wrong one. What is said depends on the thresholds: {', '.join(f'{c} {t:.2f}' for c, t in zip(spec['classes'], spec['thresholds']))}.")
+    yield f"It knows {len(spec['classes'])} classes and no others: " + ("an image of anything else gets one of them too." + (f" It says {spec['positive']} from a probability of {spec['threshold']:.2f} on." if spec.get("threshold") else "") if spec["task"] == "classification" else f"anything else gets none of them, or a wrong one. What is said depends on the thresholds: {', '.join(f'{c} {t:.2f}' for c, t in zip(spec['classes'], spec['thresholds']))}.")
     if gone: yield f"Too few images to state: {'; '.join(gone)}."
     if known:
         worst = min(known, key=lambda s: s[measure]["value"])
