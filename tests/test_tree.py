@@ -131,6 +131,7 @@ pace = re.compile(r"\d(?:it/s|s/it)\b|\d \d\d:\d\d:\d\d INFO ")
 def test_outputs_name_no_machine_and_no_moment(path):
     for cell in cells(path):
         for output in cell["outputs"]:
+            assert "<Figure size" not in "".join(output.get("data", {}).get("text/plain", "")) or any(kind.startswith("image/") for kind in output["data"]), f"a figure that nobody sees; run it without MPLBACKEND:\n{source(cell)}"
             words = [output.get("text", "")] + [value for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
             shown = re.sub(r"base64,[\w+/=]+", "", "".join("".join(value) for value in words))
             found = place.search(shown) or moment.search(shown) or pace.search(shown)

@@ -115,3 +115,13 @@ def test_verbs_for_one_label_say_so(boxes, labels):
     for run in ("boxes", "labels"):
         with pytest.raises(DataError, match="expected a model that gives an image one label"): cvkit.fairness(f"{run}/train", f"{run}/ingest")
         with pytest.raises(DataError, match="expected a model that gives an image one label"): cvkit.stress(f"{run}/train", f"{run}/ingest")
+
+
+def test_the_box_that_is_explained_is_outlined_on_the_page_and_nowhere_else():
+    from cvkit.flow.locate import AskedBoxes
+    asked, pixels = AskedBoxes.__new__(AskedBoxes), np.full((2, 64, 64, 3), 100, np.uint8)
+    asked.boxes = [(np.array([10., 20, 40, 50]), 0), (np.array([-5., -5, 70, 30]), 1)]
+    changed = (asked.pictured(pixels) != 100).any(-1)
+    assert (pixels == 100).all(), "what the network sees stays as it is"
+    assert changed[0, 20, 10:41].all() and changed[0, 20:51, 40].all() and not changed[0, 26:44, 16:34].any() and not changed[0, :15].any()
+    assert changed[1, 30].sum() > 50 and changed[1, 1:30, 1].all(), "a box beyond the picture ends at its edge"

@@ -201,13 +201,14 @@ def explanation_report(
     title:str="Explanation", # of the page
     footer:str="Made by cvkit explain.", # where it comes from
     visible:np.ndarray|None=None, # `(n,)` bool: which images a page may carry; all of them by default
+    pictures=None, # `(n,h,w,3)` uint8: what is shown in their stead, such as the images with a box drawn
 ): # the path
     "Write the explanations as a self-contained page."
     from cvkit.pages import page, section, text
     shown = {**explanation.maps, **baseline_maps(pixels)}
     missing = [m for m in shown if m not in scores]
     if missing or len(titles) != len(pixels): raise DataError(f"expected a title for each of {len(pixels)} images and scores of {', '.join(shown)}; got {len(titles)} titles and no scores of {', '.join(missing) or 'none'}; make them with score_maps")
-    seen = [p if visible is None or visible[i] else np.full_like(p, 200) for i, p in enumerate(pixels)]
+    seen = [p if visible is None or visible[i] else np.full_like(p, 200) for i, p in enumerate(pixels if pictures is None else pictures)]
     parts = [section(titles[i], _side_by_side(seen[i], {m: values[i] for m, values in shown.items()}, lambda m: _caption(m, i, explanation, scores))) for i in range(len(pixels))]
     veiled = [text(f"{sum(~np.asarray(visible, bool))} of {len(pixels)} images are not shown, a gray field stands in their place: nobody has cleared them of personal data.")] if visible is not None and not np.all(visible) else []
     how = text("Orange speaks for the predicted class, blue against it. The number below a map is how much better than a random map it points in this one image: it covers the image square by square in the map's order, and uncovers it, and follows the model's probability.",

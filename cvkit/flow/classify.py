@@ -71,6 +71,7 @@ class AskedClasses:
         self.manifest, self.predictor, oof = manifest, Predictor(trained/"bundle"), read_out_of_fold(trained, manifest)
         self.network, self.p, self.used, self.word = load_network(trained/"bundle"/"train"), oof["probabilities"], np.flatnonzero(oof["folds"] >= 0), oof.get("said")
         self.pixels, self.classes = cached_pixels(manifest, self.predictor.preprocess), self.predictor.classes
+    def pictured(self, pixels): return pixels # as they are shown
     def said(self, rows): return self.word[rows] # `(k,)` int: what is explained of each
     def logits(self, pixels): # `(m,h,w,3)` uint8 to `(m,c)`
         tensor = self.predictor.preprocess.tensor

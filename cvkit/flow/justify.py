@@ -38,7 +38,7 @@ def explain(
     scores = score_maps(asked.probabilities, shown, {**explanation.maps, **baseline_maps(shown)}, said)
     changed = asked.randomised(shown, said, explanation)
     _write_explanation(out, asked, faithfulness, explanation, rows, scores, changed)
-    explanation_report(out/"report.html", shown, [asked.title(i) for i in rows], explanation, scores, faithfulness, changed, f"How {asked.predictor.bundle.spec['name']} decides", visible=[manifest.may_show(i) for i in rows])
+    explanation_report(out/"report.html", shown, [asked.title(i) for i in rows], explanation, scores, faithfulness, changed, f"How {asked.predictor.bundle.spec['name']} decides", visible=[manifest.may_show(i) for i in rows], pictures=asked.pictured(shown))
     keep_record(out, "explain", {"bundle": asked.predictor.bundle.digest[:12], "verdict": faithfulness.verdict}, {f"gain_{m.replace(' ', '_')}": e for m, e in faithfulness.gain.items()}, [out/"explanation.json", out/"report.html"])
     return faithfulness
 

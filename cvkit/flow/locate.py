@@ -35,6 +35,12 @@ class AskedBoxes:
     def said(self, rows): # `(k,)` int: the place of each image's box among those that are explained
         self.boxes = [self._target(row) for row in rows]
         return np.arange(len(rows))
+    def pictured(self, pixels): # the same with the box that is explained
+        from PIL import Image, ImageDraw
+        drawn = [Image.fromarray(p) for p in pixels]
+        for picture, (box, _) in zip(drawn, self.boxes):
+            for colour, width in (("black", 4), ("white", 2)): ImageDraw.Draw(picture).rectangle([float(v) for v in np.clip(box, 1, len(pixels[0]) - 2)], outline=colour, width=width)
+        return np.stack([np.asarray(picture) for picture in drawn])
     def probabilities(self, pixels): # `(m,h,w,3)` uint8 to `(m,k)`: how well each of the boxes is found
         from cvkit.evidence.matching import overlaps
         out = []
@@ -55,7 +61,7 @@ class AskedBoxes:
         return worst + [int(i) for i in random.permutation(rows) if i not in worst][:images - len(worst)]
     def title(self, row):
         d = self.detections[row]
-        return f"{self.manifest.labels[row] or 'no box'}; explained is the surest box, {self.classes[d['labels'][0]]} ({d['scores'][0]:.0%} sure)"
+        return f"{self.manifest.labels[row] or 'no box'}; explained is the surest box, outlined: {self.classes[d['labels'][0]]} ({d['scores'][0]:.0%} sure)"
     def randomised(self, pixels, said, explanation): # method to the median rank correlation of its maps with those of a detector whose last layer is random (Adebayo et al. 2018)
         return randomised_head(self, self.network.head.classification_head.cls_logits.weight, pixels, said, explanation, ("integrated gradients",))
 
