@@ -719,6 +719,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                'cvkit/evidence/detection.py'),
                                           'cvkit.evidence.detection._title': ( '3_evidence/detection.html#_title',
                                                                                'cvkit/evidence/detection.py'),
+                                          'cvkit.evidence.detection.commonest_boxes': ( '3_evidence/detection.html#commonest_boxes',
+                                                                                        'cvkit/evidence/detection.py'),
                                           'cvkit.evidence.detection.detection_report': ( '3_evidence/detection.html#detection_report',
                                                                                          'cvkit/evidence/detection.py'),
                                           'cvkit.evidence.detection.evaluate_detections': ( '3_evidence/detection.html#evaluate_detections',

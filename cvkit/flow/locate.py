@@ -115,18 +115,21 @@ class Detection:
     def record(self, lesson, learned) -> dict: # cv.json
         "AP50 of each fold, and all out-of-fold detections pooled."
         from cvkit.data.boxes import true_boxes
+        from cvkit.evidence.detection import commonest_boxes
         from cvkit.evidence.matching import detection_estimates, detection_values, match_boxes
         fit, manifest, truth = learned.fit, lesson.manifest, true_boxes(lesson.manifest)
         used, cuts = np.flatnonzero(fit.folds >= 0), box_cuts(lesson.manifest, fit.detections, fit.folds)
         taken = lambda rows: ([truth[i] for i in rows], [fit.detections[i] for i in rows], fit.classes)
-        scores = [np.nanmean(detection_values(match_boxes(*taken(rows), {}), np.ones((1, len(rows))))["ap50"]) for f in np.unique(fit.folds[used]) for rows in [np.flatnonzero(fit.folds == f)]]
+        ap50 = lambda *boxes: float(np.nanmean(detection_values(match_boxes(*boxes, {}), np.ones((1, len(boxes[0]))))["ap50"]))
+        blind = commonest_boxes(taken(used)[0], manifest.table[["width", "height"]].to_numpy()[used], fit.folds[used], fit.classes)
+        scores = [ap50(*taken(rows)) for f in np.unique(fit.folds[used]) for rows in [np.flatnonzero(fit.folds == f)]]
         pooled = detection_estimates(*taken(used), manifest.groups[used]) | cuts.pooled
-        return fold_record("ap50", scores, fit.folds, pooled, **{k: fit.to_dict()[k] for k in ("seconds", "plan", "trainings")}, thresholds=cuts.to_dict())
+        return fold_record("ap50", scores, fit.folds, pooled, **{k: fit.to_dict()[k] for k in ("seconds", "plan", "trainings")}, thresholds=cuts.to_dict(), blind=ap50(taken(used)[0], blind, fit.classes))
     def verdict(self, trained) -> tuple[str, str]: # word and sentence
-        "How many boxes it finds out of fold; a detector that has learned nothing finds none."
-        m, r = trained.cv["pooled"]["ap50"], trained.cv["pooled"]["recall"]
+        "What it finds out of fold, against the commonest boxes said of every picture."
+        m, r, blind = trained.cv["pooled"]["ap50"], trained.cv["pooled"]["recall"], trained.cv["blind"]
         if m["low"] is None or r["low"] is None: return "insufficient", f"AP50 is {m['method']}."
-        return ("pass" if m["low"] > .05 else "fail" if m["high"] <= .05 else "insufficient"), f"AP50 {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}] over {len(trained.manifest.classes)} classes; {r['value']:.0%} of the boxes are found, in images that the judging detector had not seen."
+        return ("pass" if m["low"] > blind else "fail" if m["high"] <= blind else "insufficient"), f"AP50 {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}] over {len(trained.manifest.classes)} classes; {r['value']:.0%} of the boxes are found, in images that the judging detector had not seen. The commonest boxes of the other images, said without looking, would give {blind:.3f}."
     def worst(self, manifest, kept, classes, most=6) -> list: # (picture, caption) of each
         "Mistakes of each kind, out of fold."
         from cvkit.data.boxes import true_boxes

@@ -13,27 +13,6 @@ here = Path(__file__).resolve().parent
 three = lambda e: {k: round(v, 4) if isinstance(v, float) else v for k, v in (e if isinstance(e, dict) else e.to_dict()).items() if k in ("value", "low", "high", "n")}
 
 
-def commonest(truth, folds, classes, most=100, cells=8):
-    "What is said without looking: for each class, the commonest places on a grid, with the median size there, scored by how often."
-    said = [None] * len(truth)
-    for f in np.unique(folds):
-        boxes, labels = (np.concatenate([truth[i][k] for i in np.flatnonzero(folds != f)]) for k in ("boxes", "labels"))
-        centre, wide = (boxes[:, :2] + boxes[:, 2:]) / 2, np.median(boxes[:, 2:] - boxes[:, :2], 0)
-        spans = np.ptp(centre, 0) / cells
-        place = ((centre - centre.min(0)) / (spans + 1e-9)).astype(int).clip(0, cells - 1)
-        rows = []
-        for k in range(len(classes)):
-            mine = boxes[labels == k]
-            size = np.median(mine[:, 2:] - mine[:, :2], 0)
-            for (x, y), n in zip(*np.unique(place[labels == k], axis=0, return_counts=True)):
-                middle = centre[(labels == k) & (place == (x, y)).all(1)].mean(0)
-                rows.append((n / (folds != f).sum(), k, *(middle - size / 2), *(middle + size / 2)))
-        rows = np.array(sorted(rows, reverse=True)[:most])
-        one = {"boxes": rows[:, 2:].astype(np.float32), "labels": rows[:, 1].astype(int), "scores": np.clip(rows[:, 0], 0, 1).astype(np.float32)}
-        for i in np.flatnonzero(folds == f): said[i] = one
-    return said
-
-
 def as_labels(manifest):
     "The same pictures, labelled with the kinds that are in them."
     from cvkit.data.manifest import Manifest
@@ -45,6 +24,7 @@ def main():
     import cvkit
     from cvkit.core import write_json
     from cvkit.data.boxes import true_boxes
+    from cvkit.evidence.detection import commonest_boxes
     from cvkit.evidence.matching import detection_estimates
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folder")
@@ -57,7 +37,8 @@ def main():
     manifest.table["boxes"] = [[box for box in row if box["x2"] > box["x1"] and box["y2"] > box["y1"]] for row in manifest.table["boxes"]]
     trained = cvkit.train(manifest, str(asked.work/"train"), size=asked.size, knobs=f"epochs={asked.epochs},flip=True,turns=True", plan="device=cpu,layout=channels_last,precision=float32,threads=1", allow_leak=True)
     used, truth = np.flatnonzero(trained.folds >= 0), true_boxes(manifest)
-    blind = detection_estimates([truth[i] for i in used], commonest([truth[i] for i in used], trained.folds[used], manifest.classes), manifest.classes, draws=400)
+    seen = [truth[i] for i in used]
+    blind = detection_estimates(seen, commonest_boxes(seen, manifest.table[["width", "height"]].to_numpy()[used], trained.folds[used], manifest.classes), manifest.classes, draws=400)
     labels = cvkit.train(as_labels(manifest), str(asked.work/"labels"), size=224, splits=str(asked.work/"train"/"splits"), allow_leak=True)
     found = {"protocol": f"{len(manifest)} pictures, a fifth held out and not looked at; {len(used)} in five folds, all numbers out of fold", "bad_boxes_in": bad,
              "detection": {"size": asked.size, "epochs": asked.epochs, **{k: three(trained.cv["pooled"][k]) for k in ("ap50", "ap", "ap75", "precision", "recall", "f1")}, "folds": [round(f["ap50"], 4) for f in trained.cv["folds"]]},
