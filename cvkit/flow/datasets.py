@@ -120,10 +120,8 @@ def open_source(
     "Open a data set by name or by place."
     from cvkit.data.databases import read_database
     from cvkit.data.remote import bring, is_remote
-    data = os.fspath(data)
-    if data == "elpv": return load_elpv()
-    if data == "surfaces": return load_surfaces(folder)
-    if data == "digits": return load_pasted_digits(folder)
+    data, made = os.fspath(data), {"elpv": load_elpv, "surfaces": lambda: load_surfaces(folder), "digits": lambda: load_pasted_digits(folder)}
+    if data in made: return made[data]()
     asked = re.match(r"(sqlite|postgresql|mysql|mariadb|mssql|oracle)(\+\w+)?://", data)
     if not asked and not is_remote(data) and not Path(data).exists(): raise DataError(f"expected 'elpv', 'surfaces', 'digits', a folder, an archive, or an address, got {data!r}, which is no folder; check the path")
     if asked and not table: raise DataError("expected the rows of a database to be named, got no table; give the name of a table or view, or a SELECT (--table)")

@@ -28,8 +28,10 @@ def task_of(
     "What depends on the task."
     return TASKS[about.task if hasattr(about, "task") else about.spec["task"]]
 
-def _keep_training(lesson, learned, trained, said):
+def _keep_training(lesson, learned, trained):
     "What a training leaves to read, and what MLflow keeps of it."
+    seen, wishes = lesson.backbone.preprocess, {"soft": lesson.soft, "threshold": lesson.threshold, "calibration": lesson.calibration.replace("temperature", "")}
+    said = {"seed": lesson.seed, "backbone": lesson.backbone.name, "folds": len(trained.cv["folds"]), "size": seen.size, "decoder": seen.decoder, "recipe": lesson.recipe.name, **{k: v for k, v in wishes.items() if v}}
     bundle, cv, out = trained.bundle, trained.cv, lesson.out
     keep_out_of_fold(lesson, learned)
     write_json(out/"cv.json", cv)
@@ -83,14 +85,12 @@ def train(
     calibration:str="temperature", # or isotonic, for two classes
 ): # a Trained: bundle, cv, manifest, probe, leaks
     "Hold out, cross-validate, calibrate, fit by a recipe, and write a bundle; started again, it goes on where it was."
-    from cvkit.model.backbones import load_backbone
-    from cvkit.model.recipe import read_knobs, read_recipe
+    from cvkit.model import backbones, recipe as recipes
     out, (manifest, about) = Path(out or beside(manifest, "train")), load_manifest(manifest)
-    recipe, trunk = read_recipe(task_of(manifest).usual(recipe), knobs), load_backbone(backbone, weights, size, decoder)
-    said = {"seed": seed, "backbone": backbone, "folds": folds, "size": size, "decoder": decoder, "recipe": recipe.name, **{k: v for k, v in (("soft", soft), ("threshold", threshold), ("calibration", calibration)) if v not in ("", "temperature")}}
-    return _train(Lesson(manifest, None, None, trunk, recipe, out, about["positive"], seed, read_knobs(plan), soft, threshold, calibration), name or manifest.dataset.name, said, _divided(manifest, out, splits, allow_leak, holdout=holdout, folds=folds, seed=seed))
+    recipe, trunk = recipes.read_recipe(task_of(manifest).usual(recipe), knobs), backbones.load_backbone(backbone, weights, size, decoder)
+    return _train(Lesson(manifest, None, None, trunk, recipe, out, about["positive"], seed, recipes.read_knobs(plan), soft, threshold, calibration), name or manifest.dataset.name, _divided(manifest, out, splits, allow_leak, holdout=holdout, folds=folds, seed=seed))
 
-def _train(lesson, name, said, divided):
+def _train(lesson, name, divided):
     "Learn, write the bundle, and keep what was said."
     from cvkit.model.crossfit import small_images
     (lesson.splits, leaks, lesson.copies), manifest = divided, lesson.manifest
@@ -99,7 +99,7 @@ def _train(lesson, name, said, divided):
     bundle = write_learned(lesson, learned, task.name, name)
     cv = task.record(lesson, learned) | {"recipe": lesson.recipe.to_dict(), "enlarged": len(small_images(manifest, lesson.backbone.preprocess.size))}
     trained = Trained(bundle, cv, manifest, learned.fit, _state_inflation(manifest, lesson.splits, leaks, lesson.copies, lesson.backbone, lesson.out), {**learned.kept, "folds": learned.fit.folds})
-    _keep_training(lesson, learned, trained, said)
+    _keep_training(lesson, learned, trained)
     return trained
 
 # %% ../../nbs/6_flow/78_develop.ipynb #2b09110e
