@@ -265,11 +265,24 @@ def test_refusals(digits, backbone, lessons, tmp_path):
     plain = dataclasses.replace(digits, table=digits.table.drop(columns="boxes").assign(label="a"))
     with pytest.raises(DataError, match="expected a manifest with boxes, got one for classification"): cross_fit_detector(plain, backbone, quick, folds, tmp_path)
     with pytest.raises(DataError, match="expected a manifest with boxes, got one for classification"): true_boxes(plain)
+    upside = dataclasses.replace(digits, table=digits.table.copy())
+    upside.table["boxes"] = [[{**box, "y1": box["y2"], "y2": box["y1"]} for box in row] for row in digits.table["boxes"]]
+    with pytest.raises(DataError, match="wide and high, got one that is not in .* and 14 more images"): cross_fit_detector(upside, backbone, quick, folds, tmp_path, plan=PLAN)
     flat = dataclasses.replace(digits, table=digits.table.copy())
     flat.table["boxes"] = [[{**box, "y2": box["y1"]} for box in row] for row in digits.table["boxes"]]
-    with pytest.raises(DataError, match="wide and high, got one that is not in .* and 14 more images"): cross_fit_detector(flat, backbone, quick, folds, tmp_path, plan=PLAN)
+    with pytest.raises(DataError, match="expected boxes of every class outside fold 0, but '"): cross_fit_detector(flat, backbone, quick, folds, tmp_path, plan=PLAN)
     with pytest.raises(ParameterError, match="expected a size that 32 divides, got 50; take 64"): letterboxed(load_backbone("test_resnet", weights=None, size=50))
     with pytest.raises(ParameterError, match="a width that 32 divides .* got 3, 40 and 2"): make_detector(backbone, 3, width=40)
     with pytest.raises(ParameterError, match="expected iou, score, most of the suppression, got iou"): export_detector(talkative(backbone), 64, {"iou": .5})
     write_json(tmp_path/"architecture.json", {"backbone": "resnet18", "classes": 2})
     with pytest.raises(DataError, match="got a network of resnet18; use load_network"): load_detector(tmp_path)
+
+
+def test_a_box_without_area_teaches_nothing(digits):
+    manifest = dataclasses.replace(digits, table=digits.table.copy())
+    kept = true_boxes(manifest)
+    flat = {**manifest.table["boxes"].iloc[1][0]}
+    for axis in "xy": manifest.table.at[manifest.table.index[1], "boxes"] = [{**flat, f"{axis}2": flat[f"{axis}1"]}, *manifest.table["boxes"].iloc[1]]
+    found = true_boxes(manifest)
+    assert len(manifest.table["boxes"].iloc[1]) == len(kept[1]["boxes"]) + 2
+    assert all(np.array_equal(a[k], b[k]) for a, b in zip(kept, found) for k in a)

@@ -165,11 +165,11 @@ def _yolo_line(box, ids, w, h):
 def true_boxes(
     manifest:Manifest, # n images with boxes
 ) -> list: # n dicts: boxes `(k,4)` float32, labels `(k,)` int64, ignore `(k,)` bool
-    "What people marked, as arrays."
+    "What people marked, as arrays; a box without area shows nothing and is left out (`cvkit check` names it)."
     if manifest.task != "detection": raise DataError(f"expected a manifest with boxes, got one for {manifest.task}; mark boxes, or learn another task")
-    order = {label: k for k, label in enumerate(manifest.classes)}
+    order, marked = {label: k for k, label in enumerate(manifest.classes)}, [[box for box in row if box["x1"] != box["x2"] and box["y1"] != box["y2"]] for row in manifest.table["boxes"]]
     return [{"boxes": np.array([[box[c] for c in ("x1", "y1", "x2", "y2")] for box in row], np.float32).reshape(-1, 4),
-             "labels": np.array([order[box["label"]] for box in row], np.int64), "ignore": np.array([box["ignore"] for box in row], bool)} for row in manifest.table["boxes"]]
+             "labels": np.array([order[box["label"]] for box in row], np.int64), "ignore": np.array([box["ignore"] for box in row], bool)} for row in marked]
 
 # %% ../../nbs/1_data/06_boxes.ipynb #53b5c2ff
 def place_detections(

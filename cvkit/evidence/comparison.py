@@ -124,7 +124,7 @@ def _comparison_blocks(c):
     pairs = [{"models": f"{r['first']} less {r['second']}", "score": SCORES[r["score"]], "difference by image": _signed(r["difference"]), "p, Holm": p(r["p"]), **({"by fold": _signed(r["folds"]), "p of folds, Holm": p(r["p_folds"])} if r["folds"] else {}), "answer": r["answer"]} for r in c.pairs]
     folds = " By fold: corrected resampled t (Nadeau and Bengio 2003), which counts the training as well, and so speaks of the recipe; by image speaks of these models. A difference passes where both show it." if any(r["folds"] for r in c.pairs) else ""
     return [section(f"Each model, {c.where}", table(rows, caption=f"The same {c.n:,} images for all. 95 % intervals, each for itself: they may overlap where the paired difference is sure."), text(f"{c.best} is the best of {len(c.models)} on these images; its own number is selected, and flatters it.")),
-            section("Pair by pair", table(pairs, caption=f"By image: paired bootstrap by group; {len(c.pairs)} comparisons share one error of 5 % (Holm), their intervals hold together (Bonferroni).{folds}"))]
+            section("Pair by pair", table(pairs, caption=f"By image: paired bootstrap by group; {len(c.pairs)} comparisons share one error of 5 % (Holm), their intervals hold together (Bonferroni), and are wider than the stepwise p asks for: one may touch 0 beside a p below .05.{folds}"))]
 
 def compare_models(
     predictions:dict, # name to `(n,c)` probabilities, of the same images

@@ -235,7 +235,7 @@ def _estimate(value, draws, halves, held, what):
     if not held: return Estimate(None, None, None, 0, f"undefined: no {what} in the truth")
     if held < MINIMUM: return Estimate(None, None, None, held, f"undefined: {held} of at least {MINIMUM} independent images with a {what}")
     e, above = _expanded(value, draws, held), [max(0., float(np.nanmean(x)) - value) for x in (draws, halves)]
-    return left_open(e if e.value is None else Estimate(e.value, max(0., e.low - above[0] - above[1] / (2**.5 - 1)), e.high, held, "bootstrap, lower end less the bias"), held)
+    return left_open(e if e.value is None else Estimate(e.value, float(max(0., e.low - above[0] - above[1] / (2**.5 - 1))), e.high, held, "bootstrap, lower end less the bias"), held)
 
 def _mean(values): # over the classes that have a box: (c,b) to (b,)
     there = np.isfinite(values)

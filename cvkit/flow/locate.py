@@ -124,7 +124,7 @@ class Detection:
         blind = commonest_boxes(taken(used)[0], manifest.table[["width", "height"]].to_numpy()[used], fit.folds[used], fit.classes)
         scores = [ap50(*taken(rows)) for f in np.unique(fit.folds[used]) for rows in [np.flatnonzero(fit.folds == f)]]
         pooled = detection_estimates(*taken(used), manifest.groups[used]) | cuts.pooled
-        return fold_record("ap50", scores, fit.folds, pooled, **{k: fit.to_dict()[k] for k in ("seconds", "plan", "trainings")}, thresholds=cuts.to_dict(), blind=ap50(taken(used)[0], blind, fit.classes))
+        return fold_record("ap50", scores, fit.folds, pooled, **{k: fit.to_dict()[k] for k in ("seconds", "plan", "trainings")}, thresholds=cuts.to_dict(), without_area=int(sum(map(len, manifest.table["boxes"])) - sum(len(t["boxes"]) for t in truth)), blind=ap50(taken(used)[0], blind, fit.classes))
     def verdict(self, trained) -> tuple[str, str]: # word and sentence
         "What it finds out of fold, against the commonest boxes said of every picture."
         m, r, blind = trained.cv["pooled"]["ap50"], trained.cv["pooled"]["recall"], trained.cv["blind"]
@@ -139,8 +139,10 @@ class Detection:
         cuts = box_cuts(manifest.take(rows), found, kept["folds"][rows])
         return error_pictures(error_kinds(truth, found, classes, cuts.thresholds)[1], lambda i: manifest.picture(rows[i]), truth, classes, max(1, most // 4))
     def blocks(self, trained) -> list: # parts of a page
-        "The thresholds, and what they are worth."
-        return box_cuts(trained.manifest, unpack_detections(trained.kept), trained.folds).blocks()
+        "The thresholds, and what they are worth; and what could not be used."
+        from cvkit.pages import text
+        lost = [text(f"{n} marked box{'es have' if n > 1 else ' has'} no area: left out, and named by `cvkit check`.")] if (n := trained.cv["without_area"]) else []
+        return lost + box_cuts(trained.manifest, unpack_detections(trained.kept), trained.folds).blocks()
     def judge(self, predictor, held, about, digests, looks, seed) -> tuple: # (DetectionEvaluation, what holdout.npz keeps)
         "Ask the bundle about held-out images."
         from cvkit.data.pixels import cached_pixels

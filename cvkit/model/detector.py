@@ -156,10 +156,10 @@ class _Trainings:
 def _fold_names(manifest, folds):
     "The folds; each class must have boxes outside each of them."
     if manifest.task != "detection": raise DataError(f"expected a manifest with boxes, got one for {manifest.task}; mark boxes, or use cross_fit")
-    names, boxes = np.unique(folds[folds >= 0]).tolist(), manifest.table["boxes"]
+    names, truth = np.unique(folds[folds >= 0]).tolist(), true_boxes(manifest)
     if np.shape(folds) != (len(manifest),) or len(names) < 2: raise DataError(f"expected a fold for each of {len(manifest)} images, two folds or more, got {len(names)} in {np.shape(folds)}; draw them with draw_splits")
     for name in names:
-        seen = {box["label"] for i in np.flatnonzero((folds >= 0) & (folds != name)) for box in boxes.iloc[i] if not box["ignore"]}
+        seen = {manifest.classes[k] for i in np.flatnonzero((folds >= 0) & (folds != name)) for k in truth[i]["labels"][~truth[i]["ignore"]]}
         for label in manifest.classes:
             if label not in seen: raise DataError(f"expected boxes of every class outside fold {name}, but {label!r} has none there; add images of it, use fewer folds, or leave the class out")
     return names

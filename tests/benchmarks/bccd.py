@@ -4,7 +4,7 @@
 
 Trainings lie in --work (runs/bccd) and go on where they were killed. All numbers are out of fold: each picture is judged by the one network that had not seen it.
 The baseline needs no network: the boxes that are commonest in the pictures of the other folds, wherever they lie there, said of every picture."""
-import argparse, shlex, sys, time
+import argparse, shlex, sys
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +31,9 @@ def main():
     options.add_argument("--work", type=Path, default=Path("runs/bccd"))
     options.add_argument("--size", type=int, default=256)
     options.add_argument("--epochs", type=int, default=6)
-    asked, start = options.parse_args(), time.perf_counter()
+    asked = options.parse_args()
     manifest = cvkit.ingest(asked.folder, str(asked.work/"ingest"))
     bad = [box for finding in cvkit.check(manifest, str(asked.work/"check")).findings if finding.kind == "bad_box" for box in finding.paths]
-    manifest.table["boxes"] = [[box for box in row if box["x2"] > box["x1"] and box["y2"] > box["y1"]] for row in manifest.table["boxes"]]
     trained = cvkit.train(manifest, str(asked.work/"train"), size=asked.size, knobs=f"epochs={asked.epochs},flip=True,turns=True", plan="device=cpu,layout=channels_last,precision=float32,threads=1", allow_leak=True)
     used, truth = np.flatnonzero(trained.folds >= 0), true_boxes(manifest)
     seen = [truth[i] for i in used]
@@ -44,7 +43,7 @@ def main():
              "detection": {"size": asked.size, "epochs": asked.epochs, **{k: three(trained.cv["pooled"][k]) for k in ("ap50", "ap", "ap75", "precision", "recall", "f1")}, "folds": [round(f["ap50"], 4) for f in trained.cv["folds"]]},
              "baseline": {"what": "the commonest boxes of the other folds, said of every picture", **{k: three(blind[k]) for k in ("ap50", "ap")}},
              "multilabel_by_presence": {k: three(labels.cv["pooled"][k]) for k in ("map", "micro_f1", "macro_f1", "exact_match") if k in labels.cv["pooled"]},
-             "leaks": trained.leaks.verdict, "seconds": round(time.perf_counter() - start), "command": shlex.join(["python", "tests/benchmarks/bccd.py", "FOLDER", *sys.argv[2:]])}
+             "leaks": trained.leaks.verdict, "seconds_of_training": round(sum(trained.cv["seconds"].values())), "command": shlex.join(["python", "tests/benchmarks/bccd.py", "FOLDER", *sys.argv[2:]])}
     write_json(here/"bccd.json", found)
     print(trained, labels, *(f"{k}: {v}" for k, v in found.items()), sep="\n")
 
