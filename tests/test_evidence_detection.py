@@ -344,6 +344,8 @@ def test_report(judged, tmp_path):
     cases = error_kinds(truth, detections, "abc", e.thresholds)[1]
     shown = error_pictures(cases, lambda row: np.full((600, 600, 3), row, np.uint8), truth, "abc", most=1)
     assert [c.split(":")[0] for _, c in shown] == [k for k in KINDS if k != "right" and e.kinds[k]]
+    veiled = error_pictures(cases, lambda row: np.full((600, 600, 3), row, np.uint8), truth, "abc", most=1, visible=lambda row: False)
+    assert [c for _, c in veiled] == [c for _, c in shown] and all(len(np.unique(picture)) == 1 for picture, _ in veiled), "where a page may not show the image it shows no boxes either"
     html = detection_report(e, tmp_path / "page.html", "A <b>title", shown, [("Thresholds", choose_box_cuts(truth, detections, np.arange(48) % 4, "abc"))]).read_text()
     for words in ("A &lt;b&gt;title", "a 0.20, b 0.30, c 0.40", "95 % interval", "other images", "looked at 2 times", "By size", "Mistakes to look at", "undefined here", "cross-fitted"): assert words in html, words
     assert "<script" not in html and f"{e.metrics['recall'].low:.1%}" in html

@@ -198,6 +198,7 @@ def error_pictures(
     classes, # c names
     most:int=3, # pictures of each kind
     size:int=320, # longest side of each
+    visible=lambda row: True, # whether a page may show an image; one that it may not is left as `images` gives it
 ) -> list[tuple]: # (picture, caption), kind by kind
     "Some mistakes of each kind, drawn."
     out, read = [], images if callable(images) else images.__getitem__
@@ -207,5 +208,5 @@ def error_pictures(
             row, box, _ = case
             there = [dict(zip(("x1", "y1", "x2", "y2"), map(float, b)), label=classes[k]) for b, k in zip(truth[row]["boxes"], truth[row]["labels"])]
             words = f"{box['label']} ({box['score']:.0%})" + (f", is {box['is']}" if kind.startswith("wrong") else "") + (f", IoU {box['iou']:.2f}" if box["iou"] >= .1 else "") if kind != "missed" else box["label"]
-            out.append((error_picture(read(row), case, there, size), f"{kind}: {words}"))
+            out.append((error_picture(read(row), case, there, size) if visible(row) else read(row), f"{kind}: {words}"))
     return out

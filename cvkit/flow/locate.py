@@ -137,7 +137,7 @@ class Detection:
         rows, truth, found = np.flatnonzero(kept["folds"] >= 0), true_boxes(manifest), unpack_detections(kept)
         truth, found = [truth[i] for i in rows], [found[i] for i in rows]
         cuts = box_cuts(manifest.take(rows), found, kept["folds"][rows])
-        return error_pictures(error_kinds(truth, found, classes, cuts.thresholds)[1], lambda i: manifest.picture(rows[i]), truth, classes, max(1, most // 4))
+        return error_pictures(error_kinds(truth, found, classes, cuts.thresholds)[1], lambda i: manifest.picture(rows[i]), truth, classes, max(1, most // 4), visible=lambda i: manifest.may_show(rows[i]))
     def blocks(self, trained) -> list: # parts of a page
         "The thresholds, and what they are worth; and what could not be used."
         from cvkit.pages import text

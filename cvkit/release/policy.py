@@ -32,6 +32,7 @@ def metric_words(
     "What a metric is called, and what it says."
     from cvkit.evidence import detection, evaluate, multilabel
     titles, meanings = {"multilabel": (multilabel.LABEL_TITLES, multilabel.LABEL_MEANINGS), "detection": (detection.BOX_TITLES, detection.BOX_MEANINGS)}.get(task, (evaluate.TITLES, evaluate.MEANINGS))
+    if task == "detection" and name not in titles and name[:3] in ("ap_", "ar_"): return detection._title(name), detection._meaning(name)
     return titles.get(name, name.replace("_", " ")), meanings.get(name, "see the evaluation")
 
 DECLARED = ("name", "owner", "licence", "source", "intended_use", "pii_basis", "citation")
