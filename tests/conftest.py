@@ -9,7 +9,7 @@ from PIL import Image
 root = Path(__file__).resolve().parents[1]
 
 
-LONGEST = ("test_walk", "test_walk_tasks", "test_site", "test_docs", "test_access", "test_forget", "test_examine", "test_flow") # started first, so that no process ends long after the other
+LONGEST = ("test_walk", "test_walk_tasks", "test_site", "test_access", "test_forget", "test_examine", "test_flow") # started first, so that no process ends long after the other
 
 
 def pytest_collection_modifyitems(items): items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
