@@ -13,7 +13,8 @@ root = Path(__file__).resolve().parents[1]
 
 
 COVERED = ("features", "tail", "fit", "crossfit", "detect", "detector", "explain", "inflation", "protect", # slow chapters, whose functions tests/test_model_*.py, test_evidence_*.py and test_protect.py take anyway
-           "classify", "label", "locate", "demo", "develop", "judge", "justify", "deliver", "audit") # those of verbs: test_walk.py, test_walk_tasks.py, test_flow.py and test_audit.py
+           "preprocess", "redact", "datasets", "forget", "monitor", "seldon", "kernels", "pipeline", # tests/test_data_*.py, test_forget.py, test_operate*.py and test_flow.py
+           "classify", "label", "locate", "demo", "develop", "judge", "justify", "deliver", "audit") # those of verbs: test_walk.py, test_walk_tasks.py, test_flow.py, test_flow_classify.py and test_audit.py
 
 
 def library_notebooks():

@@ -1,4 +1,6 @@
 "The probe equals scikit-learn, learns from nobody's own fold, and refuses what cannot be cross-validated."
+import warnings
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_digits
@@ -35,7 +37,7 @@ def test_hidden_layer_equals_scikit_learn(name):
     rows = np.arange(len(y)) % 3 != 0
     z = scaled(x, rows).astype(np.float32)
     head = fit_mlp_head(x[rows], y[rows], 6, .1, seed=3)
-    expected = MLPClassifier((6,), solver="lbfgs", alpha=10, max_iter=500, random_state=int(rng(3, "mlp").integers(2**31))).fit(z[rows], y[rows]).predict_proba(z)
+    with warnings.catch_warnings(): warnings.simplefilter("ignore"); expected = MLPClassifier((6,), solver="lbfgs", alpha=10, max_iter=500, random_state=int(rng(3, "mlp").integers(2**31))).fit(z[rows], y[rows]).predict_proba(z)
     assert np.abs(softmax(head_logits(x, *head)) - expected).max() < 2e-3
     assert [v.dtype for v in (*head[:2], *head[2])] == [np.float32] * 4 and head[0].shape == (len(set(y)), 6) and head[2][0].shape == (6, x.shape[1])
 

@@ -31,7 +31,7 @@ def boxes(place):
     from cvkit.data.boxes import paste_digits
     paste_digits(place / "digits", images=110)
     (place / "digits/dataset.yaml").write_text("pii_status: none\n")
-    return cvkit.demo(str(place / "digits"), "boxes", size=96, knobs="epochs=2")
+    return cvkit.demo(str(place / "digits"), "boxes", size=96, knobs="epochs=1")
 
 
 @pytest.fixture(scope="module")
