@@ -35,7 +35,7 @@ setup: ## both environments from their hash locks (PYTHON=... for another Python
 run: setup ## real images to a governed model that answers on Seldon (ARGS="--data surfaces")
 	@.venv/bin/cvkit demo $(ARGS)
 
-test: setup ## all that a commit must pass: the tree, every notebook, the modules, the demo, the pages
+test: setup ## all that a commit must pass: the tree, the notebooks but slow ones, the modules, the demo, the pages
 	@$(PYTEST) --dist load tests/test_tree.py
 	@$(PY) tests/notebooks.py --quick
 	@$(PYTEST) -m "not slow" --ignore tests/test_tree.py tests
