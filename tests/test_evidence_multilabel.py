@@ -335,3 +335,10 @@ def test_worst_labels():
     assert worst_labels(truth, p, 1).tolist() == [[1, 1]]
     assert worst_labels(truth, p, thresholds=[.3, .95, .5]).tolist() == [[1, 1], [2, 1]]
     assert worst_labels(truth[2:3], p[2:3]).shape == (0, 2)
+
+
+def test_a_faultless_order_leaves_room_for_a_fault():
+    truth = np.tile([[1], [0]], (15, 1)).astype(np.int8)
+    found = evaluate_labels(truth, np.where(truth == 1, .9, .1) + np.linspace(0, .05, 30)[:, None], [.5], ["crack"])
+    row, = found.by_class
+    for metric in ("average_precision", "auroc"): assert row[metric].value == 1 and .7 < row[metric].low < .8 and row[metric].high == 1, metric

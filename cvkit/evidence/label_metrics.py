@@ -124,7 +124,7 @@ def _class_row(k, name, truth, p, said, rates, units, groups):
     few = min(count(t == 1), count(t == 0))
     ap = left_open(_expanded(rates["average_precision"][0, k], rates["average_precision"][1:, k], count(t >= 0)), few)
     row["average_precision"] = ap if few >= 5 else Estimate(None, None, None, count(t >= 0), f"undefined: {few} of at least 5 independent images with and without")
-    row["auroc"] = auroc_estimate(t, np.stack([1 - p[rows, k], p[rows, k]], 1), 1, None if groups is None else groups[rows]) if len(rows) else row["average_precision"]
+    row["auroc"] = left_open(auroc_estimate(t, np.stack([1 - p[rows, k], p[rows, k]], 1), 1, None if groups is None else groups[rows]), few) if len(rows) else row["average_precision"]
     if units.max() + 1 == len(units): return _independent(row, t, s, 1)
     trials = {"precision": count(s == 1), "recall": count(t == 1), "f1": count(t == 1)}
     return row | {m: left_open(_expanded(rates[m][0, k], rates[m][1:, k], count(t >= 0)), n) for m, n in trials.items()}
