@@ -21,7 +21,6 @@ def commonest_boxes(
     truth:list[dict], # of each of n images: boxes `(k,4)` in pixels, labels `(k,)`
     sizes, # `(n,2)` width and height of the images, in pixels
     folds, # `(n,)` int
-    classes, # c names
     cells:int=8, # a side of the grid on which places are counted
     most:int=100, # boxes said of an image
 ) -> list[dict]: # of each image: boxes, labels and scores; what the other folds have most often, where they have it

@@ -79,13 +79,12 @@ class _FoldHeads:
     "The served graph up to the embedding, and for each image the head of the fold that had not seen it."
     def __init__(self, left, predictor):
         from cvkit.evidence.calibration import fit_calibrator
-        from cvkit.model.train import fit_head, fit_mlp_head, head_logits
+        from cvkit.model.train import head_logits, probe_head
         self.left, self.predictor, folds, y, recipe = left, predictor, left.folds, left.targets, left.bundle.spec["recipe"]
         names, heads, logits = np.unique(folds[folds >= 0]), {}, np.full(left.p.shape, np.nan)
         others = {f: (folds >= 0) & (folds != f) for f in names}
         for f in names:
-            of = left.embedding[others[f]], y[others[f]]
-            heads[f] = fit_mlp_head(*of, recipe["hidden"], recipe["C"], seed=left.seed) if recipe.get("hidden") else fit_head(*of, recipe["C"])
+            heads[f] = probe_head(left.embedding[others[f]], y[others[f]], recipe["C"], None, recipe["hidden"], left.seed)
             logits[folds == f] = head_logits(left.embedding[folds == f], *heads[f])
         method = "isotonic" if "isotonic" in left.bundle.spec else "temperature"
         self.heads = {f: (heads[f], fit_calibrator(logits[others[f]], y[others[f]], method)) for f in names}

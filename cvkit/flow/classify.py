@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 from ..core import DataError, ParameterError, rng
-from .tasks import Learned, Lesson, Probabilistic, fold_record, read_out_of_fold, read_wish
+from .tasks import Learned, Lesson, Probabilistic, fold_record, learned_word, read_out_of_fold, read_wish
 
 # %% ../../nbs/6_flow/75_classify.ipynb #6d201ccd
 def class_shares(lesson:Lesson): # `(n,c)` float32, or None
@@ -41,11 +41,16 @@ def _cut_of(lesson, probabilities):
     if not wish: return None
     return cut_scores(manifest.labels[used] == lesson.positive, probabilities[used, manifest.classes.index(lesson.positive)], lesson.folds[used], lesson.positive, manifest.groups[used], **wish)
 
+def _check_wishes(lesson):
+    "Refuse a wish that cannot be met, before anything is learned."
+    from cvkit.evidence.calibration import METHODS
+    classes = lesson.manifest.classes
+    if lesson.calibration not in METHODS: raise ParameterError(f"expected calibration by {' or '.join(METHODS)}, got {lesson.calibration!r}; correct it")
+    if (lesson.calibration == "isotonic" or read_wish(lesson.threshold)) and (len(classes) != 2 or lesson.positive not in classes): raise ParameterError(f"expected two classes, and which is positive, for a threshold or isotonic calibration, got {', '.join(classes)} and {lesson.positive or 'none'}; declare `positive` in dataset.yaml, or leave both out")
+
 def _calibrated(lesson, fit):
     "Out-of-fold probabilities, each fold calibrated by the others, and what the bundle says of calibration."
-    from cvkit.evidence.calibration import METHODS, cross_fitted, fit_calibrator
-    if lesson.calibration not in METHODS: raise ParameterError(f"expected calibration by {' or '.join(METHODS)}, got {lesson.calibration!r}; correct it")
-    if (lesson.calibration == "isotonic" or read_wish(lesson.threshold)) and (len(fit.classes) != 2 or lesson.positive not in fit.classes): raise ParameterError(f"expected two classes, and which is positive, for a threshold or isotonic calibration, got {', '.join(fit.classes)} and {lesson.positive or 'none'}; declare `positive` in dataset.yaml, or leave both out")
+    from cvkit.evidence.calibration import cross_fitted, fit_calibrator
     if lesson.calibration == "temperature": return fit.oof_probabilities, {"temperature": fit.temperature}
     used, targets, k = np.flatnonzero(fit.folds >= 0), lesson.manifest.targets, fit.classes.index(lesson.positive)
     p, (x, y) = np.full(fit.oof_logits.shape, np.nan), fit_calibrator(fit.oof_logits[used], targets[used], "isotonic").stairs[k]
@@ -115,8 +120,7 @@ def randomised_head(
 def _better_than_a_guess(b, spec):
     "The verdict of a model with a threshold."
     if b["low"] is None: return "insufficient", f"{b['n']} images are too few to state a balanced accuracy."
-    word = "pass" if b["low"] > .5 else "fail" if b["high"] <= .5 else "insufficient"
-    return word, f"Balanced accuracy {b['value']:.3f} [{b['low']:.3f}, {b['high']:.3f}] on {b['n']:,} images that the judging head had not seen, {spec['positive']} being said from {spec['threshold']:.3f} on; a guess would give 0.5."
+    return learned_word(b, .5), f"Balanced accuracy {b['value']:.3f} [{b['low']:.3f}, {b['high']:.3f}] on {b['n']:,} images that the judging head had not seen, {spec['positive']} being said from {spec['threshold']:.3f} on; a guess would give 0.5."
 
 class Classification(Probabilistic):
     "One label an image."
@@ -127,6 +131,7 @@ class Classification(Probabilistic):
         "Cross-validate, calibrate and fit."
         from cvkit.data.pixels import cached_pixels
         from cvkit.model.backbones import attach_head, network_state, parity
+        _check_wishes(lesson)
         fit, backbone, network, graph, embedding = _fit(lesson)
         model, few = attach_head(graph, network.head.weight.numpy(), network.head.bias.numpy(), getattr(fit, "hidden", None)), np.flatnonzero(fit.folds >= 0)[:16]
         same = parity(network, model, backbone.preprocess.tensor(np.array(cached_pixels(lesson.manifest, backbone.preprocess)[few])))
@@ -150,8 +155,7 @@ class Classification(Probabilistic):
         common = max(trained.manifest.classes, key=lambda c: (labels == c).sum())
         share = float((labels == common).mean())
         if a["low"] is None: return "insufficient", f"{a['n']} images are too few to state an accuracy."
-        word = "pass" if a["low"] > share else "fail" if a["high"] <= share else "insufficient"
-        return word, f"Accuracy {a['value']:.3f} [{a['low']:.3f}, {a['high']:.3f}] on {a['n']:,} images that the judging head had not seen; always saying {common} would give {share:.3f}."
+        return learned_word(a, share), f"Accuracy {a['value']:.3f} [{a['low']:.3f}, {a['high']:.3f}] on {a['n']:,} images that the judging head had not seen; always saying {common} would give {share:.3f}."
     def worst(self, manifest, kept, classes, most=6) -> list: # (picture, caption) of each; kept: what `read_out_of_fold` gives
         "The mistakes that the heads were surest of, out of fold."
         from cvkit.evidence.evaluate import worst_errors

@@ -227,7 +227,9 @@ def load_manifest(
     manifest, # folder that ingest wrote, a folder of images, or a Manifest
 ) -> tuple: # the Manifest, and what is known beside it
     "Open a manifest, made first where there are only images."
-    if isinstance(manifest, Manifest): return manifest, {"positive": _positive_of(manifest, read_declared(manifest.root)), "published": []}
+    if isinstance(manifest, Manifest): # perhaps a part, in which a class is absent
+        wanted = read_declared(manifest.root).get("positive", "")
+        return manifest, {"positive": wanted if wanted in manifest.classes else "", "published": []}
     folder = Path(manifest)
     if (folder/"manifest").is_dir() or (folder/"manifest.json").exists():
         return Manifest.load(folder), read_json(folder/"source.json") if (folder/"source.json").exists() else {"positive": "", "published": []}

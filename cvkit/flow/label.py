@@ -9,7 +9,7 @@ __all__ = ['AskedLabels', 'Multilabel', 'label_cuts', 'known_labels']
 import numpy as np
 from ..core import DataError, ParameterError
 from .classify import AskedClasses
-from .tasks import Learned, Lesson, Probabilistic, fold_record
+from .tasks import Learned, Lesson, Probabilistic, fold_record, learned_word
 
 # %% ../../nbs/6_flow/76_label.ipynb #20972ed2
 class AskedLabels(AskedClasses):
@@ -74,8 +74,7 @@ class Multilabel(Probabilistic):
         m, truth = trained.cv["pooled"]["map"], label_truth(trained.manifest)[trained.folds >= 0]
         chance = float(np.mean([(column[column >= 0] == 1).mean() for column in truth.T]))
         if m["low"] is None: return "insufficient", f"{m['n']} images are too few to state a mean average precision."
-        word = "pass" if m["low"] > chance else "fail" if m["high"] <= chance else "insufficient"
-        return word, f"Mean average precision {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}] over {len(trained.manifest.classes)} labels of {len(truth):,} images that the judging heads had not seen; an order by chance would give {chance:.3f}."
+        return learned_word(m, chance), f"Mean average precision {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}] over {len(trained.manifest.classes)} labels of {len(truth):,} images that the judging heads had not seen; an order by chance would give {chance:.3f}."
     def worst(self, manifest, kept, classes, most=6) -> list: # (picture, caption) of each
         "The labels that heads were surest of, and wrong, out of fold."
         from cvkit.evidence.multilabel import worst_labels

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from ..core import DataError, ParameterError
 from .classify import randomised_head
-from .tasks import Learned, Lesson, fold_record
+from .tasks import Learned, Lesson, fold_record, learned_word
 from ..model.detector import pack_detections, unpack_detections
 
 # %% ../../nbs/6_flow/77_locate.ipynb #83647975
@@ -121,7 +121,7 @@ class Detection:
         used, cuts = np.flatnonzero(fit.folds >= 0), box_cuts(lesson.manifest, fit.detections, fit.folds)
         taken = lambda rows: ([truth[i] for i in rows], [fit.detections[i] for i in rows], fit.classes)
         ap50 = lambda *boxes: float(np.nanmean(detection_values(match_boxes(*boxes, {}), np.ones((1, len(boxes[0]))))["ap50"]))
-        blind = commonest_boxes(taken(used)[0], manifest.table[["width", "height"]].to_numpy()[used], fit.folds[used], fit.classes)
+        blind = commonest_boxes(taken(used)[0], manifest.table[["width", "height"]].to_numpy()[used], fit.folds[used])
         scores = [ap50(*taken(rows)) for f in np.unique(fit.folds[used]) for rows in [np.flatnonzero(fit.folds == f)]]
         pooled = detection_estimates(*taken(used), manifest.groups[used]) | cuts.pooled
         return fold_record("ap50", scores, fit.folds, pooled, **{k: fit.to_dict()[k] for k in ("seconds", "plan", "trainings")}, thresholds=cuts.to_dict(), without_area=int(sum(map(len, manifest.table["boxes"])) - sum(len(t["boxes"]) for t in truth)), blind=ap50(taken(used)[0], blind, fit.classes))
@@ -129,7 +129,7 @@ class Detection:
         "What it finds out of fold, against the commonest boxes said of every picture."
         m, r, blind = trained.cv["pooled"]["ap50"], trained.cv["pooled"]["recall"], trained.cv["blind"]
         if m["low"] is None or r["low"] is None: return "insufficient", f"AP50 is {m['method']}."
-        return ("pass" if m["low"] > blind else "fail" if m["high"] <= blind else "insufficient"), f"AP50 {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}] over {len(trained.manifest.classes)} classes; {r['value']:.0%} of the boxes are found, in images that the judging detector had not seen. The commonest boxes of the other images, said without looking, would give {blind:.3f}."
+        return learned_word(m, blind), f"AP50 {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}] over {len(trained.manifest.classes)} classes; {r['value']:.0%} of the boxes are found, in images that the judging detector had not seen. The commonest boxes of the other images, said without looking, would give {blind:.3f}."
     def worst(self, manifest, kept, classes, most=6) -> list: # (picture, caption) of each
         "Mistakes of each kind, out of fold."
         from cvkit.data.boxes import true_boxes

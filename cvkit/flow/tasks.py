@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Lesson', 'Learned', 'write_learned', 'peak_memory', 'keep_out_of_fold', 'read_out_of_fold', 'Probabilistic',
-           'text_of', 'read_wish', 'fold_record']
+           'text_of', 'read_wish', 'learned_word', 'fold_record']
 
 # %% ../../nbs/6_flow/74_tasks.ipynb #ddb6ac8a
 from dataclasses import dataclass, field
@@ -130,6 +130,13 @@ def read_wish(
     good = {"": not sign, "f1": not sign, "recall": sign and 0 < number <= 1, "cost": sign and 0 < number < float("inf")}
     if not good.get(rule): raise ParameterError(f"expected a threshold by f1, recall=SHARE or cost=PRICE, as in recall=.95 or cost=10, got {text!r}; correct it")
     return {"by": rule, **({"floor": number} if rule == "recall" else {"miss": number} if rule == "cost" else {})} if rule else {}
+
+def learned_word(
+    estimate:dict, # plain data of an Estimate that has an interval
+    blind:float, # what the same metric gives without learning anything
+) -> str: # pass, fail or insufficient
+    "Whether a whole interval lies above what needs no learning."
+    return "pass" if estimate["low"] > blind else "fail" if estimate["high"] <= blind else "insufficient"
 
 def fold_record(
     metric:str, # the one number that a fold is judged by

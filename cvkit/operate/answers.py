@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ..core import DataError
+from ..evidence.metrics import said_classes
 from ..evidence.mistakes import said_boxes
 from ..model.labels import sigmoid
 from ..model.train import softmax
@@ -43,9 +44,8 @@ class Predictions:
     @property
     def labels(self) -> list[str]: # n names
         "What is said of each image."
-        if self.threshold is None: return [self.classes[i] for i in self.probabilities.argmax(1)]
-        i = self.classes.index(self.positive)
-        return [self.classes[i if p >= self.threshold else 1 - i] for p in self.probabilities[:, i]]
+        positive = None if self.threshold is None else self.classes.index(self.positive)
+        return [self.classes[i] for i in said_classes(self.probabilities, positive, self.threshold)]
     def to_dict(self) -> dict: # a list with a label and probabilities an image
         "Plain data, without the embedding."
         return {"predictions": [{"label": l, "probabilities": dict(zip(self.classes, map(float, p)))} for l, p in zip(self.labels, self.probabilities)]}

@@ -37,7 +37,7 @@ def main():
     trained = cvkit.train(manifest, str(asked.work/"train"), size=asked.size, knobs=f"epochs={asked.epochs},flip=True,turns=True", plan="device=cpu,layout=channels_last,precision=float32,threads=1", allow_leak=True)
     used, truth = np.flatnonzero(trained.folds >= 0), true_boxes(manifest)
     seen = [truth[i] for i in used]
-    blind = detection_estimates(seen, commonest_boxes(seen, manifest.table[["width", "height"]].to_numpy()[used], trained.folds[used], manifest.classes), manifest.classes, draws=400)
+    blind = detection_estimates(seen, commonest_boxes(seen, manifest.table[["width", "height"]].to_numpy()[used], trained.folds[used]), manifest.classes, draws=400)
     labels = cvkit.train(as_labels(manifest), str(asked.work/"labels"), size=224, splits=str(asked.work/"train"/"splits"), allow_leak=True)
     found = {"protocol": f"{len(manifest)} pictures, a fifth held out and not looked at; {len(used)} in five folds, all numbers out of fold", "bad_boxes_in": bad,
              "detection": {"size": asked.size, "epochs": asked.epochs, **{k: three(trained.cv["pooled"][k]) for k in ("ap50", "ap", "ap75", "precision", "recall", "f1")}, "folds": [round(f["ap50"], 4) for f in trained.cv["folds"]]},
