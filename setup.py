@@ -1,4 +1,5 @@
 "Package metadata lives in settings.ini; this file hands it to setuptools."
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -8,7 +9,9 @@ here = Path(__file__).parent
 config = ConfigParser(delimiters=["="])
 config.read(here / "settings.ini", encoding="utf-8")
 settings = config["DEFAULT"]
-extras = {key.removesuffix("_requirements"): value.split() for key, value in settings.items() if key.endswith("_requirements")}
+extras = {
+    key.removesuffix("_requirements"): value.split() for key, value in settings.items() if key.endswith("_requirements")
+}
 extras["all"] = sorted({requirement for group in extras.values() for requirement in group})
 
 setup(
@@ -26,6 +29,9 @@ setup(
     packages=find_packages(include=["cvkit", "cvkit.*"]) + ["cvkit.templates"],
     package_dir={"cvkit.templates": "templates"},
     package_data={"cvkit": ["*.css", "*.yaml"], "cvkit.templates": ["*.ipynb", "project/**"]},
-    entry_points={"console_scripts": ["cvkit=cvkit.flow.cli:main"], "jupyter_client.kernel_provisioners": ["cvkit-forked=cvkit.flow.kernels:ForkProvisioner"]},
+    entry_points={
+        "console_scripts": ["cvkit=cvkit.flow.cli:main"],
+        "jupyter_client.kernel_provisioners": ["cvkit-forked=cvkit.flow.kernels:ForkProvisioner"],
+    },
     classifiers=["Private :: Do Not Upload", "Programming Language :: Python :: 3"],
 )

@@ -1,10 +1,34 @@
 "From a folder of labelled images to a governed, explained, monitored model that Seldon Core serves."
+
 import sys
 from types import ModuleType
 
 __version__ = "0.1.0"
 
-_verbs = ("demo", "ingest", "check", "redact", "datasheet", "split", "train", "evaluate", "explain", "fairness", "stress", "compare", "release", "why", "sign", "serve", "predict", "monitor", "forget", "run", "new", "doctor")
+_verbs = (
+    "demo",
+    "ingest",
+    "check",
+    "redact",
+    "datasheet",
+    "split",
+    "train",
+    "evaluate",
+    "explain",
+    "fairness",
+    "stress",
+    "compare",
+    "release",
+    "why",
+    "sign",
+    "serve",
+    "predict",
+    "monitor",
+    "forget",
+    "run",
+    "new",
+    "doctor",
+)
 __all__ = list(_verbs)
 
 
@@ -12,6 +36,7 @@ def __getattr__(name):
     "The verbs load when they are first used, so that `import cvkit` stays light."
     if name in _verbs:
         from cvkit.flow import verbs
+
         return getattr(verbs, name)
     raise AttributeError(f"module 'cvkit' has no attribute {name!r}; its verbs are {', '.join(_verbs)}")
 
@@ -29,6 +54,7 @@ class _Room(ModuleType):
     @property
     def __signature__(self):
         import inspect
+
         return inspect.signature(__getattr__(self.__name__.rpartition(".")[2]))
 
 

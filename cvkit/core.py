@@ -21,96 +21,142 @@ import numpy as np
 class CvkitError(Exception):
     "What cvkit refuses; the message says what was expected, what came and what to do."
 
-class DataError(CvkitError): "Images, labels, manifests or splits that cannot be used."
-class ParameterError(CvkitError): "A parameter that is unknown or of the wrong type."
-class BundleError(CvkitError): "A bundle that is incomplete or was changed."
-class PolicyError(CvkitError): "A step that the policy does not allow."
-class ServeError(CvkitError): "A server that could not start, answer or stop."
-class TrackingError(CvkitError): "An MLflow server that cannot be reached."
-class NotebookError(CvkitError): "A notebook that failed; the message is that of its failing cell."
-class MissingExtra(CvkitError, ImportError): "A package that an extra of cvkit would install."
+
+class DataError(CvkitError):
+    "Images, labels, manifests or splits that cannot be used."
+
+
+class ParameterError(CvkitError):
+    "A parameter that is unknown or of the wrong type."
+
+
+class BundleError(CvkitError):
+    "A bundle that is incomplete or was changed."
+
+
+class PolicyError(CvkitError):
+    "A step that the policy does not allow."
+
+
+class ServeError(CvkitError):
+    "A server that could not start, answer or stop."
+
+
+class TrackingError(CvkitError):
+    "An MLflow server that cannot be reached."
+
+
+class NotebookError(CvkitError):
+    "A notebook that failed; the message is that of its failing cell."
+
+
+class MissingExtra(CvkitError, ImportError):
+    "A package that an extra of cvkit would install."
 
 # %% ../nbs/00_core.ipynb #fa2fb0f2
 @contextmanager
 def _absent(module):
     "For the length of a `with` block, a package that others import where they find it is not to be found."
     hidden = module not in sys.modules and sys.modules.setdefault(module, None) is None
-    try: yield
+    try:
+        yield
     finally:
-        if hidden: sys.modules.pop(module, None)
+        if hidden:
+            sys.modules.pop(module, None)
+
 
 def need(
-    module:str, # dotted name of the module, such as `"pandas"`
-    extra:str, # the extra of cvkit that installs it
-): # the imported module
+    module: str,  # dotted name of the module, such as `"pandas"`
+    extra: str,  # the extra of cvkit that installs it
+):  # the imported module
     "Import `module`, or say which extra to install."
     try:
-        with warnings.catch_warnings(), _absent("rfc3987_syntax"): # jsonschema would compile its grammar, for seconds, to check addresses that no notebook holds
-            warnings.filterwarnings("ignore", message="IProgress not found") # tqdm tells every notebook without widgets that it falls back to text, which is what we want
+        with (
+            warnings.catch_warnings(),
+            _absent("rfc3987_syntax"),
+        ):  # jsonschema would compile its grammar, for seconds, to check addresses that no notebook holds
+            warnings.filterwarnings(
+                "ignore", message="IProgress not found"
+            )  # tqdm tells every notebook without widgets that it falls back to text, which is what we want
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name and not module.startswith(error.name.split(".")[0]): raise
-        raise MissingExtra(f"{module} is needed here and is not installed; "
-                           f'run: pip install "propertyai-cvkit[{extra}]"') from None
+        if error.name and not module.startswith(error.name.split(".")[0]):
+            raise
+        raise MissingExtra(
+            f'{module} is needed here and is not installed; run: pip install "propertyai-cvkit[{extra}]"'
+        ) from None
 
 # %% ../nbs/00_core.ipynb #b8eccc13
 def digest_bytes(
-    data:bytes, # any content
-) -> str: # 64 hexadecimal digits
+    data: bytes,  # any content
+) -> str:  # 64 hexadecimal digits
     "SHA-256 of bytes."
     return hashlib.sha256(data).hexdigest()
 
+
 def digest_file(
-    path, # file to read, in pieces of a megabyte
-) -> str: # 64 hexadecimal digits
+    path,  # file to read, in pieces of a megabyte
+) -> str:  # 64 hexadecimal digits
     "SHA-256 of a file."
-    with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 # %% ../nbs/00_core.ipynb #17655769
 def plain(
-    value, # a numpy scalar or array, a path, a set, or an object with `to_dict`
-): # what JSON can hold
+    value,  # a numpy scalar or array, a path, a set, or an object with `to_dict`
+):  # what JSON can hold
     "Turn what JSON does not know into what it knows."
-    if hasattr(value, "to_dict"): return value.to_dict()
-    if isinstance(value, np.generic): return value.item()
-    if isinstance(value, np.ndarray): return value.tolist()
-    if isinstance(value, (set, frozenset)): return sorted(value)
-    if isinstance(value, Path): return value.as_posix()
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, Path):
+        return value.as_posix()
     raise TypeError(f"expected plain data (numbers, text, lists, dicts), got {type(value).__name__}: {value!r:.60}")
 
+
 def canonical_json(
-    value, # plain data; numpy scalars and arrays are accepted
-) -> str: # one line, keys sorted, no NaN
+    value,  # plain data; numpy scalars and arrays are accepted
+) -> str:  # one line, keys sorted, no NaN
     "The one JSON text of a value."
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=plain)
 
+
 def digest_json(
-    value, # plain data
-) -> str: # 64 hexadecimal digits
+    value,  # plain data
+) -> str:  # 64 hexadecimal digits
     "SHA-256 of the canonical JSON of a value."
     return digest_bytes(canonical_json(value).encode())
 
 # %% ../nbs/00_core.ipynb #2e0f97af
 def private_folder(
-    path, # one that is there stays as it is
-) -> Path: # the path
+    path,  # one that is there stays as it is
+) -> Path:  # the path
     "Make a folder, and those above it that are missing, for its owner only."
     path = Path(path)
     for folder in [*reversed(path.parents), path]:
-        try: folder.is_dir() or folder.mkdir(mode=0o700, exist_ok=True)
-        except FileExistsError: raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
+        try:
+            folder.is_dir() or folder.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
     return path
 
+
 def write_atomic(
-    path, # where the file shall stand; folders above it are made
-    data, # its whole content as str or bytes; or what writes it, called with a path
-) -> Path: # the path
+    path,  # where the file shall stand; folders above it are made
+    data,  # its whole content as str or bytes; or what writes it, called with a path
+) -> Path:  # the path
     "Write a file so that it is whole or absent."
     path = Path(path)
     private_folder(path.parent)
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file: data(part) if callable(data) else file.write(data.encode() if isinstance(data, str) else data)
+        with os.fdopen(handle, "wb") as file:
+            data(part) if callable(data) else file.write(data.encode() if isinstance(data, str) else data)
         os.chmod(part, 0o644)
         os.replace(part, path)
     except BaseException:
@@ -120,25 +166,29 @@ def write_atomic(
 
 # %% ../nbs/00_core.ipynb #7b7290a8
 def write_json(
-    path, # where the file shall stand
-    value, # plain data, or an object with `to_dict`
-) -> Path: # the path
+    path,  # where the file shall stand
+    value,  # plain data, or an object with `to_dict`
+) -> Path:  # the path
     "Write a value as readable JSON, whole or not at all."
     value = value.to_dict() if hasattr(value, "to_dict") else value
     return write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, default=plain) + "\n")
 
+
 def read_json(
-    path, # a JSON file
-): # plain data
+    path,  # a JSON file
+):  # plain data
     "Read a JSON file; the error names the file."
-    try: return json.loads(Path(path).read_text())
+    try:
+        return json.loads(Path(path).read_text())
     except json.JSONDecodeError as error:
-        raise DataError(f"expected JSON in {path}, but {error.msg.lower()} at line {error.lineno}; write it again") from None
+        raise DataError(
+            f"expected JSON in {path}, but {error.msg.lower()} at line {error.lineno}; write it again"
+        ) from None
 
 # %% ../nbs/00_core.ipynb #647bd2a9
 @contextmanager
 def atomic_folder(
-    path, # where the folder shall stand; one that is there is replaced at the end, not before
+    path,  # where the folder shall stand; one that is there is replaced at the end, not before
 ):
     "Fill a new folder beside `path` and move it there when the block succeeds."
     path = Path(path)
@@ -147,48 +197,59 @@ def atomic_folder(
     try:
         yield part
         old = path.with_name(f".{path.name}.old")
-        shutil.rmtree(old, ignore_errors=True) # of a run that was killed here
-        if path.exists(): path.rename(old)
+        shutil.rmtree(old, ignore_errors=True)  # of a run that was killed here
+        if path.exists():
+            path.rename(old)
         os.chmod(part, 0o755)
         part.rename(path)
         shutil.rmtree(old, ignore_errors=True)
-    finally: shutil.rmtree(part, ignore_errors=True)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 # %% ../nbs/00_core.ipynb #b8cfc397
 def rng(
-    seed:int, # the user's one seed
-    *names:str, # what the numbers are for, such as `"holdout"`
-) -> np.random.Generator: # an independent stream
+    seed: int,  # the user's one seed
+    *names: str,  # what the numbers are for, such as `"holdout"`
+) -> np.random.Generator:  # an independent stream
     "A random stream that belongs to a seed and a purpose."
     words = np.frombuffer(hashlib.sha256("/".join(names).encode()).digest(), np.uint32)
     return np.random.default_rng([seed, *words.tolist()])
 
 # %% ../nbs/00_core.ipynb #958bce5a
 def git_state(
-    folder=".", # a folder in a Git checkout
-) -> dict: # `commit` (40 hex digits, or None outside Git) and `dirty`
+    folder=".",  # a folder in a Git checkout
+) -> dict:  # `commit` (40 hex digits, or None outside Git) and `dirty`
     "The Git commit of a folder, and whether tracked files differ from it."
+
     def git(*words):
         return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True)
-    try: commit = git("rev-parse", "HEAD")
-    except FileNotFoundError: return {"commit": None, "dirty": None}
-    if commit.returncode: return {"commit": None, "dirty": None}
+
+    try:
+        commit = git("rev-parse", "HEAD")
+    except FileNotFoundError:
+        return {"commit": None, "dirty": None}
+    if commit.returncode:
+        return {"commit": None, "dirty": None}
     return {"commit": commit.stdout.strip(), "dirty": bool(git("status", "--porcelain", "-uno").stdout.strip())}
 
-def utc_now() -> str: # ISO 8601 to the second, with `Z`
+
+def utc_now() -> str:  # ISO 8601 to the second, with `Z`
     "The time now, in UTC."
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 # %% ../nbs/00_core.ipynb #dbac0101
 def cache_folder(
-    *parts:str, # names below the cache, such as `"features"`
-    make:bool=True, # or only say where it would be
-) -> Path: # a folder that exists and that only its owner can enter
+    *parts: str,  # names below the cache, such as `"features"`
+    make: bool = True,  # or only say where it would be
+) -> Path:  # a folder that exists and that only its owner can enter
     "A private cache folder."
-    top = Path(os.environ.get("CVKIT_CACHE") or Path.home()/".cache"/"cvkit")
-    if not make: return top.joinpath(*parts)
+    top = Path(os.environ.get("CVKIT_CACHE") or Path.home() / ".cache" / "cvkit")
+    if not make:
+        return top.joinpath(*parts)
     private_folder(top)
-    for folder in (top.joinpath(*parts[:i + 1]) for i in range(len(parts))): # a folder that was there may be everybody's, such as /tmp: only what is made in it is private
+    for folder in (
+        top.joinpath(*parts[: i + 1]) for i in range(len(parts))
+    ):  # a folder that was there may be everybody's, such as /tmp: only what is made in it is private
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
     return top.joinpath(*parts)
@@ -196,30 +257,43 @@ def cache_folder(
 # %% ../nbs/00_core.ipynb #c51358e6
 def _told(iterable, text, total, place):
     "Work through it; three times a second, say how far in a file."
-    last = 0.
+    last = 0.0
     for i, item in enumerate(iterable):
-        if time.monotonic() - last > .3: last = time.monotonic(); place.write_text(f"{text} {i}/{total}")
+        if time.monotonic() - last > 0.3:
+            last = time.monotonic()
+            place.write_text(f"{text} {i}/{total}")
         yield item
 
+
 def progress(
-    iterable, # what is worked through
-    text:str, # what is being done, such as `"decoding"`
-    total:int|None=None, # how many, where `iterable` does not know
-): # the iterable, with a bar
-    "Show progress in a notebook or a terminal; in a batch job, leave it in the file that `CVKIT_PROGRESS` names, for who waits elsewhere."
+    iterable,  # what is worked through
+    text: str,  # what is being done, such as `"decoding"`
+    total: int | None = None,  # how many, where `iterable` does not know
+):  # the iterable, with a bar
+    """Show progress in a notebook or a terminal; in a batch job, leave it in the file that `CVKIT_PROGRESS` names, for
+    who waits elsewhere."""
     place = os.environ.get("CVKIT_PROGRESS")
-    if place: return _told(iterable, text, total if total is not None else len(iterable) if hasattr(iterable, "__len__") else "?", Path(place))
+    if place:
+        return _told(
+            iterable,
+            text,
+            total if total is not None else len(iterable) if hasattr(iterable, "__len__") else "?",
+            Path(place),
+        )
     in_lab = "ipykernel" in sys.modules and not os.environ.get("CVKIT_BATCH")
-    return need("tqdm.auto", "train").tqdm(iterable, desc=text, total=total, leave=False, delay=1, disable=False if in_lab else None)
+    return need("tqdm.auto", "train").tqdm(
+        iterable, desc=text, total=total, leave=False, delay=1, disable=False if in_lab else None
+    )
 
 # %% ../nbs/00_core.ipynb #6ed9927e
 def png_uri(
-    image, # `(h,w)` or `(h,w,3)` uint8, or a PIL image
-    size:int|None=None, # longest side in pixels; a larger image is made smaller
-) -> str: # `data:image/png;base64,...`
+    image,  # `(h,w)` or `(h,w,3)` uint8, or a PIL image
+    size: int | None = None,  # longest side in pixels; a larger image is made smaller
+) -> str:  # `data:image/png;base64,...`
     "An image as text, for pages that carry their pictures."
     import base64
     from PIL import Image
+
     picture = image if hasattr(image, "save") else Image.fromarray(np.asarray(image))
     if size and max(picture.size) > size:
         picture = picture.copy()
@@ -231,32 +305,48 @@ def png_uri(
 # %% ../nbs/00_core.ipynb #eb721577
 class Pictures:
     "A row of images that shows itself in a notebook."
-    def __init__(self,
-        images, # list of `(h,w)` or `(h,w,3)` uint8 arrays or PIL images
-        captions=None, # list of texts, one an image
-        columns:int=6, # images in a row
-        size:int=256, # longest side in pixels
+
+    def __init__(
+        self,
+        images,  # list of `(h,w)` or `(h,w,3)` uint8 arrays or PIL images
+        captions=None,  # list of texts, one an image
+        columns: int = 6,  # images in a row
+        size: int = 256,  # longest side in pixels
     ):
         self.images, self.columns, self.size = list(images), columns, size
         self.captions = [str(c) for c in captions] if captions is not None else [""] * len(self.images)
         if len(self.captions) != len(self.images):
-            raise ParameterError(f"expected a caption an image, got {len(self.captions)} captions for {len(self.images)} images; "
-                                 "give as many, or none")
-    def __repr__(self): return f"{len(self.images)} pictures: {', '.join(filter(None, self.captions))}"
+            raise ParameterError(
+                f"expected a caption an image, got {len(self.captions)} captions for {len(self.images)} images; "
+                "give as many, or none"
+            )
+
+    def __repr__(self):
+        return f"{len(self.images)} pictures: {', '.join(filter(None, self.captions))}"
+
     def _repr_html_(self):
         from html import escape
+
         cells = "".join(
-            f'<figure style="margin:0"><img src="{png_uri(i, self.size)}" alt="{escape(c)}" style="width:100%;display:block;border-radius:3px">'
-            f'<figcaption style="font-size:.8em;padding:.2em 0">{escape(c)}</figcaption></figure>' for i, c in zip(self.images, self.captions))
+            (
+                f'<figure style="margin:0"><img src="{png_uri(i, self.size)}" alt="{escape(c)}" '
+                'style="width:100%;display:block;border-radius:3px">'
+                f'<figcaption style="font-size:.8em;padding:.2em 0">{escape(c)}</figcaption></figure>'
+            )
+            for i, c in zip(self.images, self.captions)
+        )
         columns = min(self.columns, max(1, len(self.images)))
-        return f'<div style="display:grid;grid-template-columns:repeat({columns},minmax(0,{self.size}px));gap:8px">{cells}</div>'
+        return (
+            "<div "
+            f'style="display:grid;grid-template-columns:repeat({columns},minmax(0,{self.size}px));gap:8px">{cells}</div>'
+        )
 
 # %% ../nbs/00_core.ipynb #6a418a42
 def show_images(
-    images, # list of `(h,w)` or `(h,w,3)` uint8 arrays or PIL images
-    captions=None, # list of texts, one an image
-    columns:int=6, # images in a row
-    size:int=256, # longest side in pixels
-) -> Pictures: # shows itself as HTML
+    images,  # list of `(h,w)` or `(h,w,3)` uint8 arrays or PIL images
+    captions=None,  # list of texts, one an image
+    columns: int = 6,  # images in a row
+    size: int = 256,  # longest side in pixels
+) -> Pictures:  # shows itself as HTML
     "Show images in rows, each with its caption."
     return Pictures(images, captions, columns, size)

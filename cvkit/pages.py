@@ -20,11 +20,14 @@ from .core import ParameterError, png_uri
 # %% ../nbs/01_pages.ipynb #615e4915
 class Block(str):
     "HTML that is safe to put into a page; shows itself in a notebook."
-    def _repr_html_(self): return fragment(self)
+
+    def _repr_html_(self):
+        return fragment(self)
+
 
 def safe(
-    value, # a block, or anything that prints
-) -> str: # HTML
+    value,  # a block, or anything that prints
+) -> str:  # HTML
     "Blocks as they are, everything else escaped."
     return value if isinstance(value, Block) else escape(str(value))
 
@@ -54,162 +57,238 @@ body.cvkit{margin:0}div.cvkit{padding:.5em .8em}.cvkit div.cvkit{padding:0}.cvki
 @media print{@page{margin:14mm}.cvkit{--least:0px}.cvkit main{padding:0;max-width:none}.cvkit .wide{overflow:visible}.cvkit table{font-size:.86em}.cvkit tr,.cvkit p,.cvkit figure,.cvkit .grid,.cvkit .verdict,.cvkit dl>*{break-inside:avoid}.cvkit h2,.cvkit h2+p{break-after:avoid}.cvkit .verdict,.cvkit code{print-color-adjust:exact}}
 """.strip()
 
-def fragment(*blocks) -> str: # HTML with its style, for `_repr_html_`
+
+def fragment(*blocks) -> str:  # HTML with its style, for `_repr_html_`
     "Blocks for a notebook's output."
     return f'<style>{STYLE}</style><div class="cvkit">{"".join(map(safe, blocks))}</div>'
 
 # %% ../nbs/01_pages.ipynb #078874b3
-TONES = {"pass": "good", "reliable": "good", "quiet": "good", "approve": "good", "ok": "good", "erased": "good", "fail": "bad", "unreliable": "bad", "alarm": "bad",
-         "refuse": "bad", "error": "bad", "problem": "bad", "missing": "unsure", "insufficient": "unsure", "warning": "unsure", "pending": "unsure"}
+TONES = {
+    "pass": "good",
+    "reliable": "good",
+    "quiet": "good",
+    "approve": "good",
+    "ok": "good",
+    "erased": "good",
+    "fail": "bad",
+    "unreliable": "bad",
+    "alarm": "bad",
+    "refuse": "bad",
+    "error": "bad",
+    "problem": "bad",
+    "missing": "unsure",
+    "insufficient": "unsure",
+    "warning": "unsure",
+    "pending": "unsure",
+}
+
 
 def badge(
-    answer:str, # such as `"pass"`, `"fail"` or `"insufficient"`
-) -> Block: # the word, framed in its tone
+    answer: str,  # such as `"pass"`, `"fail"` or `"insufficient"`
+) -> Block:  # the word, framed in its tone
     "An answer in one word."
     word = "insufficient evidence" if answer == "insufficient" else answer
     return Block(f'<span class="badge {TONES.get(answer, "")}">{safe(word)}</span>')
 
+
 def number(
-    value:float|None, # the estimate; None where it is undefined
-    low:float|None=None, # lower end of its interval
-    high:float|None=None, # upper end
-    digits:int=3, # decimals
-) -> Block: # such as 0.857 [0.842, 0.871]
+    value: float | None,  # the estimate; None where it is undefined
+    low: float | None = None,  # lower end of its interval
+    high: float | None = None,  # upper end
+    digits: int = 3,  # decimals
+) -> Block:  # such as 0.857 [0.842, 0.871]
     "A number with its interval."
-    if value is None: return Block('<span class="ci">undefined here</span>')
+    if value is None:
+        return Block('<span class="ci">undefined here</span>')
     interval = "" if low is None or high is None else f' <span class="ci">[{low:.{digits}f}, {high:.{digits}f}]</span>'
     return Block(f"{value:.{digits}f}{interval}")
 
 # %% ../nbs/01_pages.ipynb #6feace18
-def text(*paragraphs) -> Block: # one `<p>` each
+def text(*paragraphs) -> Block:  # one `<p>` each
     "Paragraphs; strings are escaped."
     return Block("".join(f"<p>{safe(p)}</p>" for p in paragraphs))
 
+
 def section(
-    title:str, # heading
-    *blocks, # what stands below it
-) -> Block: # heading and blocks
+    title: str,  # heading
+    *blocks,  # what stands below it
+) -> Block:  # heading and blocks
     "A part of a page under its heading."
     return Block(f"<section><h2>{safe(title)}</h2>{''.join(map(safe, blocks))}</section>")
 
+
 def definition(
-    values:dict, # name to value
-) -> Block: # a description list
+    values: dict,  # name to value
+) -> Block:  # a description list
     "Names and what they mean, two columns."
     return Block("<dl>" + "".join(f"<dt>{safe(k)}</dt><dd>{safe(v)}</dd>" for k, v in values.items()) + "</dl>")
 
-def code(words:str) -> Block: # a command or a digest
+
+def code(words: str) -> Block:  # a command or a digest
     "Text in a fixed width."
     return Block(f"<code>{safe(words)}</code>")
 
+
 def link(
-    words, # what is read
-    where:str, # path relative to the page
-) -> Block: # an anchor
+    words,  # what is read
+    where: str,  # path relative to the page
+) -> Block:  # an anchor
     "A link to another page of a run."
     return Block(f'<a href="{escape(quote(where))}">{safe(words)}</a>')
 
 # %% ../nbs/01_pages.ipynb #e67965ba
-def plain_text(html:str) -> str: # without tags
+def plain_text(html: str) -> str:  # without tags
     "What of HTML is read."
     return " ".join(unescape(re.sub("<[^>]+>", " ", html)).split())
 
+
 def scrolling(
-    html:str, # with tables from any source
-) -> Block: # the same; each table scrolls where the screen is narrow, or stands as one block a row where it holds words
+    html: str,  # with tables from any source
+    # the same; each table scrolls where the screen is narrow, or stands as one block a row where it holds words
+) -> Block:
     "Tables for screens of any width, and for the keyboard."
+
     def one(found):
         heads = [plain_text(h) for h in re.findall("<th[^>]*>(.*?)</th>", found[0], re.S)]
         cells, label = re.findall("<td[^>]*>(.*?)</td>", found[0], re.S), cycle(heads or [""])
         words = any(heads) and max(map(len, map(plain_text, cells)), default=0) > 24
         body = re.sub("<td", lambda _: f'<td data-label="{escape(next(label))}"', found[0]) if words else found[0]
         named = escape(", ".join(filter(None, heads)) or "facts")
-        return f'<div class="wide" tabindex="0" role="group" aria-label="Table: {named}">{body.replace("<table", "<table class=stack", 1) if words else body}</div>'
+        return (
+            '<div class="wide" tabindex="0" role="group" aria-label="Table: '
+            f'{named}">{body.replace("<table", "<table class=stack", 1) if words else body}</div>'
+        )
+
     return Block(re.sub("<table.*?</table>", one, html, flags=re.S))
 
+
 def table(
-    rows:list[dict], # one dictionary a row
-    columns:list[str]|None=None, # which keys, in which order; all of the first row's by default
-    caption:str="", # below the table
-) -> Block: # a table that fits where the screen is narrow
+    rows: list[dict],  # one dictionary a row
+    columns: list[str] | None = None,  # which keys, in which order; all of the first row's by default
+    caption: str = "",  # below the table
+) -> Block:  # a table that fits where the screen is narrow
     "Rows under their headings."
-    if not rows: return text("None.")
+    if not rows:
+        return text("None.")
     columns = columns or list(rows[0])
-    numeric = {c for c in columns if all(isinstance(r.get(c, ""), (int, float, np.number)) and not isinstance(r.get(c), bool) for r in rows)}
+    numeric = {
+        c
+        for c in columns
+        if all(isinstance(r.get(c, ""), (int, float, np.number)) and not isinstance(r.get(c), bool) for r in rows)
+    }
     kind = lambda c: ' class="n"' if c in numeric else ""
     show = lambda v: f"{v:.4g}" if isinstance(v, (float, np.floating)) else safe("" if v is None else v)
     head = "".join(f'<th scope="col"{kind(c)}>{safe(c)}</th>' for c in columns)
     body = "".join("<tr>" + "".join(f"<td{kind(c)}>{show(r.get(c))}</td>" for c in columns) + "</tr>" for r in rows)
-    return scrolling(f'<table>{f"<caption>{safe(caption)}</caption>" if caption else ""}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
+    return scrolling(
+        f"<table>{f'<caption>{safe(caption)}</caption>' if caption else ''}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
 
 # %% ../nbs/01_pages.ipynb #4460a087
 def figure(
-    picture, # a matplotlib Figure, or an image `(h,w)` / `(h,w,3)` uint8
-    caption:str="", # below it
-    width:int|None=None, # pixels on the screen; its own width by default
-) -> Block: # the picture inside the page
+    picture,  # a matplotlib Figure, or an image `(h,w)` / `(h,w,3)` uint8
+    caption: str = "",  # below it
+    width: int | None = None,  # pixels on the screen; its own width by default
+) -> Block:  # the picture inside the page
     "A plot or an image with its caption."
     if hasattr(picture, "savefig"):
         out = BytesIO()
         picture.savefig(out, format="png", dpi=160, bbox_inches="tight", facecolor="white")
         from PIL import Image
+
         image = Image.open(out).convert("P", palette=Image.Palette.ADAPTIVE, colors=128)
         uri, kind, width = png_uri(image), "plot", width or image.width // 2
         says = "Plot: " + "; ".join(filter(None, (ax.get_title("left") or ax.get_title() for ax in picture.axes)))
-    else: uri, kind, says = png_uri(picture, 1024), "image", plain_text(safe(caption)) or "picture"
+    else:
+        uri, kind, says = png_uri(picture, 1024), "image", plain_text(safe(caption)) or "picture"
     size = f' style="width:{width}px"' if width else ""
-    shown, below = f'<img src="{uri}" alt="{escape(says)}"{size}>', f"<figcaption>{safe(caption)}</figcaption>" if caption else ""
-    if kind == "plot" and width > 600: shown = f'<div class="wide" tabindex="0" role="group" aria-label="{escape(says)}">{shown}</div>'
+    shown, below = (
+        f'<img src="{uri}" alt="{escape(says)}"{size}>',
+        f"<figcaption>{safe(caption)}</figcaption>" if caption else "",
+    )
+    if kind == "plot" and width > 600:
+        shown = f'<div class="wide" tabindex="0" role="group" aria-label="{escape(says)}">{shown}</div>'
     return Block(f'<figure class="{kind}">{shown}{below}</figure>')
 
 # %% ../nbs/01_pages.ipynb #deb2e23e
 def pictures(
-    items:list[tuple], # (image, caption) pairs; images uint8, captions text or blocks
-    size:int=256, # longest side of an image, in pixels
-    columns:int|None=None, # images in a row at most; as many as fit by default
-) -> Block: # a grid
+    items: list[tuple],  # (image, caption) pairs; images uint8, captions text or blocks
+    size: int = 256,  # longest side of an image, in pixels
+    columns: int | None = None,  # images in a row at most; as many as fit by default
+) -> Block:  # a grid
     "Images side by side, each with its caption."
-    if not items: return text("None.")
-    least = f"max(var(--least,140px),calc((100% - {14 * (columns - 1)}px)/{columns}))" if columns else f"{min(size, 200)}px"
-    cells = "".join(f'<figure><img src="{png_uri(image, size)}" alt="{escape(plain_text(safe(caption).split("<br>")[0]))}"><figcaption>{safe(caption)}</figcaption></figure>'
-                    for image, caption in items)
+    if not items:
+        return text("None.")
+    least = (
+        f"max(var(--least,140px),calc((100% - {14 * (columns - 1)}px)/{columns}))" if columns else f"{min(size, 200)}px"
+    )
+    cells = "".join(
+        (
+            f'<figure><img src="{png_uri(image, size)}" '
+            f'alt="{escape(plain_text(safe(caption).split("<br>")[0]))}"><figcaption>{safe(caption)}</figcaption></figure>'
+        )
+        for image, caption in items
+    )
     return Block(f'<div class="grid" style="grid-template-columns:repeat(auto-fill,minmax({least},1fr))">{cells}</div>')
 
 # %% ../nbs/01_pages.ipynb #b3494179
 def verdict(
-    answer:str, # such as `"pass"`
-    sentence:str, # what it means, in one sentence
-) -> Block: # a framed line
+    answer: str,  # such as `"pass"`
+    sentence: str,  # what it means, in one sentence
+) -> Block:  # a framed line
     "The answer of a page, first of all blocks."
     return Block(f'<div class="verdict {TONES.get(answer, "")}">{badge(answer)}<span>{safe(sentence)}</span></div>')
 
+
 def page(
-    title:str, # of the document
-    *blocks, # its sections
-    subtitle:str="", # one sentence below the title
-    answer:tuple[str, str]|None=None, # (word, sentence) of the verdict
-    footer:str="", # where the page comes from: the command, the digests
-) -> str: # a whole HTML document
+    title: str,  # of the document
+    *blocks,  # its sections
+    subtitle: str = "",  # one sentence below the title
+    answer: tuple[str, str] | None = None,  # (word, sentence) of the verdict
+    footer: str = "",  # where the page comes from: the command, the digests
+) -> str:  # a whole HTML document
     "A self-contained page."
     if answer is not None and (not isinstance(answer, tuple) or len(answer) != 2):
         raise ParameterError(f"expected answer=(word, sentence), got {answer!r}; a verdict is a word with its reason")
-    top = [Block(f"<h1>{safe(title)}</h1>"), Block(f'<p class="lead">{safe(subtitle)}</p>') if subtitle else "", verdict(*answer) if answer else ""]
+    top = [
+        Block(f"<h1>{safe(title)}</h1>"),
+        Block(f'<p class="lead">{safe(subtitle)}</p>') if subtitle else "",
+        verdict(*answer) if answer else "",
+    ]
     foot = Block(f"<footer>{safe(footer)}</footer>") if footer else ""
-    return ('<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-            f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title><style>{STYLE}</style></head>'
-            f'<body class="cvkit"><main>{"".join(map(safe, [*top, *blocks, foot]))}</main></body></html>\n')
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+        'content="width=device-width,initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title><style>{STYLE}</style></head>'
+        f'<body class="cvkit"><main>{"".join(map(safe, [*top, *blocks, foot]))}</main></body></html>\n'
+    )
 
 # %% ../nbs/01_pages.ipynb #3d4f64dc
 PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
+
 
 @contextmanager
 def style_plots():
     "The look of all plots, for the length of a `with` block."
     import matplotlib as mpl
-    look = {"figure.figsize": (5.4, 3.4), "figure.dpi": 100, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-            "grid.color": "#e3e7ec", "axes.axisbelow": True, "axes.edgecolor": "#8a94a3", "axes.titlesize": 11, "axes.titlelocation": "left",
-            "axes.prop_cycle": mpl.cycler(color=PALETTE), "lines.linewidth": 1.8, "legend.frameon": False}
+
+    look = {
+        "figure.figsize": (5.4, 3.4),
+        "figure.dpi": 100,
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#e3e7ec",
+        "axes.axisbelow": True,
+        "axes.edgecolor": "#8a94a3",
+        "axes.titlesize": 11,
+        "axes.titlelocation": "left",
+        "axes.prop_cycle": mpl.cycler(color=PALETTE),
+        "lines.linewidth": 1.8,
+        "legend.frameon": False,
+    }
     with mpl.rc_context(look):
         yield
         interactive = mpl.is_interactive()
-    mpl.interactive(interactive) # rc_context would switch it off, and later figures would not show
+    mpl.interactive(interactive)  # rc_context would switch it off, and later figures would not show

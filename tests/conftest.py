@@ -1,4 +1,5 @@
 "What several files of tests share: a small data set and its cache, the site, built once, and a browser."
+
 import os, shutil, subprocess, sys
 from pathlib import Path
 
@@ -9,20 +10,31 @@ from PIL import Image
 root = Path(__file__).resolve().parents[1]
 
 
-LONGEST = ("test_walk", "test_walk_tasks", "test_site", "test_access", "test_forget", "test_examine", "test_flow") # started first, so that no process ends long after the other
+LONGEST = (
+    "test_walk",
+    "test_walk_tasks",
+    "test_site",
+    "test_access",
+    "test_forget",
+    "test_examine",
+    "test_flow",
+)  # started first, so that no process ends long after the other
 
 
-def pytest_collection_modifyitems(items): items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch): monkeypatch.setenv("CVKIT_CACHE", str(tmp_path / "cache"))
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CVKIT_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
 def manifest(tmp_path):
     "Twenty pictures of noise in two classes, and a copy of the first."
     from cvkit.data.ingest import ingest_folder
+
     random = np.random.default_rng(0)
     for i in range(20):
         path = tmp_path / "images" / "ab"[i % 2] / f"{i:02}.png"
@@ -36,6 +48,7 @@ def manifest(tmp_path):
 def decoded(monkeypatch):
     "The files that are decoded, as they come."
     from cvkit.data.preprocess import Preprocess
+
     seen, pixels = [], Preprocess.pixels
     monkeypatch.setattr(Preprocess, "pixels", lambda self, image: seen.append(image) or pixels(self, image))
     return seen
@@ -45,17 +58,23 @@ def decoded(monkeypatch):
 def html(tmp_path_factory):
     "The folder of the documentation's pages."
     out = tmp_path_factory.mktemp("docs")
-    done = subprocess.run([sys.executable, root / "docs" / "build.py", "--out", out], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, root / "docs" / "build.py", "--out", out], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return out / "html"
 
 
-@pytest.fixture(scope="module") # not longer: while it is open, nothing else in this process can run an event loop
+@pytest.fixture(scope="module")  # not longer: while it is open, nothing else in this process can run an event loop
 def browser():
     "Debian's Chromium without a window; what needs it is skipped where it is absent."
-    playwright = pytest.importorskip("playwright.sync_api", reason="no browser tests: the package playwright is not installed, see dev_requirements in settings.ini")
+    playwright = pytest.importorskip(
+        "playwright.sync_api",
+        reason="no browser tests: the package playwright is not installed, see dev_requirements in settings.ini",
+    )
     chromium = shutil.which("chromium")
-    if not chromium: pytest.skip("no browser tests: no chromium on the PATH, `apt-get install chromium` has it")
+    if not chromium:
+        pytest.skip("no browser tests: no chromium on the PATH, `apt-get install chromium` has it")
     with playwright.sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"] if os.geteuid() == 0 else [])
         yield opened

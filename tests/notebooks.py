@@ -5,6 +5,7 @@
 nbdev's own runner keeps its worker processes, so what one notebook leaves behind reaches the next; here nothing does. The processes share
 one cache ($CVKIT_CACHE), so features are extracted once. One thread each: two notebooks at a time are quicker than two threads in one.
 """
+
 import argparse, os, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -12,23 +13,59 @@ from pathlib import Path
 root = Path(__file__).resolve().parents[1]
 
 
-COVERED = ("features", "tail", "fit", "crossfit", "detect", "detector", "explain", "inflation", "protect", # slow chapters, whose functions tests/test_model_*.py, test_evidence_*.py and test_protect.py take anyway
-           "preprocess", "redact", "datasets", "forget", "monitor", "seldon", "kernels", "pipeline", # tests/test_data_*.py, test_forget.py, test_operate*.py and test_flow.py
-           "classify", "label", "locate", "demo", "develop", "judge", "justify", "deliver", "audit") # those of verbs: test_walk.py, test_walk_tasks.py, test_flow.py, test_flow_classify.py and test_audit.py
+# slow chapters, whose functions tests/test_model_*.py, test_evidence_*.py and test_protect.py take anyway
+COVERED = (
+    "features",
+    "tail",
+    "fit",
+    "crossfit",
+    "detect",
+    "detector",
+    "explain",
+    "inflation",
+    "protect",
+    "preprocess",
+    "redact",
+    "datasets",
+    "forget",
+    "monitor",
+    "seldon",
+    "kernels",
+    "pipeline",  # tests/test_data_*.py, test_forget.py, test_operate*.py and test_flow.py
+    "classify",
+    "label",
+    "locate",
+    "demo",
+    "develop",
+    "judge",
+    "justify",
+    "deliver",
+    "audit",
+)  # those of verbs: test_walk.py, test_walk_tasks.py, test_flow.py, test_flow_classify.py and test_audit.py
 
 
 def library_notebooks():
     "The notebooks in reading order, index.ipynb last."
-    found = [path for path in (root / "nbs").rglob("*.ipynb") if not any(part[0] in "._" for part in path.relative_to(root).parts)]
+    found = [
+        path
+        for path in (root / "nbs").rglob("*.ipynb")
+        if not any(part[0] in "._" for part in path.relative_to(root).parts)
+    ]
     return sorted(found, key=lambda path: (path.name == "index.ipynb", path.name))
 
 
 def run(path, threads):
     "Run one notebook: (seconds, return code, what it printed)."
     start = time.perf_counter()
-    done = subprocess.run([Path(sys.executable).with_name("nbdev-test"), path, "--n-workers", "0"], cwd=root, text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          env={**os.environ, "OMP_NUM_THREADS": str(threads), "MPLBACKEND": "agg"})
+    done = subprocess.run(
+        [Path(sys.executable).with_name("nbdev-test"), path, "--n-workers", "0"],
+        cwd=root,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), "MPLBACKEND": "agg"},
+    )
     return time.perf_counter() - start, done.returncode, done.stdout
 
 
@@ -36,14 +73,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path, help="all of nbs/ when none is named")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="how many at a time")
-    parser.add_argument("--quick", action="store_true", help="leave out the tutorials, and chapters that are tested elsewhere")
+    parser.add_argument(
+        "--quick", action="store_true", help="leave out the tutorials, and chapters that are tested elsewhere"
+    )
     args = parser.parse_args()
     notebooks = [path.resolve() for path in args.notebooks] or library_notebooks()
     later = [path for path in notebooks if args.quick and (path.parent.name == "tutorials" or path.stem[3:] in COVERED)]
-    if later: print(f"not run here: {', '.join(str(path.relative_to(root)) for path in later)} (make test-full)", flush=True)
+    if later:
+        print(f"not run here: {', '.join(str(path.relative_to(root)) for path in later)} (make test-full)", flush=True)
     notebooks = [path for path in notebooks if path not in later]
     missing = [path for path in notebooks if not path.exists()]
-    if missing or not notebooks: sys.exit(f"no such notebook: {', '.join(map(str, missing)) or root / 'nbs'}")
+    if missing or not notebooks:
+        sys.exit(f"no such notebook: {', '.join(map(str, missing)) or root / 'nbs'}")
     threads = max(1, (os.cpu_count() or 1) // args.jobs)
     failed, start = [], time.perf_counter()
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -54,9 +95,12 @@ def main():
             if code:
                 failed.append(name)
                 print(text, flush=True)
-    print(f"{time.perf_counter() - start:6.1f} s  in all, {args.jobs} at a time\n"
-          f"notebooks: {len(notebooks) - len(failed)} passed, {len(failed)} failed")
+    print(
+        f"{time.perf_counter() - start:6.1f} s  in all, {args.jobs} at a time\n"
+        f"notebooks: {len(notebooks) - len(failed)} passed, {len(failed)} failed"
+    )
     return bool(failed)
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,5 @@
 "Another user of the same machine cannot read what a run, an erasure and the caches keep."
+
 import json, os, subprocess, sys, tempfile
 from pathlib import Path
 
@@ -21,7 +22,9 @@ print(json.dumps([path for path in sys.argv[2:] if can(path)]))
 
 def readable_by_another(paths):
     "Those of the paths that somebody else can list or read."
-    done = subprocess.run([sys.executable, "-c", ask, str(NOBODY), *map(str, paths)], cwd="/", capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", ask, str(NOBODY), *map(str, paths)], cwd="/", capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     return [Path(p) for p in json.loads(done.stdout)]
 
@@ -29,10 +32,15 @@ def readable_by_another(paths):
 @pytest.fixture
 def top(monkeypatch):
     "A folder that everybody can enter, unlike pytest's own."
-    if os.geteuid() != 0: pytest.skip("not tried as another user: only root can become one; run the tests as root, in a container")
+    if os.geteuid() != 0:
+        pytest.skip("not tried as another user: only root can become one; run the tests as root, in a container")
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
-        for name, value in {"CVKIT_CACHE": f"{folder}/cache", "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}.items(): monkeypatch.setenv(name, value)
+        for name, value in {
+            "CVKIT_CACHE": f"{folder}/cache",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        }.items():
+            monkeypatch.setenv(name, value)
         monkeypatch.chdir(folder)
         before = os.umask(0o022)
         yield Path(folder)
@@ -49,8 +57,11 @@ def test_another_user_reads_nothing(top, there, monkeypatch):
     from cvkit.flow.datasets import ingest
     from cvkit.data.splits import make_splits
     from cvkit.flow.forget import forget
-    if there: monkeypatch.setenv("CVKIT_LOG_LATER", "1") # without MLflow
-    if there: (top / "runs").mkdir(mode=0o755), (top / "cache").mkdir(mode=0o755)
+
+    if there:
+        monkeypatch.setenv("CVKIT_LOG_LATER", "1")  # without MLflow
+    if there:
+        (top / "runs").mkdir(mode=0o755), (top / "cache").mkdir(mode=0o755)
     for i in range(16):
         path = top / "data" / "ab"[i % 2] / f"{i:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +75,17 @@ def test_another_user_reads_nothing(top, there, monkeypatch):
     (top / "open.txt").write_text("for everybody")
     kept = [p for folder in (top / "runs", cache_folder(), top / "mlruns") for p in folder.rglob("*")]
     names = {p.name for p in kept}
-    assert {"gallery.html", "manifest.parquet", "splits.parquet", "erasure.json", "erasures.jsonl", "pixels", "scan", "forgotten.txt"} <= names and any(p.suffix == ".npy" for p in kept)
+    assert {
+        "gallery.html",
+        "manifest.parquet",
+        "splits.parquet",
+        "erasure.json",
+        "erasures.jsonl",
+        "pixels",
+        "scan",
+        "forgotten.txt",
+    } <= names and any(p.suffix == ".npy" for p in kept)
     shared = readable_by_another([top / "open.txt", top / "data/b/01.png", *kept])
     assert shared == [top / "open.txt", top / "data/b/01.png"], "what is open can be read, what is kept cannot"
-    if not there: assert [oct((top / name).stat().st_mode & 0o777) for name in ("runs", "cache", "mlruns")] == ["0o700"] * 3
+    if not there:
+        assert [oct((top / name).stat().st_mode & 0o777) for name in ("runs", "cache", "mlruns")] == ["0o700"] * 3

@@ -1,4 +1,5 @@
 "The verbs fairness, stress and compare: what they write, that no look is spent unasked, and what they refuse."
+
 import json
 from dataclasses import replace
 
@@ -19,7 +20,8 @@ def run(tmp_path_factory):
     "A trained model of the surfaces, small, in a folder of its own."
     top = tmp_path_factory.mktemp("audit")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{top / 'mlflow.db'}"); patch.chdir(top)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{top / 'mlflow.db'}")
+        patch.chdir(top)
         manifest = ingest("surfaces", "ingest")
         train("ingest", "train", size=32)
         yield top, manifest
@@ -33,7 +35,10 @@ def test_fairness_reads_the_record_and_spends_no_look(run):
     rows = oof["folds"] >= 0
     right = oof["probabilities"].argmax(1) == manifest.targets
     gap = next(g for g in record["gaps"] if g["metric"] == "accuracy")
-    assert gap["value"]["value"] == pytest.approx(right[rows & (half == "lower")].mean()) and record["n"] == rows.sum() == found.n
+    assert (
+        gap["value"]["value"] == pytest.approx(right[rows & (half == "lower")].mean())
+        and record["n"] == rows.sum() == found.n
+    )
     assert record["verdict"] in (top / "fairness/report.html").read_text() or record["verdict"] == "insufficient"
     assert record["digests"]["manifest"] and not (top / "train/ledger.jsonl").exists()
     assert json.loads((top / "fairness/run.json").read_text())["stage"] == "fairness"
@@ -41,7 +46,8 @@ def test_fairness_reads_the_record_and_spends_no_look(run):
 
 def test_without_attributes_nothing_can_be_told(run):
     assert fairness("train", "ingest", "none").verdict[0] == "insufficient"
-    with pytest.raises(ParameterError, match="got camera"): fairness("train", "ingest", "none", by="camera")
+    with pytest.raises(ParameterError, match="got camera"):
+        fairness("train", "ingest", "none", by="camera")
 
 
 def test_stress_is_out_of_fold_unless_told(run):
@@ -50,7 +56,15 @@ def test_stress_is_out_of_fold_unless_told(run):
     oof = read_out_of_fold("train", manifest)
     assert not (top / "train/ledger.jsonl").exists() and "Out of fold" in found.judged
     record = json.loads((top / "stress/stress.json").read_text())
-    assert set(record["curves"]) == {"noise", "blur", "jpeg", "brightness", "contrast", "rotation", "occlusion"} and all(len(v) == 5 for v in record["curves"].values())
+    assert set(record["curves"]) == {
+        "noise",
+        "blur",
+        "jpeg",
+        "brightness",
+        "contrast",
+        "rotation",
+        "occlusion",
+    } and all(len(v) == 5 for v in record["curves"].values())
     held = stress("train", "ingest", "held", images=20, on="holdout")
     looks = Ledger(top / "train/ledger.jsonl").looks
     assert [l["purpose"] for l in looks] == ["stress"] and "look 1" in held.judged
@@ -59,14 +73,17 @@ def test_stress_is_out_of_fold_unless_told(run):
 
 def test_stress_refuses_heads_that_are_not_the_trainings(run, tmp_path):
     import shutil
+
     top, manifest = run
     shutil.copytree(top / "train", tmp_path / "other")
     kept = dict(np.load(tmp_path / "other/oof.npz"))
     kept["embedding"] = kept["embedding"] + np.random.default_rng(0).normal(0, 1, kept["embedding"].shape)
     np.savez(tmp_path / "other/oof.npz", **kept)
-    with pytest.raises(DataError, match="on='holdout'"): stress(str(tmp_path / "other"), "ingest", images=20)
+    with pytest.raises(DataError, match="on='holdout'"):
+        stress(str(tmp_path / "other"), "ingest", images=20)
     for images, on, words in ((5, "folds", "got 5"), (20, "all", "got 'all'")):
-        with pytest.raises(ParameterError, match=words): stress("train", "ingest", images=images, on=on)
+        with pytest.raises(ParameterError, match=words):
+            stress("train", "ingest", images=images, on=on)
 
 
 def test_compare_pairs_the_folds(run):
@@ -75,13 +92,23 @@ def test_compare_pairs_the_folds(run):
     found = compare("ingest", "train", "wider", out="compare")
     record = json.loads((top / "compare/comparison.json").read_text())
     assert record["holdout"] is None and {(r["first"], r["second"]) for r in record["pairs"]} == {("train", "wider")}
-    right = [(read_out_of_fold(t, manifest)["probabilities"].argmax(1) == manifest.targets)[read_out_of_fold(t, manifest)["folds"] >= 0].mean() for t in ("train", "wider")]
-    assert next(r["difference"] for r in found.pairs if r["score"] == "accuracy").value == pytest.approx(right[0] - right[1])
+    right = [
+        (read_out_of_fold(t, manifest)["probabilities"].argmax(1) == manifest.targets)[
+            read_out_of_fold(t, manifest)["folds"] >= 0
+        ].mean()
+        for t in ("train", "wider")
+    ]
+    assert next(r["difference"] for r in found.pairs if r["score"] == "accuracy").value == pytest.approx(
+        right[0] - right[1]
+    )
     train("ingest", "otherwise", size=32, folds=3, splits="", seed=5)
-    with pytest.raises(DataError, match="otherwise has others than train"): compare("ingest", "train", "otherwise")
-    with pytest.raises(DataError, match="got one twice"): compare("ingest", "train", "train")
+    with pytest.raises(DataError, match="otherwise has others than train"):
+        compare("ingest", "train", "otherwise")
+    with pytest.raises(DataError, match="got one twice"):
+        compare("ingest", "train", "train")
 
 
 def test_labels_outside_the_set():
     assert label_index(["b", "a"], ["a", "b"]).tolist() == [1, 0]
-    with pytest.raises(DataError, match="got c as well"): label_index(["a", "c"], ["a", "b"])
+    with pytest.raises(DataError, match="got c as well"):
+        label_index(["a", "c"], ["a", "b"])

@@ -1,4 +1,5 @@
 "Calibration, fairness, robustness and comparison: values by hand, answers where the truth is known, and refusals."
+
 import json
 
 import numpy as np
@@ -14,7 +15,7 @@ from cvkit.evidence.intervals import share_difference
 from cvkit.evidence.robustness import KINDS, corrupt, measure_robustness
 
 
-def made(n=600, classes=2, seed=0, sure=1.):
+def made(n=600, classes=2, seed=0, sure=1.0):
     "Targets, logits that are right about themselves (times sure), folds."
     random = np.random.default_rng(seed)
     logits = random.normal(0, 1.5, (n, classes))
@@ -27,78 +28,120 @@ softmax = lambda z: np.exp(z - z.max(1, keepdims=True)) / np.exp(z - z.max(1, ke
 
 # ---- calibration
 
+
 @pytest.mark.parametrize("method", ["temperature", "isotonic"])
 def test_a_model_too_sure_is_calibrated_on_other_folds(method):
-    targets, logits, folds = made(1500, 3, sure=4.)
+    targets, logits, folds = made(1500, 3, sure=4.0)
     before, after = sk.log_loss(targets, softmax(logits)), cross_fitted(logits, targets, folds, method)
-    assert after.sum(1) == pytest.approx(np.ones(1500)) and sk.log_loss(targets, after) < before - .3
+    assert after.sum(1) == pytest.approx(np.ones(1500)) and sk.log_loss(targets, after) < before - 0.3
     only = folds == 2
-    assert after[only] == pytest.approx(fit_calibrator(logits[~only], targets[~only], method)(logits[only])), "a fold has no say in its own calibration"
-    other = targets.copy(); other[only] = (other[only] + 1) % 3
+    assert after[only] == pytest.approx(fit_calibrator(logits[~only], targets[~only], method)(logits[only])), (
+        "a fold has no say in its own calibration"
+    )
+    other = targets.copy()
+    other[only] = (other[only] + 1) % 3
     assert cross_fitted(logits, other, folds, method)[only] == pytest.approx(after[only])
 
 
 def test_temperature_is_found_and_isotonic_is_scikit_learns():
-    targets, logits, _ = made(4000, 3, sure=4.)
-    assert fit_calibrator(logits, targets).temperature == pytest.approx(4, rel=.1)
+    targets, logits, _ = made(4000, 3, sure=4.0)
+    assert fit_calibrator(logits, targets).temperature == pytest.approx(4, rel=0.1)
     targets, logits, _ = made(500, 2)
     p = softmax(logits)
-    expected = np.stack([IsotonicRegression(y_min=1e-4, y_max=1 - 1e-4, out_of_bounds="clip").fit(p[:, k], targets == k).predict(p[:, k]) for k in (0, 1)], 1)
-    assert fit_calibrator(logits, targets, "isotonic")(logits) == pytest.approx(expected / expected.sum(1, keepdims=True))
+    expected = np.stack(
+        [
+            IsotonicRegression(y_min=1e-4, y_max=1 - 1e-4, out_of_bounds="clip")
+            .fit(p[:, k], targets == k)
+            .predict(p[:, k])
+            for k in (0, 1)
+        ],
+        1,
+    )
+    assert fit_calibrator(logits, targets, "isotonic")(logits) == pytest.approx(
+        expected / expected.sum(1, keepdims=True)
+    )
 
 
 def test_a_class_absent_from_a_fold_is_no_accident():
     targets, logits, folds = made(300, 3)
-    targets[(folds != 1) & (targets == 2)] = 0 # class 2 in fold 1 only
-    for method in ("temperature", "isotonic"): assert np.isfinite(cross_fitted(logits, targets, folds, method)).all()
+    targets[(folds != 1) & (targets == 2)] = 0  # class 2 in fold 1 only
+    for method in ("temperature", "isotonic"):
+        assert np.isfinite(cross_fitted(logits, targets, folds, method)).all()
 
 
 def test_thresholds_by_hand():
-    truth, scores = np.array([1, 0, 1, 1, 0, 0, 0, 0], bool), np.array([.9, .8, .7, .6, .5, .4, .3, .2])
-    assert choose_threshold(truth, scores, "f1") == pytest.approx(.55), "all three, one alarm: 6/7"
-    assert choose_threshold(truth, scores, "recall", floor=.3) == pytest.approx(.85) and choose_threshold(truth, scores, "recall", floor=1.) == pytest.approx(.55)
-    assert choose_threshold(truth, scores, "cost", miss=1, alarm=10) == pytest.approx(.85) and choose_threshold(truth, scores, "cost", miss=10, alarm=1) == pytest.approx(.55)
+    truth, scores = np.array([1, 0, 1, 1, 0, 0, 0, 0], bool), np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2])
+    assert choose_threshold(truth, scores, "f1") == pytest.approx(0.55), "all three, one alarm: 6/7"
+    assert choose_threshold(truth, scores, "recall", floor=0.3) == pytest.approx(0.85) and choose_threshold(
+        truth, scores, "recall", floor=1.0
+    ) == pytest.approx(0.55)
+    assert choose_threshold(truth, scores, "cost", miss=1, alarm=10) == pytest.approx(0.85) and choose_threshold(
+        truth, scores, "cost", miss=10, alarm=1
+    ) == pytest.approx(0.55)
 
 
 def test_a_cut_is_scored_on_folds_that_had_no_say():
     targets, logits, folds = made(500)
     truth, scores = targets == 1, softmax(logits)[:, 1]
-    cut = cut_scores(truth, scores, folds, "b", by="recall", floor=.9)
-    said = np.array([scores[i] >= choose_threshold(truth[folds != folds[i]], scores[folds != folds[i]], "recall", floor=.9) for i in range(500)])
-    assert cut.cross_fitted["recall"].value == pytest.approx(said[truth].mean()) and cut.cross_fitted["precision"].value == pytest.approx(truth[said].mean())
-    assert cut.cross_fitted["f1"].value == pytest.approx(sk.f1_score(truth, said)) and cut.selected["recall"] >= .9
+    cut = cut_scores(truth, scores, folds, "b", by="recall", floor=0.9)
+    said = np.array([
+        scores[i] >= choose_threshold(truth[folds != folds[i]], scores[folds != folds[i]], "recall", floor=0.9)
+        for i in range(500)
+    ])
+    assert cut.cross_fitted["recall"].value == pytest.approx(said[truth].mean()) and cut.cross_fitted[
+        "precision"
+    ].value == pytest.approx(truth[said].mean())
+    assert cut.cross_fitted["f1"].value == pytest.approx(sk.f1_score(truth, said)) and cut.selected["recall"] >= 0.9
     assert json.loads(canonical_json(cut))["by"] == "recall" and "selected" in cut._repr_html_()
 
 
 # ---- fairness
 
-def people(n=2000, gap=0., seed=0):
+
+def people(n=2000, gap=0.0, seed=0):
     random = np.random.default_rng(seed)
-    town, truth = random.choice(["x", "y"], n), random.random(n) < .5
-    wrong = random.random(n) < np.where(town == "y", .15 + gap, .15)
+    town, truth = random.choice(["x", "y"], n), random.random(n) < 0.5
+    wrong = random.random(n) < np.where(town == "y", 0.15 + gap, 0.15)
     said = truth ^ wrong
-    return truth.astype(int), np.eye(2)[said.astype(int)] * .8 + .1, town
+    return truth.astype(int), np.eye(2)[said.astype(int)] * 0.8 + 0.1, town
 
 
-@pytest.mark.parametrize("n, gap, answer", [(4000, .1, "problem"), (6000, 0., "ok"), (150, 0., "insufficient")])
+@pytest.mark.parametrize("n, gap, answer", [(4000, 0.1, "problem"), (6000, 0.0, "ok"), (150, 0.0, "insufficient")])
 def test_the_verdict_tells_a_gap_from_none_and_none_from_could_not_tell(n, gap, answer):
     targets, p, town = people(n, gap)
     found = measure_fairness(targets, p, ["no", "yes"], {"town": town}, "yes")
     assert found.verdict[0] == answer
-    if answer == "insufficient": assert "could not tell" in found.verdict[1] and "would have been seen" in found.verdict[1]
+    if answer == "insufficient":
+        assert "could not tell" in found.verdict[1] and "would have been seen" in found.verdict[1]
 
 
 def test_gaps_are_those_of_fairlearn_with_newcombes_interval():
     from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
-    targets, p, town = people(800, .1)
+
+    targets, p, town = people(800, 0.1)
     said = p.argmax(1)
     found = measure_fairness(targets, p, ["no", "yes"], {"town": town}, "yes")
-    frame = MetricFrame(metrics={"accuracy": sk.accuracy_score, "said to be yes": selection_rate, "recall of yes": true_positive_rate, "false alarms of yes": false_positive_rate}, y_true=targets, y_pred=said, sensitive_features=town)
+    frame = MetricFrame(
+        metrics={
+            "accuracy": sk.accuracy_score,
+            "said to be yes": selection_rate,
+            "recall of yes": true_positive_rate,
+            "false alarms of yes": false_positive_rate,
+        },
+        y_true=targets,
+        y_pred=said,
+        sensitive_features=town,
+    )
     for g in found.gaps:
-        assert (g.value.value, g.rest.value) == pytest.approx((frame.by_group.loc["x", g.metric], frame.by_group.loc["y", g.metric]))
+        assert (g.value.value, g.rest.value) == pytest.approx((
+            frame.by_group.loc["x", g.metric],
+            frame.by_group.loc["y", g.metric],
+        ))
         assert found.shares["town"]["y"][g.metric] == pytest.approx(frame.by_group.loc["y", g.metric])
     g, counts = found.gaps[0], [(town == t).sum() for t in "xy"]
-    assert (g.gap.value, g.gap.low, g.gap.high) == pytest.approx(share_difference((g.value.value, counts[0]), (g.rest.value, counts[1]), 1 - .05 / 4))
+    assert (g.gap.value, g.gap.low, g.gap.high) == pytest.approx(
+        share_difference((g.value.value, counts[0]), (g.rest.value, counts[1]), 1 - 0.05 / 4)
+    )
 
 
 @pytest.mark.slow
@@ -108,15 +151,21 @@ def test_one_error_for_all_comparisons():
     for seed in range(60):
         targets, p, _ = people(400, seed=seed)
         random = np.random.default_rng(1000 + seed)
-        gaps = compare_subgroups(_measures(targets, p.argmax(1), ["no", "yes"], None), {f"a{i}": random.choice(["x", "y", "z"], 400) for i in range(5)})
+        gaps = compare_subgroups(
+            _measures(targets, p.argmax(1), ["no", "yes"], None),
+            {f"a{i}": random.choice(["x", "y", "z"], 400) for i in range(5)},
+        )
         found.append(any(g.answer == "gap" for g in gaps))
-    assert len(gaps) == 45 and np.mean(found) <= .12
+    assert len(gaps) == 45 and np.mean(found) <= 0.12
 
 
 def test_groups_widen_a_gap():
-    targets, p, town = people(120, .1)
+    targets, p, town = people(120, 0.1)
     thrice = [np.repeat(v, 3, axis=0) for v in (targets, p, town)]
-    free, tied = (measure_fairness(thrice[0], thrice[1], ["no", "yes"], {"town": thrice[2]}, groups=g).gaps[0].gap for g in (None, [f"{i // 3}" for i in range(360)]))
+    free, tied = (
+        measure_fairness(thrice[0], thrice[1], ["no", "yes"], {"town": thrice[2]}, groups=g).gaps[0].gap
+        for g in (None, [f"{i // 3}" for i in range(360)])
+    )
     assert tied.high - tied.low > 1.5 * (free.high - free.low) and tied.value == pytest.approx(free.value)
 
 
@@ -124,37 +173,59 @@ def test_a_subgroup_of_few_says_so():
     targets, p, town = people(300)
     town[:6] = "z"
     found = measure_fairness(targets, p, ["no", "yes"], {"town": town, "id": np.arange(300)})
-    assert {g.answer for g in found.gaps if g.subgroup == "z"} == {"too few"} and found.left_out == [{"attribute": "id", "reason": "300 values, at most 12"}]
+    assert {g.answer for g in found.gaps if g.subgroup == "z"} == {"too few"} and found.left_out == [
+        {"attribute": "id", "reason": "300 values, at most 12"}
+    ]
     record = json.loads(canonical_json(found))
-    assert record["gaps"][0]["gap"]["method"] and "Holm" in record["correction"] and "<script" not in found._repr_html_()
+    assert (
+        record["gaps"][0]["gap"]["method"] and "Holm" in record["correction"] and "<script" not in found._repr_html_()
+    )
 
 
 @pytest.mark.parametrize("claimed", [0, 1])
 def test_all_one_class_predictions(claimed):
     targets, _, town = people(400)
-    p = np.tile([.9, .1] if claimed == 0 else [.1, .9], (400, 1))
+    p = np.tile([0.9, 0.1] if claimed == 0 else [0.1, 0.9], (400, 1))
     found = measure_fairness(targets, p, ["no", "yes"], {"town": town}, "yes")
     assert {g.answer for g in found.gaps if g.metric.startswith("said")} <= {"none", "could not tell"}
 
 
 def test_a_slice_that_is_there_is_confirmed_and_chance_is_not():
     random = np.random.default_rng(0)
-    x = random.normal(size=(1200, 6)); x[:200] += 6
-    right = random.random(1200) < np.where(np.arange(1200) < 200, .5, .95)
+    x = random.normal(size=(1200, 6))
+    x[:200] += 6
+    right = random.random(1200) < np.where(np.arange(1200) < 200, 0.5, 0.95)
     found = discover_slices(right, {}, x)
     confirmed = [s for s in found if s["answer"] == "confirmed"]
-    assert confirmed and np.mean(np.isin(np.concatenate([s["rows"] for s in confirmed]), np.arange(200))) > .95
-    assert not [s for seed in range(8) for s in discover_slices(np.random.default_rng(seed).random(800) < .9, {}, np.random.default_rng(seed + 99).normal(size=(800, 4)), seed=seed) if s["answer"] == "confirmed"]
+    assert confirmed and np.mean(np.isin(np.concatenate([s["rows"] for s in confirmed]), np.arange(200))) > 0.95
+    assert not [
+        s
+        for seed in range(8)
+        for s in discover_slices(
+            np.random.default_rng(seed).random(800) < 0.9,
+            {},
+            np.random.default_rng(seed + 99).normal(size=(800, 4)),
+            seed=seed,
+        )
+        if s["answer"] == "confirmed"
+    ]
 
 
 # ---- robustness
+
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_damage_is_pure_and_keeps_the_shape(kind):
     image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
     kept = image.copy()
     out = corrupt(image, kind, 4, seed=3)
-    assert out.shape == image.shape and out.dtype == np.uint8 and (image == kept).all() and (out == corrupt(image, kind, 4, seed=3)).all() and (out != image).any()
+    assert (
+        out.shape == image.shape
+        and out.dtype == np.uint8
+        and (image == kept).all()
+        and (out == corrupt(image, kind, 4, seed=3)).all()
+        and (out != image).any()
+    )
 
 
 def test_curves_by_hand():
@@ -164,36 +235,58 @@ def test_curves_by_hand():
     bright = lambda x, rows: np.stack([1 - (b := (x.reshape(len(x), -1).mean(1) > 127)), b], 1).astype(float)
     found = measure_robustness(bright, pixels, targets, kinds=("brightness", "contrast"))
     assert found.clean.value == 1 and all(p["accuracy"].value == 1 for p in found.curves["contrast"])
-    for p, c in zip(found.curves["brightness"], (.1, .2, .3, .4, .5)):
+    for p, c in zip(found.curves["brightness"], (0.1, 0.2, 0.3, 0.4, 0.5)):
         expected = ((np.round(np.clip(gray / 255 + c, 0, 1) * 255) > 127) == targets).mean()
         assert p["accuracy"].value == pytest.approx(expected) and p["loss"].value == pytest.approx(1 - expected)
-    assert found.verdict[0] == "warning" and "brightness" in found.verdict[1] and json.loads(canonical_json(found))["weak"] == ["brightness"]
+    assert (
+        found.verdict[0] == "warning"
+        and "brightness" in found.verdict[1]
+        and json.loads(canonical_json(found))["weak"] == ["brightness"]
+    )
 
 
 def test_few_images_are_insufficient():
-    found = measure_robustness(lambda x, rows: np.tile([.9, .1], (len(x), 1)), np.zeros((6, 8, 8, 3), np.uint8), np.zeros(6, int), kinds=("noise",))
+    found = measure_robustness(
+        lambda x, rows: np.tile([0.9, 0.1], (len(x), 1)),
+        np.zeros((6, 8, 8, 3), np.uint8),
+        np.zeros(6, int),
+        kinds=("noise",),
+    )
     assert found.verdict[0] == "insufficient" and "too few" in found._repr_html_()
 
 
 # ---- comparison
 
+
 def test_the_corrected_t_is_nadeau_and_bengios():
-    d = np.array([.02, .00, .03, .01, .04])
+    d = np.array([0.02, 0.00, 0.03, 0.01, 0.04])
     found, p = corrected_t(d, 1 / 4)
     t = d.mean() / np.sqrt((1 / 5 + 1 / 4) * d.var(ddof=1))
     from scipy.stats import t as student
-    assert p == pytest.approx(2 * student.sf(t, 4)) and found.low == pytest.approx(d.mean() - student.ppf(.975, 4) * d.mean() / t)
-    assert corrected_t(np.zeros(5), 1 / 4)[1] == 1. and corrected_t([.1], 1 / 4)[0].value is None
+
+    assert p == pytest.approx(2 * student.sf(t, 4)) and found.low == pytest.approx(
+        d.mean() - student.ppf(0.975, 4) * d.mean() / t
+    )
+    assert corrected_t(np.zeros(5), 1 / 4)[1] == 1.0 and corrected_t([0.1], 1 / 4)[0].value is None
 
 
 def test_the_better_model_is_found_and_equal_ones_are_not():
     targets, logits, folds = made(1500)
     noise = np.random.default_rng(1).normal(0, 1, logits.shape)
-    predictions = {"good": softmax(logits), "noisy": softmax(logits + 3 * noise), "again": softmax(logits + .01 * noise)}
+    predictions = {
+        "good": softmax(logits),
+        "noisy": softmax(logits + 3 * noise),
+        "again": softmax(logits + 0.01 * noise),
+    }
     found = compare_models(predictions, targets, "ab", folds, "b")
     answer = {(r["first"], r["second"], r["score"]): r["answer"] for r in found.pairs}
-    assert answer["good", "noisy", "accuracy"] == answer["noisy", "again", "log_loss"] == "differ" and answer["good", "again", "accuracy"] == "not shown to differ"
-    assert found.verdict[0] == "insufficient" and len(found.pairs) == 9 and json.loads(canonical_json(found))["selected"]
+    assert (
+        answer["good", "noisy", "accuracy"] == answer["noisy", "again", "log_loss"] == "differ"
+        and answer["good", "again", "accuracy"] == "not shown to differ"
+    )
+    assert (
+        found.verdict[0] == "insufficient" and len(found.pairs) == 9 and json.loads(canonical_json(found))["selected"]
+    )
     two = compare_models({k: predictions[k] for k in ("good", "noisy")}, targets, "ab", folds, "b")
     assert two.verdict == ("pass", "good is right more often than noisy, after 3 comparisons.")
 
@@ -210,16 +303,16 @@ def test_equal_models_are_seldom_told_apart():
     assert wrong <= 5
 
 
-y, q = np.arange(40) % 2, np.tile([.4, .6], (40, 1))
+y, q = np.arange(40) % 2, np.tile([0.4, 0.6], (40, 1))
 bad = [
     (lambda: fit_calibrator(np.zeros((3, 2)), [0, 1]), DataError, r"got \(3, 2\) and 2"),
     (lambda: fit_calibrator(np.zeros((2, 2)), [0, 2]), DataError, "got 0 to 2"),
     (lambda: cross_fitted(np.zeros((40, 2)), y, np.zeros(40)), DataError, "got 1; a calibrator"),
-    (lambda: choose_threshold([1, 1], [.1, .2]), DataError, "got 2 of 2"),
-    (lambda: choose_threshold([1, 0], [.1, np.nan]), DataError, "1 are not"),
-    (lambda: choose_threshold([1, 0], [.1, .2], "accuracy"), ParameterError, "got 'accuracy'"),
-    (lambda: choose_threshold([1, 0], [.1, .2], "recall", floor=2), ParameterError, "got 2"),
-    (lambda: choose_threshold([1, 0], [.1, .2], "cost", miss=-1), ParameterError, "miss=-1"),
+    (lambda: choose_threshold([1, 1], [0.1, 0.2]), DataError, "got 2 of 2"),
+    (lambda: choose_threshold([1, 0], [0.1, np.nan]), DataError, "1 are not"),
+    (lambda: choose_threshold([1, 0], [0.1, 0.2], "accuracy"), ParameterError, "got 'accuracy'"),
+    (lambda: choose_threshold([1, 0], [0.1, 0.2], "recall", floor=2), ParameterError, "got 2"),
+    (lambda: choose_threshold([1, 0], [0.1, 0.2], "cost", miss=-1), ParameterError, "miss=-1"),
     (lambda: cut_scores(y == 1, q[:, 1], np.zeros(40), "b"), DataError, "got 1; a threshold"),
     (lambda: measure_fairness(y, q * np.nan, "ab", {}), DataError, "sum to 1"),
     (lambda: measure_fairness(y + 1, q, "ab", {}), DataError, "got 1 to 2"),
@@ -229,10 +322,11 @@ bad = [
     (lambda: measure_robustness(lambda x, r: q, np.zeros((0, 4, 4, 3)), []), DataError, "got 0 for 0"),
     (lambda: compare_models({"a": q}, y, "ab"), DataError, "got 1"),
     (lambda: compare_models({"a": q, "b": q[:9]}, y, "ab"), DataError, r"got \(9, 2\)"),
-    (lambda: corrected_t([.1, .2], 0), DataError, "got 0"),
+    (lambda: corrected_t([0.1, 0.2], 0), DataError, "got 0"),
 ]
 
 
 @pytest.mark.parametrize("call, kind, words", bad)
 def test_refusals(call, kind, words):
-    with pytest.raises(kind, match=words): call()
+    with pytest.raises(kind, match=words):
+        call()

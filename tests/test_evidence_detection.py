@@ -1,4 +1,6 @@
-"Detection: COCO's numbers to the last digit, intervals that hold, thresholds out of fold, each kind of mistake, and the page."
+"""Detection: COCO's numbers to the last digit, intervals that hold, thresholds out of fold, each kind of mistake, and
+the page."""
+
 import contextlib, io, json
 
 import numpy as np
@@ -7,17 +9,46 @@ import pytest
 from cvkit.core import DataError, ParameterError, canonical_json
 from cvkit.evidence.detection import detection_report, evaluate_detections, plot_box_curves, slice_detections
 from cvkit.evidence.intervals import bootstrap_weights
-from cvkit.evidence.matching import IOUS, class_detections, detection_estimates, detection_values, flat_boxes, match_boxes, overlaps
-from cvkit.evidence.mistakes import KINDS, choose_box_cuts, error_kinds, error_pictures, precision_recall_curves, said_boxes
+from cvkit.evidence.matching import (
+    IOUS,
+    class_detections,
+    detection_estimates,
+    detection_values,
+    flat_boxes,
+    match_boxes,
+    overlaps,
+)
+from cvkit.evidence.mistakes import (
+    KINDS,
+    choose_box_cuts,
+    error_kinds,
+    error_pictures,
+    precision_recall_curves,
+    said_boxes,
+)
 
-STATS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100", "ar_small", "ar_medium", "ar_large") # COCO's order
+STATS = (
+    "ap",
+    "ap50",
+    "ap75",
+    "ap_small",
+    "ap_medium",
+    "ap_large",
+    "ar_1",
+    "ar_10",
+    "ar_100",
+    "ar_small",
+    "ar_medium",
+    "ar_large",
+)  # COCO's order
 letters = "abcdefgh"
 empty = {"boxes": [], "labels": [], "ignore": []}
 silent = {"boxes": [], "labels": [], "scores": []}
 
 
-def scenes(n, seed=0, classes=3, crowd=0., most=8, noise=.08, grid=None):
-    "Random truth, and detections that jitter it, repeat it, forget it, and see what is not there; on a grid, sides and scores tie."
+def scenes(n, seed=0, classes=3, crowd=0.0, most=8, noise=0.08, grid=None):
+    """Random truth, and detections that jitter it, repeat it, forget it, and see what is not there; on a grid, sides
+    and scores tie."""
     random, truth, detections = np.random.default_rng(seed), [], []
     for _ in range(n):
         g = random.integers(0, most)
@@ -25,13 +56,20 @@ def scenes(n, seed=0, classes=3, crowd=0., most=8, noise=.08, grid=None):
         boxes, labels = np.hstack([corner, corner + side]), random.integers(0, classes, g)
         source = np.repeat(np.arange(g), random.integers(0, 4, g))
         false = random.uniform(0, 400, (random.integers(0, 4), 2))
-        said = np.concatenate([boxes[source] + random.normal(0, noise, (len(source), 4)) * np.tile(side[source], 2), np.hstack([false, false + random.uniform(8, 150, false.shape)])])
-        as_what = np.concatenate([np.where(random.random(len(source)) < .9, labels[source], random.integers(0, classes, len(source))), random.integers(0, classes, len(false))])
+        said = np.concatenate([
+            boxes[source] + random.normal(0, noise, (len(source), 4)) * np.tile(side[source], 2),
+            np.hstack([false, false + random.uniform(8, 150, false.shape)]),
+        ])
+        as_what = np.concatenate([
+            np.where(random.random(len(source)) < 0.9, labels[source], random.integers(0, classes, len(source))),
+            random.integers(0, classes, len(false)),
+        ])
         scores = random.random(len(said))
         if grid:
             boxes, said = (np.round(b / grid) * grid for b in (boxes, said))
             scores = scores.round(1)
-        for b in (boxes, said): b[:, 2:] = np.maximum(b[:, 2:], b[:, :2] + (grid or 2))
+        for b in (boxes, said):
+            b[:, 2:] = np.maximum(b[:, 2:], b[:, :2] + (grid or 2))
         truth.append({"boxes": boxes, "labels": labels, "ignore": random.random(g) < crowd})
         detections.append({"boxes": said, "labels": as_what, "scores": scores})
     return truth, detections
@@ -41,8 +79,12 @@ def surer(truth, detections, seed=0):
     "The same, and what is right mostly has the higher score."
     random = np.random.default_rng(seed)
     for there, said in zip(truth, detections):
-        iou = overlaps(said["boxes"][:, None], there["boxes"][None]) * (said["labels"][:, None] == there["labels"]) if len(there["labels"]) else np.zeros((len(said["labels"]), 1))
-        right = iou.max(1, initial=0) > .5
+        iou = (
+            overlaps(said["boxes"][:, None], there["boxes"][None]) * (said["labels"][:, None] == there["labels"])
+            if len(there["labels"])
+            else np.zeros((len(said["labels"]), 1))
+        )
+        right = iou.max(1, initial=0) > 0.5
         said["scores"] = np.where(right, random.beta(5, 2, len(right)), random.beta(2, 4, len(right)))
     return truth, detections
 
@@ -54,71 +96,159 @@ def coco(truth, detections, classes, program="pycocotools"):
         from pycocotools.cocoeval import COCOeval
     else:
         from faster_coco_eval import COCO, COCOeval_faster as COCOeval
-    def rows(images, more): return [{"image_id": i + 1, "category_id": int(k) + 1, "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]], **more(one, j)} for i, one in enumerate(images) for j, (b, k) in enumerate(zip(np.asarray(one["boxes"], float).tolist(), one["labels"]))]
+
+    def rows(images, more):
+        return [
+            {
+                "image_id": i + 1,
+                "category_id": int(k) + 1,
+                "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]],
+                **more(one, j),
+            }
+            for i, one in enumerate(images)
+            for j, (b, k) in enumerate(zip(np.asarray(one["boxes"], float).tolist(), one["labels"]))
+        ]
+
     there = rows(truth, lambda one, j: {"iscrowd": int(one["ignore"][j])})
-    for i, row in enumerate(there): row |= {"id": i + 1, "area": row["bbox"][2] * row["bbox"][3]}
+    for i, row in enumerate(there):
+        row |= {"id": i + 1, "area": row["bbox"][2] * row["bbox"][3]}
     said = rows(detections, lambda one, j: {"score": float(one["scores"][j])})
     with contextlib.redirect_stdout(io.StringIO()):
         whole = COCO()
-        whole.dataset = {"images": [{"id": i + 1} for i in range(len(truth))], "annotations": there, "categories": [{"id": k + 1, "name": str(c)} for k, c in enumerate(classes)]}
+        whole.dataset = {
+            "images": [{"id": i + 1} for i in range(len(truth))],
+            "annotations": there,
+            "categories": [{"id": k + 1, "name": str(c)} for k, c in enumerate(classes)],
+        }
         whole.createIndex()
         judge = COCOeval(whole, whole.loadRes(said), "bbox")
-        judge.evaluate(); judge.accumulate(); judge.summarize()
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
     return np.asarray(judge.stats[:12])
 
 
 def ours(truth, detections, classes, weights=None):
-    values = detection_values(match_boxes(truth, detections, classes), np.ones((1, len(truth))) if weights is None else weights)
-    there = lambda v: v[np.isfinite(v)].mean() if np.isfinite(v).any() else -1.
+    values = detection_values(
+        match_boxes(truth, detections, classes), np.ones((1, len(truth))) if weights is None else weights
+    )
+    there = lambda v: v[np.isfinite(v)].mean() if np.isfinite(v).any() else -1.0
     return np.array([there(values[name][:, 0]) for name in STATS])
 
 
 # ---- COCO's numbers
 
+
 @pytest.mark.parametrize("program", ["pycocotools", "faster_coco_eval"])
-@pytest.mark.parametrize("case", [dict(), dict(crowd=.3), dict(grid=8), dict(grid=32, crowd=.2), dict(classes=8, most=3), dict(noise=.3, most=20), dict(noise=.01)], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        dict(),
+        dict(crowd=0.3),
+        dict(grid=8),
+        dict(grid=32, crowd=0.2),
+        dict(classes=8, most=3),
+        dict(noise=0.3, most=20),
+        dict(noise=0.01),
+    ],
+    ids=str,
+)
 def test_numbers_are_cocos(case, program):
     for seed in range(4):
         truth, detections = scenes(25, seed, **case)
-        classes = letters[:case.get("classes", 3)]
+        classes = letters[: case.get("classes", 3)]
         assert ours(truth, detections, classes) == pytest.approx(coco(truth, detections, classes, program), abs=1e-12)
 
 
 box = lambda x, y, w=40, h=40: [x, y, x + w, y + h]
 adversarial = {
-    "a class never detected": ([dict(boxes=[box(0, 0), box(100, 0)], labels=[0, 1], ignore=[False] * 2)], [dict(boxes=[box(0, 0)], labels=[0], scores=[.9])]),
-    "a class never there": ([dict(boxes=[box(0, 0)], labels=[0], ignore=[False])], [dict(boxes=[box(0, 0), box(0, 0)], labels=[0, 1], scores=[.5, .9])]),
-    "empty images, and one with false alarms only": ([empty, empty, dict(boxes=[box(0, 0)], labels=[0], ignore=[False])], [silent, dict(boxes=[box(5, 5)], labels=[0], scores=[.99]), dict(boxes=[box(1, 0)], labels=[0], scores=[.5])]),
-    "all scores equal": ([dict(boxes=[box(0, 0), box(60, 0)], labels=[0, 0], ignore=[False] * 2)] * 3, [dict(boxes=[box(200, 0), box(0, 0), box(62, 0)], labels=[0, 0, 0], scores=[.5] * 3)] * 3),
-    "two boxes at the same overlap": ([dict(boxes=[box(0, 0), box(20, 0)], labels=[0, 0], ignore=[False] * 2)], [dict(boxes=[box(10, 0), box(10, 0), box(20, 0)], labels=[0] * 3, scores=[.9, .8, .7])]),
-    "an overlap that is the threshold": ([dict(boxes=[[0, 0, 100, 100]] * 2, labels=[0, 1], ignore=[False] * 2)], [dict(boxes=[[0, 0, 100, 50], [0, 0, 100, 75]], labels=[0, 1], scores=[.9, .9])]),
-    "a crowd that forgives several, and a box in it": ([dict(boxes=[box(0, 0, 200, 200), box(10, 10)], labels=[0, 0], ignore=[True, False])], [dict(boxes=[box(10, 10), box(50, 50), box(90, 90), box(150, 150, 100, 100)], labels=[0] * 4, scores=[.5, .9, .8, .7])]),
-    "the crowd alone": ([dict(boxes=[box(0, 0, 200, 200)], labels=[0], ignore=[True]), dict(boxes=[box(0, 0)], labels=[1], ignore=[False])], [dict(boxes=[box(10, 10)], labels=[0], scores=[.9]), dict(boxes=[box(0, 0)], labels=[1], scores=[.9])]),
-    "areas that are the limits of sizes": ([dict(boxes=[box(0, 0, 32, 32), box(100, 0, 96, 96), box(300, 0, 31, 33)], labels=[0] * 3, ignore=[False] * 3)], [dict(boxes=[box(0, 0, 32, 32), box(100, 0, 96, 97), box(300, 0, 31, 33), box(0, 300, 32, 32)], labels=[0] * 4, scores=[.9, .8, .7, .95])]),
-    "a small detection on a large box": ([dict(boxes=[box(0, 0, 33, 33)], labels=[0], ignore=[False])], [dict(boxes=[box(0, 0, 30, 30), box(0, 0, 33, 33)], labels=[0, 0], scores=[.9, .8])]),
+    "a class never detected": (
+        [dict(boxes=[box(0, 0), box(100, 0)], labels=[0, 1], ignore=[False] * 2)],
+        [dict(boxes=[box(0, 0)], labels=[0], scores=[0.9])],
+    ),
+    "a class never there": (
+        [dict(boxes=[box(0, 0)], labels=[0], ignore=[False])],
+        [dict(boxes=[box(0, 0), box(0, 0)], labels=[0, 1], scores=[0.5, 0.9])],
+    ),
+    "empty images, and one with false alarms only": (
+        [empty, empty, dict(boxes=[box(0, 0)], labels=[0], ignore=[False])],
+        [silent, dict(boxes=[box(5, 5)], labels=[0], scores=[0.99]), dict(boxes=[box(1, 0)], labels=[0], scores=[0.5])],
+    ),
+    "all scores equal": (
+        [dict(boxes=[box(0, 0), box(60, 0)], labels=[0, 0], ignore=[False] * 2)] * 3,
+        [dict(boxes=[box(200, 0), box(0, 0), box(62, 0)], labels=[0, 0, 0], scores=[0.5] * 3)] * 3,
+    ),
+    "two boxes at the same overlap": (
+        [dict(boxes=[box(0, 0), box(20, 0)], labels=[0, 0], ignore=[False] * 2)],
+        [dict(boxes=[box(10, 0), box(10, 0), box(20, 0)], labels=[0] * 3, scores=[0.9, 0.8, 0.7])],
+    ),
+    "an overlap that is the threshold": (
+        [dict(boxes=[[0, 0, 100, 100]] * 2, labels=[0, 1], ignore=[False] * 2)],
+        [dict(boxes=[[0, 0, 100, 50], [0, 0, 100, 75]], labels=[0, 1], scores=[0.9, 0.9])],
+    ),
+    "a crowd that forgives several, and a box in it": (
+        [dict(boxes=[box(0, 0, 200, 200), box(10, 10)], labels=[0, 0], ignore=[True, False])],
+        [
+            dict(
+                boxes=[box(10, 10), box(50, 50), box(90, 90), box(150, 150, 100, 100)],
+                labels=[0] * 4,
+                scores=[0.5, 0.9, 0.8, 0.7],
+            )
+        ],
+    ),
+    "the crowd alone": (
+        [
+            dict(boxes=[box(0, 0, 200, 200)], labels=[0], ignore=[True]),
+            dict(boxes=[box(0, 0)], labels=[1], ignore=[False]),
+        ],
+        [dict(boxes=[box(10, 10)], labels=[0], scores=[0.9]), dict(boxes=[box(0, 0)], labels=[1], scores=[0.9])],
+    ),
+    "areas that are the limits of sizes": (
+        [dict(boxes=[box(0, 0, 32, 32), box(100, 0, 96, 96), box(300, 0, 31, 33)], labels=[0] * 3, ignore=[False] * 3)],
+        [
+            dict(
+                boxes=[box(0, 0, 32, 32), box(100, 0, 96, 97), box(300, 0, 31, 33), box(0, 300, 32, 32)],
+                labels=[0] * 4,
+                scores=[0.9, 0.8, 0.7, 0.95],
+            )
+        ],
+    ),
+    "a small detection on a large box": (
+        [dict(boxes=[box(0, 0, 33, 33)], labels=[0], ignore=[False])],
+        [dict(boxes=[box(0, 0, 30, 30), box(0, 0, 33, 33)], labels=[0, 0], scores=[0.9, 0.8])],
+    ),
 }
 
 
 @pytest.mark.parametrize("name", adversarial)
 def test_numbers_are_cocos_in_odd_cases(name):
     truth, detections = adversarial[name]
-    for program in ("pycocotools", "faster_coco_eval"): assert ours(truth, detections, "ab") == pytest.approx(coco(truth, detections, "ab", program), abs=1e-12)
+    for program in ("pycocotools", "faster_coco_eval"):
+        assert ours(truth, detections, "ab") == pytest.approx(coco(truth, detections, "ab", program), abs=1e-12)
 
 
 def test_a_class_at_a_time_is_cocos():
-    truth, detections = scenes(60, 3, crowd=.1)
-    only = lambda images, k: [{key: np.asarray(v)[np.asarray(one["labels"]) == k] for key, v in one.items()} for one in images]
+    truth, detections = scenes(60, 3, crowd=0.1)
+    only = lambda images, k: [
+        {key: np.asarray(v)[np.asarray(one["labels"]) == k] for key, v in one.items()} for one in images
+    ]
     for k, row in enumerate(class_detections(truth, detections, "abc", draws=20)):
         expected = dict(zip(STATS, coco(only(truth, k), only(detections, k), "abc")))
-        assert {name: row[name].value for name in ("ap", "ap50", "ap75", "ar_100")} == pytest.approx({name: expected[name] for name in ("ap", "ap50", "ap75", "ar_100")}, abs=1e-12)
+        assert {name: row[name].value for name in ("ap", "ap50", "ap75", "ar_100")} == pytest.approx(
+            {name: expected[name] for name in ("ap", "ap50", "ap75", "ar_100")}, abs=1e-12
+        )
         assert row["boxes"] == sum(int((np.asarray(t["labels"]) == k)[~t["ignore"]].sum()) for t in truth)
 
 
 def test_ten_thousand_boxes_in_an_image():
     random = np.random.default_rng(0)
     corner = random.uniform(0, 2000, (10_000, 2))
-    truth = [dict(boxes=np.hstack([corner[:300], corner[:300] + 30]), labels=np.arange(300) % 2, ignore=np.zeros(300, bool))]
-    detections = [dict(boxes=np.hstack([corner, corner + 30]), labels=np.arange(10_000) % 2, scores=random.random(10_000))]
+    truth = [
+        dict(boxes=np.hstack([corner[:300], corner[:300] + 30]), labels=np.arange(300) % 2, ignore=np.zeros(300, bool))
+    ]
+    detections = [
+        dict(boxes=np.hstack([corner, corner + 30]), labels=np.arange(10_000) % 2, scores=random.random(10_000))
+    ]
     m = match_boxes(truth, detections, "ab")
     assert np.bincount(m.label).tolist() == [100, 100], "the hundred surest of each class"
     assert ours(truth, detections, "ab") == pytest.approx(coco(truth, detections, "ab"), abs=1e-12)
@@ -126,66 +256,86 @@ def test_ten_thousand_boxes_in_an_image():
 
 def test_pieces_and_blocks_change_nothing(monkeypatch):
     from cvkit.evidence import matching
-    truth, detections = scenes(30, 5, crowd=.1)
+
+    truth, detections = scenes(30, 5, crowd=0.1)
     whole, small = match_boxes(truth, detections, "abc"), matching._pieces
     monkeypatch.setattr(matching, "_pieces", lambda key, count: small(key, count, 7))
     pieces = match_boxes(truth, detections, "abc")
-    for name in ("found", "ignored", "truth", "score"): assert (getattr(whole, name) == getattr(pieces, name)).all()
+    for name in ("found", "ignored", "truth", "score"):
+        assert (getattr(whole, name) == getattr(pieces, name)).all()
 
 
 # ---- weights and intervals
 
+
 def test_a_weight_is_a_copy():
-    truth, detections = scenes(12, 1, crowd=.1)
+    truth, detections = scenes(12, 1, crowd=0.1)
     random = np.random.default_rng(2)
     for _ in range(5):
         w = random.multinomial(12, [1 / 12] * 12)
         rows = np.repeat(np.arange(12), w)
-        assert ours(truth, detections, "abc", w[None].astype(float)) == pytest.approx(coco([truth[i] for i in rows], [detections[i] for i in rows], "abc"), abs=1e-12)
+        assert ours(truth, detections, "abc", w[None].astype(float)) == pytest.approx(
+            coco([truth[i] for i in rows], [detections[i] for i in rows], "abc"), abs=1e-12
+        )
 
 
 def test_chunks_of_draws_change_nothing():
     truth, detections = scenes(40, 4)
     m, w = match_boxes(truth, detections, "abc"), bootstrap_weights(40, replicates=30)
     together, alone = detection_values(m, w), [detection_values(m, one[None]) for one in w]
-    for name, v in together.items(): np.testing.assert_allclose(v, np.concatenate([a[name] for a in alone], axis=1), atol=1e-12)
+    for name, v in together.items():
+        np.testing.assert_allclose(v, np.concatenate([a[name] for a in alone], axis=1), atol=1e-12)
 
 
 def test_value_of_the_estimates_is_cocos():
-    truth, detections = scenes(120, 6, crowd=.1)
+    truth, detections = scenes(120, 6, crowd=0.1)
     for groups in (None, [f"house {i // 2}" for i in range(120)]):
         found = detection_estimates(truth, detections, "abc", groups, draws=50)
         assert [found[name].value for name in STATS] == pytest.approx(coco(truth, detections, "abc"), abs=1e-12)
         assert all(e.low <= e.value <= e.high for e in found.values())
-    assert detection_estimates(truth, detections, "abc", draws=50) == detection_estimates(truth, detections, "abc", draws=50), "the same seed, the same draws"
+    assert detection_estimates(truth, detections, "abc", draws=50) == detection_estimates(
+        truth, detections, "abc", draws=50
+    ), "the same seed, the same draws"
 
 
 def test_twins_say_no_more_than_one_of_them():
     truth, detections = scenes(40, 7)
     once = detection_estimates(truth, detections, "abc", draws=400)["ap50"]
     twice, pairs = truth * 2, detections * 2
-    apart, together = (detection_estimates(twice, pairs, "abc", groups, draws=400)["ap50"] for groups in (None, [f"{i % 40}" for i in range(80)]))
+    apart, together = (
+        detection_estimates(twice, pairs, "abc", groups, draws=400)["ap50"]
+        for groups in (None, [f"{i % 40}" for i in range(80)])
+    )
     width = lambda e: e.high - e.low
-    assert width(together) == pytest.approx(width(once), rel=.1)
-    assert width(apart) < .85 * width(once)
+    assert width(together) == pytest.approx(width(once), rel=0.1)
+    assert width(apart) < 0.85 * width(once)
 
 
 def test_intervals_hold_what_they_say():
     truth, detections = surer(*scenes(2400, 8, classes=2, most=5))
-    known = np.array([(v := detection_values(match_boxes(truth, detections, "ab"), np.ones((1, 2400))))[name].mean() for name in ("ap", "ap50", "ar_100")])
+    known = np.array([
+        (v := detection_values(match_boxes(truth, detections, "ab"), np.ones((1, 2400))))[name].mean()
+        for name in ("ap", "ap50", "ar_100")
+    ])
     inside = []
     for i in range(60):
         rows = slice(40 * i, 40 * i + 40)
         found = detection_estimates(truth[rows], detections[rows], "ab", sizes={}, draws=200, seed=i)
-        inside.append([found[name].low <= value <= found[name].high for name, value in zip(("ap", "ap50", "ar_100"), known)])
-    assert (np.mean(inside, axis=0) >= .85).all(), np.mean(inside, axis=0) # 60 trials of .95: fewer than 51 in one of 500
-    assert np.mean(inside) > .9
+        inside.append([
+            found[name].low <= value <= found[name].high for name, value in zip(("ap", "ap50", "ar_100"), known)
+        ])
+    assert (np.mean(inside, axis=0) >= 0.85).all(), np.mean(
+        inside, axis=0
+    )  # 60 trials of .95: fewer than 51 in one of 500
+    assert np.mean(inside) > 0.9
 
 
 def test_what_cannot_be_said_is_undefined():
     truth, detections = scenes(30, 9)
     nothing = detection_estimates([empty] * 30, detections, "abc", draws=20)
-    assert {e.method for e in nothing.values()} == {"undefined: no box in the truth"} | {f"undefined: no {s} box in the truth" for s in ("small", "medium", "large")}
+    assert {e.method for e in nothing.values()} == {"undefined: no box in the truth"} | {
+        f"undefined: no {s} box in the truth" for s in ("small", "medium", "large")
+    }
     assert all(e.value is None for e in nothing.values())
     assert detection_estimates(truth, [silent] * 30, "abc", draws=20)["ap"].value == 0
     absent = class_detections(truth, detections, "abcd", draws=20)[3]
@@ -197,100 +347,149 @@ def test_what_cannot_be_said_is_undefined():
 
 def test_a_faultless_detector_is_not_certain():
     truth = [dict(boxes=[box(10, 10), box(90, 90)], labels=[0, 1], ignore=[False] * 2)] * 30
-    perfect = [dict(boxes=t["boxes"], labels=t["labels"], scores=[.9, .8]) for t in truth]
+    perfect = [dict(boxes=t["boxes"], labels=t["labels"], scores=[0.9, 0.8]) for t in truth]
     found = detection_estimates(truth, perfect, "ab", draws=50)["ap"]
-    assert found.value == pytest.approx(1) and found.low < .95 and found.method.startswith("exact")
+    assert found.value == pytest.approx(1) and found.low < 0.95 and found.method.startswith("exact")
 
 
 # ---- what is refused
 
-good_truth, good_said = [dict(boxes=[box(10, 10)], labels=[0], ignore=[False])], [dict(boxes=[box(10, 10)], labels=[0], scores=[.9])]
+good_truth, good_said = (
+    [dict(boxes=[box(10, 10)], labels=[0], ignore=[False])],
+    [dict(boxes=[box(10, 10)], labels=[0], scores=[0.9])],
+)
 bad = [
-    (dict(boxes=[[np.nan, 0, 5, 5]]), None, "not a number"), (dict(boxes=[[10, 10, 10, 50]]), None, "no area"), (dict(boxes=[[100, 100, 30, 40]]), None, "(x, y, width, height)"),
-    (dict(boxes=[[.1, .2, .5, .6]]), None, "shares of the picture"), (dict(labels=[2]), None, "from 0 to 1, got 2 to 2"), (dict(labels=[-1]), None, "got -1 to -1"), (dict(labels=[.5]), None, "whole numbers"),
-    (dict(boxes=[[1, 2, 3]]), None, "(k,4) boxes"), (dict(ignore=[False, True]), None, "(k,4) boxes with k labels and k ignore"),
-    (None, dict(scores=[1.2]), "per cent"), (None, dict(scores=[-3.]), "logits"), (None, dict(scores=[np.nan]), "not a number"), (None, dict(boxes=[[5, 5, 5, 9]]), "no area"), (None, dict(labels=[7]), "in detections"),
+    (dict(boxes=[[np.nan, 0, 5, 5]]), None, "not a number"),
+    (dict(boxes=[[10, 10, 10, 50]]), None, "no area"),
+    (dict(boxes=[[100, 100, 30, 40]]), None, "(x, y, width, height)"),
+    (dict(boxes=[[0.1, 0.2, 0.5, 0.6]]), None, "shares of the picture"),
+    (dict(labels=[2]), None, "from 0 to 1, got 2 to 2"),
+    (dict(labels=[-1]), None, "got -1 to -1"),
+    (dict(labels=[0.5]), None, "whole numbers"),
+    (dict(boxes=[[1, 2, 3]]), None, "(k,4) boxes"),
+    (dict(ignore=[False, True]), None, "(k,4) boxes with k labels and k ignore"),
+    (None, dict(scores=[1.2]), "per cent"),
+    (None, dict(scores=[-3.0]), "logits"),
+    (None, dict(scores=[np.nan]), "not a number"),
+    (None, dict(boxes=[[5, 5, 5, 9]]), "no area"),
+    (None, dict(labels=[7]), "in detections"),
 ]
 
 
 @pytest.mark.parametrize("there, said, words", bad, ids=[words for *_, words in bad])
 def test_bad_boxes_are_named(there, said, words):
-    with pytest.raises(DataError) as told: detection_estimates([good_truth[0] | (there or {})], [good_said[0] | (said or {})], "ab")
+    with pytest.raises(DataError) as told:
+        detection_estimates([good_truth[0] | (there or {})], [good_said[0] | (said or {})], "ab")
     assert words in str(told.value)
 
 
 def test_other_bad_inputs():
-    with pytest.raises(DataError, match="counted from 1"): flat_boxes([dict(boxes=[box(1, 1)] * 2, labels=[1, 2], ignore=[False] * 2)], good_said, "ab")
-    with pytest.raises(DataError, match="box 1 of truth 1"): flat_boxes([*good_truth, dict(boxes=[box(1, 1), [4, 4, 4, 9]], labels=[0, 0])], good_said * 2, "a")
-    with pytest.raises(DataError, match="turned round"): flat_boxes([dict(boxes=[box(1, 1)] * 99 + [[50, 50, 20, 80]], labels=[0] * 100)], good_said, "a")
-    with pytest.raises(DataError, match="has no scores"): flat_boxes(good_truth, [dict(boxes=[], labels=[])], "a")
-    with pytest.raises(DataError, match="got 1 and 2"): flat_boxes(good_truth, good_said * 2, "a")
-    with pytest.raises(DataError, match="hold-out empty"): flat_boxes([], [], "a")
-    with pytest.raises(ParameterError, match="rising IoU"): match_boxes(good_truth, good_said, "a", ious=(.7, .5))
-    with pytest.raises(ParameterError, match="one a class"): error_kinds(good_truth, good_said, "a", [1.])
-    with pytest.raises(DataError, match="a fold for each"): choose_box_cuts(good_truth, good_said, [0, 1], "a")
+    with pytest.raises(DataError, match="counted from 1"):
+        flat_boxes([dict(boxes=[box(1, 1)] * 2, labels=[1, 2], ignore=[False] * 2)], good_said, "ab")
+    with pytest.raises(DataError, match="box 1 of truth 1"):
+        flat_boxes([*good_truth, dict(boxes=[box(1, 1), [4, 4, 4, 9]], labels=[0, 0])], good_said * 2, "a")
+    with pytest.raises(DataError, match="turned round"):
+        flat_boxes([dict(boxes=[box(1, 1)] * 99 + [[50, 50, 20, 80]], labels=[0] * 100)], good_said, "a")
+    with pytest.raises(DataError, match="has no scores"):
+        flat_boxes(good_truth, [dict(boxes=[], labels=[])], "a")
+    with pytest.raises(DataError, match="got 1 and 2"):
+        flat_boxes(good_truth, good_said * 2, "a")
+    with pytest.raises(DataError, match="hold-out empty"):
+        flat_boxes([], [], "a")
+    with pytest.raises(ParameterError, match="rising IoU"):
+        match_boxes(good_truth, good_said, "a", ious=(0.7, 0.5))
+    with pytest.raises(ParameterError, match="one a class"):
+        error_kinds(good_truth, good_said, "a", [1.0])
+    with pytest.raises(DataError, match="a fold for each"):
+        choose_box_cuts(good_truth, good_said, [0, 1], "a")
 
 
 # ---- kinds of mistakes
 
 kinds = {
-    "right": (box(100, 100), 0, box(100, 100, 40, 30), 0), "wrong class": (box(100, 100), 0, box(100, 100), 1), "bad box": (box(100, 100), 0, box(120, 100), 0),
-    "wrong class and box": (box(100, 100), 0, box(120, 100), 1), "background": (box(100, 100), 0, box(138, 100), 0),
+    "right": (box(100, 100), 0, box(100, 100, 40, 30), 0),
+    "wrong class": (box(100, 100), 0, box(100, 100), 1),
+    "bad box": (box(100, 100), 0, box(120, 100), 0),
+    "wrong class and box": (box(100, 100), 0, box(120, 100), 1),
+    "background": (box(100, 100), 0, box(138, 100), 0),
 }
 
 
 @pytest.mark.parametrize("kind", kinds)
 def test_each_kind_by_hand(kind):
     true, a, said, b = kinds[kind]
-    count, cases = error_kinds([dict(boxes=[true], labels=[a], ignore=[False])], [dict(boxes=[said], labels=[b], scores=[.8])], "ab", [.5, .5])
+    count, cases = error_kinds(
+        [dict(boxes=[true], labels=[a], ignore=[False])],
+        [dict(boxes=[said], labels=[b], scores=[0.8])],
+        "ab",
+        [0.5, 0.5],
+    )
     assert count == {**dict.fromkeys(KINDS, 0), kind: 1, "missed": int(kind != "right")}
     row, found, name = cases[0]
-    assert (row, name, found["label"], found["score"], found["x1"]) == (0, kind, "ab"[b], .8, said[0])
+    assert (row, name, found["label"], found["score"], found["x1"]) == (0, kind, "ab"[b], 0.8, said[0])
     assert found["iou"] == pytest.approx(float(overlaps(np.array(true, float), np.array(said, float))))
 
 
 def test_duplicates_ignored_boxes_and_thresholds():
     truth = [dict(boxes=[box(0, 0), box(200, 200, 100, 100)], labels=[0, 0], ignore=[False, True])]
-    said = [dict(boxes=[box(0, 0), box(1, 0), box(210, 210), box(0, 1)], labels=[0] * 4, scores=[.9, .8, .7, .2])]
-    assert error_kinds(truth, said, "a", [.5])[0] == {**dict.fromkeys(KINDS, 0), "right": 1, "duplicate": 1}, "what lies on an ignored box is forgiven, what is below the threshold is not said"
-    assert error_kinds(truth, said, "a", [.95])[0]["missed"] == 1
+    said = [dict(boxes=[box(0, 0), box(1, 0), box(210, 210), box(0, 1)], labels=[0] * 4, scores=[0.9, 0.8, 0.7, 0.2])]
+    assert error_kinds(truth, said, "a", [0.5])[0] == {**dict.fromkeys(KINDS, 0), "right": 1, "duplicate": 1}, (
+        "what lies on an ignored box is forgiven, what is below the threshold is not said"
+    )
+    assert error_kinds(truth, said, "a", [0.95])[0]["missed"] == 1
     near = [dict(boxes=[box(0, 0), box(20, 0)], labels=[0, 1], ignore=[False] * 2)]
-    cases = error_kinds(near, [dict(boxes=[box(18, 0)], labels=[0], scores=[.9])], "ab", [.5, .5])[1]
+    cases = error_kinds(near, [dict(boxes=[box(18, 0)], labels=[0], scores=[0.9])], "ab", [0.5, 0.5])[1]
     assert cases[0][2] == "wrong class", "the greater overlap decides"
 
 
 def test_every_box_has_one_kind():
     truth, detections = scenes(40, 11)
-    count, cases = error_kinds(truth, detections, "abc", [.3] * 3)
+    count, cases = error_kinds(truth, detections, "abc", [0.3] * 3)
     assert count["right"] + count["missed"] == sum(len(t["labels"]) for t in truth)
-    assert sum(count.values()) - count["missed"] == sum(int((d["scores"] >= .3).sum()) for d in detections)
+    assert sum(count.values()) - count["missed"] == sum(int((d["scores"] >= 0.3).sum()) for d in detections)
     assert len(cases) == sum(count.values()) and min(count.values()) > 0
 
 
 # ---- thresholds
 
+
 def by_hand(truth, detections, k, cut):
     "F1 of one class at one threshold, by counting kinds."
-    only = lambda images: [{key: np.asarray(v)[np.asarray(one["labels"]) == k] for key, v in one.items()} for one in images]
+    only = lambda images: [
+        {key: np.asarray(v)[np.asarray(one["labels"]) == k] for key, v in one.items()} for one in images
+    ]
     count = error_kinds(only(truth), only(detections), "abc", [cut] * 3)[0]
-    return 2 * count["right"] / (2 * count["right"] + count["missed"] + sum(v for name, v in count.items() if name not in ("right", "missed")))
+    return (
+        2
+        * count["right"]
+        / (
+            2 * count["right"]
+            + count["missed"]
+            + sum(v for name, v in count.items() if name not in ("right", "missed"))
+        )
+    )
 
 
 def test_cuts_have_the_best_f1_and_are_scored_elsewhere():
-    truth, detections = scenes(60, 12, noise=.12)
-    for d in detections: d["scores"] = d["scores"].round(2).clip(.01, .99)
+    truth, detections = scenes(60, 12, noise=0.12)
+    for d in detections:
+        d["scores"] = d["scores"].round(2).clip(0.01, 0.99)
     folds = np.arange(60) % 3
     cuts = choose_box_cuts(truth, detections, folds, "abc")
     for k in range(3):
-        best = max(by_hand(truth, detections, k, c) for c in np.arange(.005, 1, .01))
+        best = max(by_hand(truth, detections, k, c) for c in np.arange(0.005, 1, 0.01))
         assert by_hand(truth, detections, k, cuts.thresholds[k]) == pytest.approx(best, abs=1e-12)
     changed = [d if f else {**d, "scores": 1 - d["scores"]} for d, f in zip(detections, folds)]
-    assert choose_box_cuts(truth, changed, folds, "abc").by_fold[0] == cuts.by_fold[0], "a fold has no say in its own threshold"
+    assert choose_box_cuts(truth, changed, folds, "abc").by_fold[0] == cuts.by_fold[0], (
+        "a fold has no say in its own threshold"
+    )
     assert choose_box_cuts(truth, changed, folds, "abc").thresholds != cuts.thresholds
     said = [said_boxes([d], cuts.by_fold[f])[0] for d, f in zip(detections, folds)]
     count = error_kinds(truth, said, "abc", [1e-9] * 3)[0]
     assert cuts.pooled["recall"].value == pytest.approx(count["right"] / (count["right"] + count["missed"]), abs=1e-12)
-    assert cuts.pooled["precision"].value == pytest.approx(count["right"] / sum(len(d["scores"]) for d in said), abs=1e-12)
+    assert cuts.pooled["precision"].value == pytest.approx(
+        count["right"] / sum(len(d["scores"]) for d in said), abs=1e-12
+    )
     json.loads(canonical_json(cuts.to_dict()))
 
 
@@ -298,45 +497,78 @@ def test_cuts_of_classes_that_cannot_choose():
     truth, detections = scenes(30, 13)
     folds = np.where(np.arange(30) < 3, -1, np.arange(30) % 3)
     cuts = choose_box_cuts(truth, detections, folds, "abcd")
-    assert cuts.thresholds[3] == .5 and cuts.by_class[3]["f1"].method == "undefined: no box in the truth of d" and cuts.images == 27
+    assert (
+        cuts.thresholds[3] == 0.5
+        and cuts.by_class[3]["f1"].method == "undefined: no box in the truth of d"
+        and cuts.images == 27
+    )
     assert all(0 < t < 1 for t in cuts.thresholds)
 
 
 def test_curves_are_those_of_scikit_learn():
     from sklearn.metrics import precision_recall_curve
+
     truth, detections = scenes(40, 14)
-    m = match_boxes(truth, detections, "abc", {}, (.5,))
+    m = match_boxes(truth, detections, "abc", {}, (0.5,))
     for k, name in enumerate("abc"):
         rows = m.label == k
         precision, _, scores = precision_recall_curve(m.found[0, 0, rows], m.score[rows])
         curve = precision_recall_curves(truth, detections, "abc", most=10_000)[name]
-        assert curve["precision"] == pytest.approx(precision[:-1][::-1]) and curve["score"] == pytest.approx(scores[::-1])
+        assert curve["precision"] == pytest.approx(precision[:-1][::-1]) and curve["score"] == pytest.approx(
+            scores[::-1]
+        )
         assert curve["recall"][-1] == pytest.approx(m.found[0, 0, rows].sum() / (m.truth_label == k).sum())
 
 
 # ---- the evaluation and its page
 
+
 @pytest.fixture(scope="module")
 def judged():
-    truth, detections = scenes(48, 15, crowd=.05)
+    truth, detections = scenes(48, 15, crowd=0.05)
     camera = np.array(["old", "new", "new", "rare"])[np.where(np.arange(48) < 4, 3, np.arange(48) % 3)]
-    return truth, detections, evaluate_detections(truth, detections, "abc", [.2, .3, .4], attributes={"camera": camera, "one": np.zeros(48)}, looks=2, digests={"bundle": "ab12"}, draws=100,
-        published=[dict(source="a paper", metric="ap50", value=.5, protocol="other images")])
+    return (
+        truth,
+        detections,
+        evaluate_detections(
+            truth,
+            detections,
+            "abc",
+            [0.2, 0.3, 0.4],
+            attributes={"camera": camera, "one": np.zeros(48)},
+            looks=2,
+            digests={"bundle": "ab12"},
+            draws=100,
+            published=[dict(source="a paper", metric="ap50", value=0.5, protocol="other images")],
+        ),
+    )
 
 
 def test_evaluation(judged):
     truth, detections, e = judged
     assert e.metrics["ap"].value == pytest.approx(coco(truth, detections, "abc")[0], abs=1e-12)
-    assert e.metrics["recall"].value == pytest.approx(e.kinds["right"] / e.boxes) and e.boxes == e.kinds["right"] + e.kinds["missed"]
-    assert [r["threshold"] for r in e.by_class] == [.2, .3, .4] and sum(r["boxes"] for r in e.by_class) == e.boxes
+    assert (
+        e.metrics["recall"].value == pytest.approx(e.kinds["right"] / e.boxes)
+        and e.boxes == e.kinds["right"] + e.kinds["missed"]
+    )
+    assert [r["threshold"] for r in e.by_class] == [0.2, 0.3, 0.4] and sum(r["boxes"] for r in e.by_class) == e.boxes
     plain = json.loads(canonical_json(e.to_dict()))
-    assert plain["task"] == "detection" and plain["metrics"]["ap"]["value"] == e.metrics["ap"].value and plain["errors"] == e.kinds
+    assert (
+        plain["task"] == "detection"
+        and plain["metrics"]["ap"]["value"] == e.metrics["ap"].value
+        and plain["errors"] == e.kinds
+    )
     values = {r["value"]: r for r in e.slices}
-    assert set(values) == {"old", "new", "rare"} and values["rare"]["ap50"].value is None, "an attribute of one value is no slice; four images are too few"
+    assert set(values) == {"old", "new", "rare"} and values["rare"]["ap50"].value is None, (
+        "an attribute of one value is no slice; four images are too few"
+    )
     rows = [i for i in range(4, 48) if i % 3]
-    assert values["new"]["ap50"].value == pytest.approx(coco([truth[i] for i in rows], [detections[i] for i in rows], "abc")[1], abs=1e-12)
+    assert values["new"]["ap50"].value == pytest.approx(
+        coco([truth[i] for i in rows], [detections[i] for i in rows], "abc")[1], abs=1e-12
+    )
     assert str(e.kinds["missed"]) in e.errors() and "AP50" in e._repr_html_() and str(e.metrics["ap"]) in str(e)
-    with pytest.raises(DataError, match="'camera'"): slice_detections(truth, detections, "abc", {"camera": ["x"]})
+    with pytest.raises(DataError, match="'camera'"):
+        slice_detections(truth, detections, "abc", {"camera": ["x"]})
 
 
 def test_report(judged, tmp_path):
@@ -344,15 +576,40 @@ def test_report(judged, tmp_path):
     cases = error_kinds(truth, detections, "abc", e.thresholds)[1]
     shown = error_pictures(cases, lambda row: np.full((600, 600, 3), row, np.uint8), truth, "abc", most=1)
     assert [c.split(":")[0] for _, c in shown] == [k for k in KINDS if k != "right" and e.kinds[k]]
-    veiled = error_pictures(cases, lambda row: np.full((600, 600, 3), row, np.uint8), truth, "abc", most=1, visible=lambda row: False)
-    assert [c for _, c in veiled] == [c for _, c in shown] and all(len(np.unique(picture)) == 1 for picture, _ in veiled), "where a page may not show the image it shows no boxes either"
-    html = detection_report(e, tmp_path / "page.html", "A <b>title", shown, [("Thresholds", choose_box_cuts(truth, detections, np.arange(48) % 4, "abc"))]).read_text()
-    for words in ("A &lt;b&gt;title", "a 0.20, b 0.30, c 0.40", "95 % interval", "other images", "looked at 2 times", "By size", "Mistakes to look at", "undefined here", "cross-fitted"): assert words in html, words
+    veiled = error_pictures(
+        cases, lambda row: np.full((600, 600, 3), row, np.uint8), truth, "abc", most=1, visible=lambda row: False
+    )
+    assert [c for _, c in veiled] == [c for _, c in shown] and all(
+        len(np.unique(picture)) == 1 for picture, _ in veiled
+    ), "where a page may not show the image it shows no boxes either"
+    html = detection_report(
+        e,
+        tmp_path / "page.html",
+        "A <b>title",
+        shown,
+        [("Thresholds", choose_box_cuts(truth, detections, np.arange(48) % 4, "abc"))],
+    ).read_text()
+    for words in (
+        "A &lt;b&gt;title",
+        "a 0.20, b 0.30, c 0.40",
+        "95 % interval",
+        "other images",
+        "looked at 2 times",
+        "By size",
+        "Mistakes to look at",
+        "undefined here",
+        "cross-fitted",
+    ):
+        assert words in html, words
     assert "<script" not in html and f"{e.metrics['recall'].low:.1%}" in html
 
 
 def test_report_of_nothing(tmp_path):
-    for truth, said in (([empty] * 12, [silent] * 12), (scenes(12, 1)[0], [silent] * 12), ([empty] * 12, scenes(12, 1)[1])):
+    for truth, said in (
+        ([empty] * 12, [silent] * 12),
+        (scenes(12, 1)[0], [silent] * 12),
+        ([empty] * 12, scenes(12, 1)[1]),
+    ):
         e = evaluate_detections(truth, said, "abc", draws=20)
         assert "Metrics" in detection_report(e, tmp_path / "page.html").read_text() and e.errors()
         assert plot_box_curves(e) is not None

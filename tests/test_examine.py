@@ -1,4 +1,5 @@
 "`cvkit check` and `cvkit split`: what is planted is found, what is clean is left alone, and exit codes say so."
+
 import io, json
 from pathlib import Path
 
@@ -26,13 +27,16 @@ def store(tmp_path, monkeypatch):
 def changed(picture, way, random):
     "One of the five changes, with its own numbers each time; a picture and how to save it."
     w, h = picture.size
-    if way == "resized": return picture.resize([int(v * random.uniform(.5, 1.4)) for v in (w, h)], Image.Resampling.BICUBIC), {}
-    if way == "jpeg": return picture, {"format": "JPEG", "quality": 40}
+    if way == "resized":
+        return picture.resize([int(v * random.uniform(0.5, 1.4)) for v in (w, h)], Image.Resampling.BICUBIC), {}
+    if way == "jpeg":
+        return picture, {"format": "JPEG", "quality": 40}
     if way == "cropped":
-        x, y = random.integers(0, int(.05 * w) + 1), random.integers(0, int(.05 * h) + 1)
-        return picture.crop((x, y, x + int(.95 * w), y + int(.95 * h))), {}
-    if way == "brighter": return picture.point(lambda v, by=random.uniform(1.1, 1.3): min(255, int(v * by))), {}
-    return ImageOps.mirror(picture) if random.random() < .5 else ImageOps.flip(picture), {}
+        x, y = random.integers(0, int(0.05 * w) + 1), random.integers(0, int(0.05 * h) + 1)
+        return picture.crop((x, y, x + int(0.95 * w), y + int(0.95 * h))), {}
+    if way == "brighter":
+        return picture.point(lambda v, by=random.uniform(1.1, 1.3): min(255, int(v * by))), {}
+    return ImageOps.mirror(picture) if random.random() < 0.5 else ImageOps.flip(picture), {}
 
 
 def plant_copies(folder, files, n, random):
@@ -50,7 +54,13 @@ def plant_copies(folder, files, n, random):
 def plant_broken(folder, example):
     "Five files that are no pictures."
     whole = example.read_bytes()
-    for name, content in {"half.png": whole[:len(whole) // 2], "empty.png": b"", "letter.jpg": b"Dear Sir", "noise.png": whole[:40] + bytes(200), "header.jpg": b"\xff\xd8\xff\xe0" + bytes(30)}.items():
+    for name, content in {
+        "half.png": whole[: len(whole) // 2],
+        "empty.png": b"",
+        "letter.jpg": b"Dear Sir",
+        "noise.png": whole[:40] + bytes(200),
+        "header.jpg": b"\xff\xd8\xff\xe0" + bytes(30),
+    }.items():
         (folder / name).write_bytes(content)
 
 
@@ -59,12 +69,22 @@ def plant_walls(folder, size=96):
     for name in ("brick", "grass", "gravel"):
         (folder / name).mkdir(parents=True)
         photo = Image.fromarray(getattr(data, name)()).resize((8 * size,) * 2)
-        for i in range(64): photo.crop((size * (i % 8), size * (i // 8), size * (i % 8 + 1), size * (i // 8 + 1))).save(folder / name / f"{i:02}.png")
+        for i in range(64):
+            photo.crop((size * (i % 8), size * (i // 8), size * (i % 8 + 1), size * (i // 8 + 1))).save(
+                folder / name / f"{i:02}.png"
+            )
 
 
 def pairs_of(findings):
     "Pairs of the clusters that are reported as copies."
-    return {frozenset((a, b)) for f in findings if f["kind"] in ("near_duplicate", "exact_duplicate") or f["kind"] == "label_conflict" for a in f["paths"] for b in f["paths"] if a < b}
+    return {
+        frozenset((a, b))
+        for f in findings
+        if f["kind"] in ("near_duplicate", "exact_duplicate") or f["kind"] == "label_conflict"
+        for a in f["paths"]
+        for b in f["paths"]
+        if a < b
+    }
 
 
 def test_what_is_planted_in_walls_is_found_and_the_page_shows_it(tmp_path, capsys):
@@ -76,13 +96,30 @@ def test_what_is_planted_in_walls_is_found_and_the_page_shows_it(tmp_path, capsy
     (folder / "gravel" / "wall.png").write_bytes((folder / "brick" / "63.png").read_bytes())
     cvkit.ingest(str(folder), "ingest")
     assert main(["check", "ingest", "--out", "check", "--no-network"]) == 1
-    said, findings, page = capsys.readouterr().out, json.loads(Path("check/findings.json").read_text()), Path("check/report.html").read_text()
-    assert all(set(f) == {"kind", "severity", "paths", "detail"} and f["kind"] in KINDS and f["severity"] in ("error", "warning") for f in findings)
+    said, findings, page = (
+        capsys.readouterr().out,
+        json.loads(Path("check/findings.json").read_text()),
+        Path("check/report.html").read_text(),
+    )
+    assert all(
+        set(f) == {"kind", "severity", "paths", "detail"}
+        and f["kind"] in KINDS
+        and f["severity"] in ("error", "warning")
+        for f in findings
+    )
     found = pairs_of(findings)
-    assert len(found & set(planted)) >= 29 and len(found - set(planted)) <= 2 and frozenset(("brick/63.png", "gravel/wall.png")) in found
+    assert (
+        len(found & set(planted)) >= 29
+        and len(found - set(planted)) <= 2
+        and frozenset(("brick/63.png", "gravel/wall.png")) in found
+    )
     assert sum(f["kind"] == "unreadable" for f in findings) == 5
     assert [f["severity"] for f in findings if f["kind"] == "label_conflict"] == ["error"] and "error: " in said
-    assert page.count("<img") > 40 and "http" not in page.split("<main>")[1] and page.index("What was asked") < page.index("One picture, two labels")
+    assert (
+        page.count("<img") > 40
+        and "http" not in page.split("<main>")[1]
+        and page.index("What was asked") < page.index("One picture, two labels")
+    )
 
 
 def test_nothing_is_found_where_nothing_is_and_questions_are_counted(tmp_path):
@@ -91,7 +128,13 @@ def test_nothing_is_found_where_nothing_is_and_questions_are_counted(tmp_path):
     found = cvkit.check("ingest", "check", no_network=True)
     answers = {a["question"]: a["answer"] for a in found.answers}
     assert not pairs_of(found.findings.to_dict()) and not found.findings.of("unreadable")
-    assert {q for q, a in answers.items() if a == "not asked"} == {"boxes", "labels", "groups", "shift", "representativeness"}
+    assert {q for q, a in answers.items() if a == "not asked"} == {
+        "boxes",
+        "labels",
+        "groups",
+        "shift",
+        "representativeness",
+    }
     again = cvkit.check("ingest", "check", no_network=True)
     assert again.to_dict() == found.to_dict() and again.page == found.page
 
@@ -102,10 +145,12 @@ def test_splits_and_production_are_asked(tmp_path):
     manifest = load_manifest(cvkit.ingest(str(tmp_path / "walls"), "ingest", group_from=r"(\w+/\d)"))[0]
     manifest.table["attribute.camera"] = np.where(np.arange(len(manifest)) % 2, "A", "B")
     manifest.table["attribute.split"] = np.where(np.arange(len(manifest)) % 5 == 0, "test", "train")
-    with pytest.raises(DataError, match="it cuts 21 groups"): cvkit.split(manifest, "given", method="predefined", column="split")
+    with pytest.raises(DataError, match="it cuts 21 groups"):
+        cvkit.split(manifest, "given", method="predefined", column="split")
     cvkit.split(manifest, "given", method="predefined", column="split", allow_leak=True)
     (tmp_path / "sample").mkdir()
-    for i in range(60): Image.fromarray(data.brick()[i:i + 96, i:i + 96] // 4).save(tmp_path / "sample" / f"{i}.png")
+    for i in range(60):
+        Image.fromarray(data.brick()[i : i + 96, i : i + 96] // 4).save(tmp_path / "sample" / f"{i}.png")
     found = cvkit.check(manifest, "check", splits="given", strata="shares.yaml", production="sample", no_network=True)
     kinds = {f.kind for f in found.findings.errors}
     assert {"group_straddles", "unrepresentative"} <= kinds and not found.ok
@@ -113,15 +158,25 @@ def test_splits_and_production_are_asked(tmp_path):
     assert any(f.detail.startswith("insufficient: camera, A: share") for f in found.findings.of("unrepresentative"))
 
 
-@pytest.mark.parametrize("words, message", [
-    (["check", "nowhere"], "expected 'elpv', 'surfaces', 'digits', a folder"), (["check", "ingest", "--splits", "nowhere"], "expected splits in nowhere"),
-    (["check", "ingest", "--trained", "nowhere"], "expected splits in nowhere"), (["check", "ingest", "--production", "nowhere"], "expected images"),
-    (["split", "ingest", "--by", "weather"], "weather"), (["split", "ingest", "--method", "weekly"], "expected method random, temporal, predefined, got 'weekly'"),
-    (["train", "ingest", "--splits", "nowhere"], "expected splits in nowhere")])
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["check", "nowhere"], "expected 'elpv', 'surfaces', 'digits', a folder"),
+        (["check", "ingest", "--splits", "nowhere"], "expected splits in nowhere"),
+        (["check", "ingest", "--trained", "nowhere"], "expected splits in nowhere"),
+        (["check", "ingest", "--production", "nowhere"], "expected images"),
+        (["split", "ingest", "--by", "weather"], "weather"),
+        (["split", "ingest", "--method", "weekly"], "expected method random, temporal, predefined, got 'weekly'"),
+        (["train", "ingest", "--splits", "nowhere"], "expected splits in nowhere"),
+    ],
+)
 def test_bad_words_name_what_is_wrong(words, message, tmp_path, capsys):
     for name in ("brick", "grass"):
         (tmp_path / "photos" / name).mkdir(parents=True)
-        for i in range(8): Image.fromarray(getattr(data, name)()[64 * i:64 * i + 64, :64]).save(tmp_path / "photos" / name / f"{i}.png")
+        for i in range(8):
+            Image.fromarray(getattr(data, name)()[64 * i : 64 * i + 64, :64]).save(
+                tmp_path / "photos" / name / f"{i}.png"
+            )
     cvkit.ingest("photos", "ingest")
     extra = ["--no-network"] if words[0] == "check" else []
     assert main([*words, *extra]) == 1
@@ -130,16 +185,23 @@ def test_bad_words_name_what_is_wrong(words, message, tmp_path, capsys):
 
 # ---- solar cells: the acceptance of the issue on 2,624 images
 
+
 def planted_cells(folder, brighter, random):
     "ELPV with one class 12 % brighter, 40 copies, 10 exchanged labels and 5 broken files."
-    package = pytest.importorskip("elpv_dataset", reason="no test on solar cells: the package elpv-dataset is not installed, see demo_requirements in settings.ini")
+    package = pytest.importorskip(
+        "elpv_dataset",
+        reason="no test on solar cells: the package elpv-dataset is not installed, see demo_requirements in settings.ini",
+    )
     root = Path(package.__file__).parent / "data"
     table = pd.read_csv(root / "labels.csv", sep=r"\s+", names=["uri", "probability", "type"])
-    labels = np.where(table["probability"] > .5, "defective", "functional")
-    for label in ("defective", "functional"): (folder / label).mkdir(parents=True)
+    labels = np.where(table["probability"] > 0.5, "defective", "functional")
+    for label in ("defective", "functional"):
+        (folder / label).mkdir(parents=True)
     for uri, label in zip(table["uri"], labels):
         picture = Image.open(root / uri).convert("L")
-        (picture.point(lambda v: min(255, int(v * 1.12))) if label == brighter else picture).save(folder / label / Path(uri).name)
+        (picture.point(lambda v: min(255, int(v * 1.12))) if label == brighter else picture).save(
+            folder / label / Path(uri).name
+        )
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png"))
     swapped = random.choice(files, 10, replace=False)
     for file in swapped:
@@ -160,10 +222,16 @@ def test_what_is_planted_in_solar_cells_is_found(brighter, tmp_path, capsys):
     assert main(["check", "ingest", "--out", "check", "--no-network"]) == 1
     findings = json.loads(Path("check/findings.json").read_text())
     found, names = pairs_of(findings), lambda pairs: {frozenset(Path(p).name for p in pair) for pair in pairs}
-    clean = names(pairs_of(cvkit.check("elpv", "clean", no_network=True).findings.to_dict())) # cells that were photographed twice, looked at one by one
+    clean = names(
+        pairs_of(cvkit.check("elpv", "clean", no_network=True).findings.to_dict())
+    )  # cells that were photographed twice, looked at one by one
     strange = names(found) - names(planted) - clean
-    with capsys.disabled(): print(f"\n{brighter} brighter: {len(found & set(planted))} of 40 copies found, {len(found)} pairs reported, {len(names(found) & clean)} of them stand in the clean data, {len(strange)} elsewhere")
-    assert len(found & set(planted)) >= 38 and len(strange) <= .1 * len(found)
+    with capsys.disabled():
+        print(
+            f"\n{brighter} brighter: {len(found & set(planted))} of 40 copies found, {len(found)} pairs reported, "
+            f"{len(names(found) & clean)} of them stand in the clean data, {len(strange)} elsewhere"
+        )
+    assert len(found & set(planted)) >= 38 and len(strange) <= 0.1 * len(found)
     assert sum(f["kind"] == "unreadable" for f in findings) == 5
     assert any(f["kind"] == "shortcut" and f["severity"] == "error" and "histogram" in f["detail"] for f in findings)
 

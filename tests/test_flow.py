@@ -1,4 +1,5 @@
 "Notebooks as jobs, records, the pipeline's memory, and a command line that answers every mistake with one sentence."
+
 import json, os, socket, subprocess, sys
 from pathlib import Path
 
@@ -19,29 +20,44 @@ command = Path(sys.executable).with_name("cvkit")
 @pytest.fixture(scope="module", autouse=True)
 def store(tmp_path_factory):
     "One store for all: making its tables takes seconds."
-    before, os.environ["MLFLOW_TRACKING_URI"] = os.environ.get("MLFLOW_TRACKING_URI"), f"sqlite:///{tmp_path_factory.mktemp('store')/'mlflow.db'}"
+    before, os.environ["MLFLOW_TRACKING_URI"] = (
+        os.environ.get("MLFLOW_TRACKING_URI"),
+        f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}",
+    )
     yield
     os.environ.pop("MLFLOW_TRACKING_URI") if before is None else os.environ.update(MLFLOW_TRACKING_URI=before)
 
 
 def cvkit(folder, *words, **env):
-    return subprocess.run([command, *map(str, words)], cwd=folder, env={**os.environ, **env}, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [command, *map(str, words)], cwd=folder, env={**os.environ, **env}, capture_output=True, text=True, timeout=120
+    )
 
 
 def notebook(folder, *cells, name="job"):
     "A notebook whose first cell holds the parameters."
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text, metadata={"tags": ["parameters"]} if i == 0 else {}) for i, text in enumerate(cells)])
+    made = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(text, metadata={"tags": ["parameters"]} if i == 0 else {})
+            for i, text in enumerate(cells)
+        ]
+    )
     made.metadata.kernelspec = {"name": "python3", "display_name": "python3", "language": "python"}
     nbformat.write(made, folder / f"{name}.ipynb")
     return folder / f"{name}.ipynb"
 
 
-def shown(path): return "".join(o.get("text", "") for c in nbformat.read(path, 4).cells for o in c.get("outputs", []))
+def shown(path):
+    return "".join(o.get("text", "") for c in nbformat.read(path, 4).cells for o in c.get("outputs", []))
 
 
 def test_release_is_a_room_and_a_verb():
     "Importing the room must not hide the verb, in whichever order a session comes to them."
-    code = "import cvkit, cvkit.release.bundle as b; from cvkit.flow import verbs; import inspect; assert b.Bundle and cvkit.release.bundle is b; assert inspect.signature(cvkit.release) == inspect.signature(verbs.release); cvkit.release('nowhere')"
+    code = (
+        "import cvkit, cvkit.release.bundle as b; from cvkit.flow import verbs; import inspect; assert b.Bundle and "
+        "cvkit.release.bundle is b; assert inspect.signature(cvkit.release) == inspect.signature(verbs.release); "
+        "cvkit.release('nowhere')"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "BundleError: expected a bundle in nowhere/train/bundle" in done.stderr, done.stderr
 
@@ -49,6 +65,7 @@ def test_release_is_a_room_and_a_verb():
 def test_a_batch_job_says_how_far_it_is_and_a_terminal_shows_it(tmp_path):
     "The file of a running stage, seen through a terminal; nothing is shown where there is none."
     import pty
+
     code = """
 import os, time
 from pathlib import Path
@@ -62,40 +79,70 @@ with watching("."):
     shown, here = [], os.getcwd()
     read = lambda descriptor: shown.append(os.read(descriptor, 4096)) or shown[-1]
     os.chdir(tmp_path)
-    try: pty.spawn([sys.executable, "-c", code], read)
-    finally: os.chdir(here)
+    try:
+        pty.spawn([sys.executable, "-c", code], read)
+    finally:
+        os.chdir(here)
     lines = b"".join(shown).decode().split("\r\x1b[2K")
     assert any(line.startswith("train: extracting 1/4, ") for line in lines) and lines[-1].strip() == "", lines
     (tmp_path / "train/.progress").unlink()
     quiet = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert quiet.returncode == 0 and quiet.stderr == "" and (tmp_path / "train/.progress").read_text() == "extracting 3/4"
+    assert (
+        quiet.returncode == 0 and quiet.stderr == "" and (tmp_path / "train/.progress").read_text() == "extracting 3/4"
+    )
 
 
 def test_a_forked_kernel_is_like_any_other(tmp_path):
     from cvkit.flow.kernels import warm_kernels
-    plot = notebook(tmp_path, "n = 1", "import os, sys, matplotlib.pyplot as plt\nplt.plot([n, 2]); plt.show()\nprint(os.environ['COLOUR'], os.getcwd(), 'torch' in sys.modules, os.getpgrp() == os.getpid())", name="plot")
+
+    plot = notebook(
+        tmp_path,
+        "n = 1",
+        (
+            "import os, sys, matplotlib.pyplot as plt\nplt.plot([n, 2]); plt.show()\nprint(os.environ['COLOUR'], "
+            "os.getcwd(), 'torch' in sys.modules, os.getpgrp() == os.getpid())"
+        ),
+        name="plot",
+    )
     fail = notebook(tmp_path, "n = 1", "1 / 0", name="fail")
     with warm_kernels():
         done = run_notebook(plot, parameters={"n": 3}, progress=False, environment={"COLOUR": "red"})
-        with pytest.raises(NotebookError, match="ZeroDivisionError"): run_notebook(fail, progress=False)
-        for _ in range(60): # until everything is imported
+        with pytest.raises(NotebookError, match="ZeroDivisionError"):
+            run_notebook(fail, progress=False)
+        for _ in range(60):  # until everything is imported
             again = run_notebook(plot, tmp_path / "again.ipynb", progress=False, environment={"COLOUR": "blue"})
-            if " True True" in shown(again): break
+            if " True True" in shown(again):
+                break
     assert shown(done).startswith(f"red {os.getcwd()}") and shown(done).endswith("True\n")
     assert shown(again) == f"blue {os.getcwd()} True True\n"
-    for path in (done, again): assert any("image/png" in o.get("data", {}) for c in nbformat.read(path, 4).cells for o in c.get("outputs", [])), "the figure is shown"
+    for path in (done, again):
+        assert any(
+            "image/png" in o.get("data", {}) for c in nbformat.read(path, 4).cells for o in c.get("outputs", [])
+        ), "the figure is shown"
 
 
 def test_forked_kernels_end_with_the_process_that_wanted_them(tmp_path):
     import signal, time
-    long = notebook(tmp_path, "n = 1", "import os, pathlib, time\npathlib.Path('pids').write_text(f'{os.getpid()} {os.getppid()}')\ntime.sleep(300)", name="long")
-    code = f"from cvkit.flow.kernels import warm_kernels; from cvkit.flow.notebooks import run_notebook\nwith warm_kernels(): run_notebook({str(long)!r}, progress=False)"
+
+    long = notebook(
+        tmp_path,
+        "n = 1",
+        "import os, pathlib, time\npathlib.Path('pids').write_text(f'{os.getpid()} {os.getppid()}')\ntime.sleep(300)",
+        name="long",
+    )
+    code = (
+        "from cvkit.flow.kernels import warm_kernels; from cvkit.flow.notebooks import run_notebook\nwith "
+        f"warm_kernels(): run_notebook({str(long)!r}, progress=False)"
+    )
     owner = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
     gone = lambda pid: not Path(f"/proc/{pid}").exists()
+
     def until(ready, seconds=30):
         end = time.monotonic() + seconds
-        while not ready() and time.monotonic() < end: time.sleep(.1)
+        while not ready() and time.monotonic() < end:
+            time.sleep(0.1)
         return ready()
+
     assert until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().count(" ") == 1)
     kernel, nursery = map(int, (tmp_path / "pids").read_text().split())
     assert nursery != owner.pid, "the kernel is a fork"
@@ -107,22 +154,48 @@ def test_forked_kernels_end_with_the_process_that_wanted_them(tmp_path):
 parameters = "count: int = 2\nshare = 0.5\nname: str = 'a'\nquick = True\nsizes = [1, 2]\nnothing = None"
 
 
-@pytest.mark.parametrize("given, taken", [({"count": "4"}, 4), ({"share": "1"}, 1.), ({"share": 2}, 2.), ({"name": "5"}, "5"), ({"quick": "false"}, False), ({"sizes": "[3]"}, [3]), ({"nothing": "x"}, "x"), ({"count": "-1"}, -1)])
+@pytest.mark.parametrize(
+    "given, taken",
+    [
+        ({"count": "4"}, 4),
+        ({"share": "1"}, 1.0),
+        ({"share": 2}, 2.0),
+        ({"name": "5"}, "5"),
+        ({"quick": "false"}, False),
+        ({"sizes": "[3]"}, [3]),
+        ({"nothing": "x"}, "x"),
+        ({"count": "-1"}, -1),
+    ],
+)
 def test_text_becomes_the_type_of_the_default(tmp_path, given, taken):
     found = check_parameters(notebook(tmp_path, parameters), given)
     assert list(found.values()) == [taken] and type(found.popitem()[1]) is type(taken)
 
 
-@pytest.mark.parametrize("given, words", [
-    ({"cuont": 4}, "job.ipynb takes no parameter 'cuont'; did you mean count? it takes count, share, name, quick, sizes, nothing"),
-    ({"count": "four"}, "expected count of job.ipynb to be int such as 2, got str 'four'; correct it"),
-    ({"count": "2.5"}, "expected count of job.ipynb to be int such as 2, got float 2.5"),
-    ({"count": True}, "got bool True"), ({"quick": "1"}, "to be bool such as True, got int 1"), ({"share": True}, "got bool True"), ({"name": 3}, "to be str such as 'a', got int 3"), ({"sizes": "3"}, "to be list such as [1, 2], got int 3"),
-    ({"count": "__import__('os').getcwd()"}, "got str"),
-])
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (
+            {"cuont": 4},
+            (
+                "job.ipynb takes no parameter 'cuont'; did you mean count? it takes count, share, name, quick, sizes, "
+                "nothing"
+            ),
+        ),
+        ({"count": "four"}, "expected count of job.ipynb to be int such as 2, got str 'four'; correct it"),
+        ({"count": "2.5"}, "expected count of job.ipynb to be int such as 2, got float 2.5"),
+        ({"count": True}, "got bool True"),
+        ({"quick": "1"}, "to be bool such as True, got int 1"),
+        ({"share": True}, "got bool True"),
+        ({"name": 3}, "to be str such as 'a', got int 3"),
+        ({"sizes": "3"}, "to be list such as [1, 2], got int 3"),
+        ({"count": "__import__('os').getcwd()"}, "got str"),
+    ],
+)
 def test_a_parameter_that_does_not_fit_is_refused_before_anything_runs(tmp_path, given, words):
     path = notebook(tmp_path, parameters, "open('ran', 'w')")
-    with pytest.raises(ParameterError) as error: run_notebook(path, parameters=given, progress=False)
+    with pytest.raises(ParameterError) as error:
+        run_notebook(path, parameters=given, progress=False)
     assert words in str(error.value) and sorted(p.name for p in tmp_path.iterdir()) == ["job.ipynb"]
 
 
@@ -130,17 +203,29 @@ def test_a_notebook_without_parameters_takes_none(tmp_path):
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")])
     nbformat.write(made, tmp_path / "job.ipynb")
     assert notebook_parameters(tmp_path / "job.ipynb") == {}
-    with pytest.raises(ParameterError, match="takes no parameter 'x'; it takes none"): check_parameters(tmp_path / "job.ipynb", {"x": 1})
-    with pytest.raises(NotebookError, match="expected a notebook at .*absent.ipynb, found none"): run_notebook(tmp_path / "absent.ipynb")
+    with pytest.raises(ParameterError, match="takes no parameter 'x'; it takes none"):
+        check_parameters(tmp_path / "job.ipynb", {"x": 1})
+    with pytest.raises(NotebookError, match="expected a notebook at .*absent.ipynb, found none"):
+        run_notebook(tmp_path / "absent.ipynb")
 
 
 def test_a_failing_notebook_is_kept_as_far_as_it_came(tmp_path):
-    path = notebook(tmp_path, "count = 2", "print('before', count)", "raise ValueError(f'{count} is odd')", "print('after')")
+    path = notebook(
+        tmp_path, "count = 2", "print('before', count)", "raise ValueError(f'{count} is odd')", "print('after')"
+    )
     done = cvkit(tmp_path, "run", path, "-p", "count=3")
-    assert done.returncode == 1 and "job.ipynb, cell 3: ValueError: 3 is odd; the executed notebook is " in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 1
+        and "job.ipynb, cell 3: ValueError: 3 is odd; the executed notebook is " in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert shown(tmp_path / "job.run.failed.ipynb").strip() == "before 3" and not (tmp_path / "job.run.ipynb").exists()
     fine = cvkit(tmp_path, "run", notebook(tmp_path, "count = 2", "print(2 * count)"), "-p", "count=3")
-    assert fine.returncode == 0 and shown(tmp_path / "job.run.ipynb") == "6\n" and not (tmp_path / "job.run.failed.ipynb").exists()
+    assert (
+        fine.returncode == 0
+        and shown(tmp_path / "job.run.ipynb") == "6\n"
+        and not (tmp_path / "job.run.failed.ipynb").exists()
+    )
     assert nbformat.read(path, 4).cells[1].get("outputs") == [], "the notebook itself is not touched"
 
 
@@ -154,7 +239,10 @@ def test_a_kernel_knows_that_nobody_watches_and_ours_does_not(tmp_path):
 def test_templates_take_what_the_walk_gives_and_verbs_know():
     import inspect
     from cvkit.flow import demo, verbs
-    given = demo._parameters("surfaces", Path("run"), 0, "", "", "", size=96, recipe="", knobs="", backbone="tf_efficientnet_lite0")
+
+    given = demo._parameters(
+        "surfaces", Path("run"), 0, "", "", "", size=96, recipe="", knobs="", backbone="tf_efficientnet_lite0"
+    )
     for stage in STAGES:
         takes = notebook_parameters(template(stage))
         assert given[stage].keys() <= takes.keys()
@@ -163,7 +251,7 @@ def test_templates_take_what_the_walk_gives_and_verbs_know():
 
 
 def test_a_stage_is_redone_when_what_it_was_made_from_changes(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path/'one.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'one.db'}")
     (tmp_path / "data").mkdir()
     image, rules = tmp_path / "data/a.png", tmp_path / "policy.yaml"
     image.write_bytes(b"1"), rules.write_text("a: 1")
@@ -174,9 +262,9 @@ def test_a_stage_is_redone_when_what_it_was_made_from_changes(tmp_path, monkeypa
     rules.write_text("a: 2")
     assert changed() == ["release", "serve", "monitor"]
     rules.write_text("a: 1")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path/'two.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'two.db'}")
     assert changed() == ["release", "serve", "monitor"], "a version is registered in one store"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path/'one.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'one.db'}")
     given["train"]["seed"] = 1
     assert changed() == list(STAGES)[1:]
     given["train"]["seed"] = 0
@@ -186,14 +274,20 @@ def test_a_stage_is_redone_when_what_it_was_made_from_changes(tmp_path, monkeypa
 
 def test_a_mark_of_an_earlier_walk_does_not_cover_a_later_failure(tmp_path, monkeypatch):
     "Done with one folder, failed with another, asked for the first again: it is run again."
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path/'mlflow.db'}")
-    path = notebook(tmp_path, "data = 'a'\nout = ''", "assert data != 'b', 'b is bad'\nopen(f'{out}/seen.txt', 'w').write(data)", name="ingest")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    path = notebook(
+        tmp_path,
+        "data = 'a'\nout = ''",
+        "assert data != 'b', 'b is bad'\nopen(f'{out}/seen.txt', 'w').write(data)",
+        name="ingest",
+    )
     monkeypatch.setattr(pipeline, "template", lambda stage: path)
     out = tmp_path / "ingest"
     run = lambda data: pipeline._run_stage(tmp_path, "ingest", {"data": data, "out": str(out)}, data, lambda line: None)
     run("a")
     assert json.loads((out / "done.json").read_text())["key"] == "a"
-    with pytest.raises(NotebookError, match="b is bad"): run("b")
+    with pytest.raises(NotebookError, match="b is bad"):
+        run("b")
     assert not (out / "done.json").exists() and "b is bad" in json.loads((out / "error.json").read_text())["error"]
     run("a")
     assert not (out / "error.json").exists() and not (out / "ingest.failed.ipynb").exists()
@@ -203,24 +297,49 @@ def pictures(folder, classes=("crack", "whole"), each=8, size=16):
     random = np.random.default_rng(0)
     for c in classes:
         (folder / c).mkdir(parents=True, exist_ok=True)
-        for i in range(each): Image.fromarray(random.integers(0, 255, (size, size, 3), np.uint8)).save(folder / c / f"{i:02}.png")
+        for i in range(each):
+            Image.fromarray(random.integers(0, 255, (size, size, 3), np.uint8)).save(folder / c / f"{i:02}.png")
     return folder
 
 
-def no_images(folder): folder.mkdir()
-def one_class(folder): pictures(folder, ["crack"])
-def few(folder): pictures(folder), [path.unlink() for path in sorted((folder / "crack").iterdir())[3:]]
-def twins(folder): pictures(folder), (folder / "whole/00.png").write_bytes((folder / "crack/00.png").read_bytes())
-def wrong_yaml(folder): pictures(folder), (folder / "dataset.yaml").write_text("ownr: Ada")
+def no_images(folder):
+    folder.mkdir()
 
 
-@pytest.mark.parametrize("prepare, words", [
-    (no_images, "expected images (.bmp, "), (one_class, "expected at least 2 classes, found 1 ('crack')"), (few, "class 'crack' has 3 images, 5 folds need at least 5"),
-    (twins, "one image under the labels crack, whole"), (wrong_yaml, "got ownr; correct the name or remove it"),
-], ids=lambda value: getattr(value, "__name__", None))
+def one_class(folder):
+    pictures(folder, ["crack"])
+
+
+def few(folder):
+    pictures(folder), [path.unlink() for path in sorted((folder / "crack").iterdir())[3:]]
+
+
+def twins(folder):
+    pictures(folder), (folder / "whole/00.png").write_bytes((folder / "crack/00.png").read_bytes())
+
+
+def wrong_yaml(folder):
+    pictures(folder), (folder / "dataset.yaml").write_text("ownr: Ada")
+
+
+@pytest.mark.parametrize(
+    "prepare, words",
+    [
+        (no_images, "expected images (.bmp, "),
+        (one_class, "expected at least 2 classes, found 1 ('crack')"),
+        (few, "class 'crack' has 3 images, 5 folds need at least 5"),
+        (twins, "one image under the labels crack, whole"),
+        (wrong_yaml, "got ownr; correct the name or remove it"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
 def test_a_folder_that_cannot_be_learned_from(tmp_path, prepare, words):
     prepare(tmp_path / "data")
-    verb = ("ingest", tmp_path / "data", "--out", "ingest") if prepare in (no_images, one_class, wrong_yaml) else ("train", tmp_path / "data", "--out", "train", "--size", "32")
+    verb = (
+        ("ingest", tmp_path / "data", "--out", "ingest")
+        if prepare in (no_images, one_class, wrong_yaml)
+        else ("train", tmp_path / "data", "--out", "train", "--size", "32")
+    )
     done = cvkit(tmp_path, *verb)
     assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, "one sentence"
@@ -229,20 +348,34 @@ def test_a_folder_that_cannot_be_learned_from(tmp_path, prepare, words):
 def test_a_walk_over_a_bad_folder_ends_with_the_sentence_of_the_first_stage(tmp_path):
     one_class(tmp_path / "data")
     done = cvkit(tmp_path, "demo", "--data", tmp_path / "data", "--out", "run")
-    assert done.returncode == 1 and "DataError: expected at least 2 classes" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 1
+        and "DataError: expected at least 2 classes" in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert (tmp_path / "run/ingest/ingest.failed.ipynb").exists()
 
 
 def test_a_server_that_is_down_is_noticed_before_the_first_stage(tmp_path):
-    with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
     done = cvkit(tmp_path, "demo", "--data", "surfaces", "--out", "run", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
-    assert done.returncode == 1 and f"expected an MLflow store at http://127.0.0.1:{port}" in done.stderr and "start it, correct MLFLOW_TRACKING_URI" in done.stderr
+    assert (
+        done.returncode == 1
+        and f"expected an MLflow store at http://127.0.0.1:{port}" in done.stderr
+        and "start it, correct MLFLOW_TRACKING_URI" in done.stderr
+    )
     assert not (tmp_path / "run").exists()
 
 
 def test_no_seldon_environment_is_noticed_before_the_first_stage(tmp_path):
     done = cvkit(tmp_path, "demo", "--data", "surfaces", "--out", "run", CVKIT_SELDON_PYTHON=str(tmp_path / "absent"))
-    assert done.returncode == 1 and "absent does not exist; correct it, or unset it" in done.stderr and not (tmp_path / "run").exists()
+    assert (
+        done.returncode == 1
+        and "absent does not exist; correct it, or unset it" in done.stderr
+        and not (tmp_path / "run").exists()
+    )
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
@@ -266,11 +399,22 @@ def test_two_walks_do_not_share_a_folder(tmp_path):
     assert done.returncode == 1 and "another walk is running in it" in done.stderr
 
 
-@pytest.mark.parametrize("words, code, said", [
-    (["trian"], 2, "no verb 'trian'; did you mean train?"), (["why", "nowhere"], 1, "expected a trained model in nowhere/train"), (["predict", "nowhere"], 1, "expected a bundle in nowhere"),
-    (["evaluate", "nowhere", "none"], 1, "none"), (["serve", "nowhere"], 1, "run `cvkit evaluate` first"), (["ingest", "nowhere"], 1, "'nowhere', which is no folder"), (["why", "nowhere", "--stage", "moon"], 1, "nowhere"),
-    (["run", "nowhere.ipynb"], 1, "expected a notebook at nowhere.ipynb"), (["sign", "nowhere"], 1, "expected a trained model"), (["release", "nowhere"], 1, "nowhere"), (["monitor", "nowhere"], 1, "nowhere"),
-])
+@pytest.mark.parametrize(
+    "words, code, said",
+    [
+        (["trian"], 2, "no verb 'trian'; did you mean train?"),
+        (["why", "nowhere"], 1, "expected a trained model in nowhere/train"),
+        (["predict", "nowhere"], 1, "expected a bundle in nowhere"),
+        (["evaluate", "nowhere", "none"], 1, "none"),
+        (["serve", "nowhere"], 1, "run `cvkit evaluate` first"),
+        (["ingest", "nowhere"], 1, "'nowhere', which is no folder"),
+        (["why", "nowhere", "--stage", "moon"], 1, "nowhere"),
+        (["run", "nowhere.ipynb"], 1, "expected a notebook at nowhere.ipynb"),
+        (["sign", "nowhere"], 1, "expected a trained model"),
+        (["release", "nowhere"], 1, "nowhere"),
+        (["monitor", "nowhere"], 1, "nowhere"),
+    ],
+)
 def test_a_mistake_gets_one_sentence(tmp_path, monkeypatch, capsys, words, code, said):
     monkeypatch.chdir(tmp_path)
     assert cli.main(words) == code
@@ -282,13 +426,17 @@ def test_a_mistake_gets_one_sentence(tmp_path, monkeypatch, capsys, words, code,
 def test_every_verb_explains_its_options(verb, capsys):
     import inspect
     from cvkit.flow import verbs
-    with pytest.raises(SystemExit) as ended: cli.main([verb, "--help"])
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main([verb, "--help"])
     told = capsys.readouterr().out
     assert ended.value.code == 0
-    for name in inspect.signature(getattr(verbs, verb)).parameters: assert name.replace("_", "-") in told or name in told, name
+    for name in inspect.signature(getattr(verbs, verb)).parameters:
+        assert name.replace("_", "-") in told or name in told, name
 
 
 def test_without_a_commit_or_git_a_record_names_an_author(tmp_path, monkeypatch):
     from cvkit.flow.records import author
+
     monkeypatch.setenv("PATH", "")
     assert author()

@@ -1,4 +1,5 @@
 "The probe equals scikit-learn, learns from nobody's own fold, and refuses what cannot be cross-validated."
+
 import warnings
 
 import numpy as np
@@ -21,7 +22,7 @@ def scaled(x, rows):
 
 
 @pytest.mark.parametrize("name", data)
-@pytest.mark.parametrize("C", [.001, .01, .1])
+@pytest.mark.parametrize("C", [0.001, 0.01, 0.1])
 def test_head_equals_scikit_learn(name, C):
     x, y = data[name]
     rows = np.arange(len(y)) % 3 != 0
@@ -36,31 +37,51 @@ def test_hidden_layer_equals_scikit_learn(name):
     x, y = data[name]
     rows = np.arange(len(y)) % 3 != 0
     z = scaled(x, rows).astype(np.float32)
-    head = fit_mlp_head(x[rows], y[rows], 6, .1, seed=3)
-    with warnings.catch_warnings(): warnings.simplefilter("ignore"); expected = MLPClassifier((6,), solver="lbfgs", alpha=10, max_iter=500, random_state=int(rng(3, "mlp").integers(2**31))).fit(z[rows], y[rows]).predict_proba(z)
+    head = fit_mlp_head(x[rows], y[rows], 6, 0.1, seed=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = (
+            MLPClassifier((6,), solver="lbfgs", alpha=10, max_iter=500, random_state=int(rng(3, "mlp").integers(2**31)))
+            .fit(z[rows], y[rows])
+            .predict_proba(z)
+        )
     assert np.abs(softmax(head_logits(x, *head)) - expected).max() < 2e-3
-    assert [v.dtype for v in (*head[:2], *head[2])] == [np.float32] * 4 and head[0].shape == (len(set(y)), 6) and head[2][0].shape == (6, x.shape[1])
+    assert (
+        [v.dtype for v in (*head[:2], *head[2])] == [np.float32] * 4
+        and head[0].shape == (len(set(y)), 6)
+        and head[2][0].shape == (6, x.shape[1])
+    )
 
 
 def test_hidden_layer_learns_from_shares():
     x, y = data["two"]
     sure = np.eye(2, dtype=np.float32)[y]
-    hard, same, unsure = (head_logits(x, *fit_mlp_head(x, y, 4, .1, shares)) for shares in (None, sure, .5 * sure + .25))
-    assert np.allclose(hard, same, atol=1e-4) and np.abs(softmax(unsure) - .5).max() < np.abs(softmax(hard) - .5).max()
+    hard, same, unsure = (
+        head_logits(x, *fit_mlp_head(x, y, 4, 0.1, shares)) for shares in (None, sure, 0.5 * sure + 0.25)
+    )
+    assert (
+        np.allclose(hard, same, atol=1e-4) and np.abs(softmax(unsure) - 0.5).max() < np.abs(softmax(hard) - 0.5).max()
+    )
 
 
 def rings(n=300):
     angle, y, random = np.arange(n) * 2.4, np.arange(n) // 2 % 2, np.random.default_rng(0)
-    return (np.stack([np.cos(angle), np.sin(angle)], 1) * (1 + y[:, None]) + random.normal(0, .1, (n, 2))).astype(np.float32), y
+    return (np.stack([np.cos(angle), np.sin(angle)], 1) * (1 + y[:, None]) + random.normal(0, 0.1, (n, 2))).astype(
+        np.float32
+    ), y
 
 
 def test_hidden_layer_is_cross_validated_like_a_linear_head():
     x, y = rings()
-    straight, bent, again = (fit_probe(x, y, folds_of(len(y)), ["in", "out"], 1., hidden=hidden) for hidden in (0, 8, 8))
-    assert straight.accuracies.mean() < .7 < .98 < bent.accuracies.mean() and straight.hidden is None
-    assert np.array_equal(bent.oof_logits, again.oof_logits) and not np.array_equal(bent.oof_logits, fit_probe(x, y, folds_of(len(y)), ["in", "out"], 1., hidden=8, seed=1).oof_logits)
-    assert (head_logits(x, bent.weight, bent.bias, bent.hidden).argmax(1) == y).mean() > .98
-    flipped = fit_probe(x, np.where(folds_of(len(y)) == 2, 1 - y, y), folds_of(len(y)), ["in", "out"], 1., hidden=8)
+    straight, bent, again = (
+        fit_probe(x, y, folds_of(len(y)), ["in", "out"], 1.0, hidden=hidden) for hidden in (0, 8, 8)
+    )
+    assert straight.accuracies.mean() < 0.7 < 0.98 < bent.accuracies.mean() and straight.hidden is None
+    assert np.array_equal(bent.oof_logits, again.oof_logits) and not np.array_equal(
+        bent.oof_logits, fit_probe(x, y, folds_of(len(y)), ["in", "out"], 1.0, hidden=8, seed=1).oof_logits
+    )
+    assert (head_logits(x, bent.weight, bent.bias, bent.hidden).argmax(1) == y).mean() > 0.98
+    flipped = fit_probe(x, np.where(folds_of(len(y)) == 2, 1 - y, y), folds_of(len(y)), ["in", "out"], 1.0, hidden=8)
     assert np.allclose(bent.oof_logits[folds_of(len(y)) == 2], flipped.oof_logits[folds_of(len(y)) == 2])
 
 
@@ -71,13 +92,15 @@ def test_two_classes_have_opposite_rows():
 
 def test_a_channel_that_slept_in_training_does_not_outshout_the_others():
     x, y = data["two"]
-    slept = np.zeros(len(y)); slept[0] = 1e-4
-    x = np.column_stack([(x - x.mean(0)) / x.std(0), slept, np.full(len(y), 3.)])
+    slept = np.zeros(len(y))
+    slept[0] = 1e-4
+    x = np.column_stack([(x - x.mean(0)) / x.std(0), slept, np.full(len(y), 3.0)])
     weight, bias = fit_head(x, y)
-    assert np.isfinite(weight).all() and np.abs(weight[:, 30:] * 5).max() < .01 * np.abs(weight[:, :30]).max()
+    assert np.isfinite(weight).all() and np.abs(weight[:, 30:] * 5).max() < 0.01 * np.abs(weight[:, :30]).max()
 
 
-def folds_of(n, k=5): return np.arange(n) % k
+def folds_of(n, k=5):
+    return np.arange(n) % k
 
 
 def test_out_of_fold_predictions_come_from_other_folds_only():
@@ -87,7 +110,7 @@ def test_out_of_fold_predictions_come_from_other_folds_only():
     flipped = np.where(folds == 2, 1 - y, y)
     second = fit_probe(x, flipped, folds, cells.target_names)
     assert np.allclose(first.oof_logits[folds == 2], second.oof_logits[folds == 2], atol=1e-4)
-    assert not np.allclose(first.oof_logits[folds == 1], second.oof_logits[folds == 1], atol=.1)
+    assert not np.allclose(first.oof_logits[folds == 1], second.oof_logits[folds == 1], atol=0.1)
 
 
 def test_temperature_of_a_fold_comes_from_the_others():
@@ -117,7 +140,11 @@ def test_report_and_numbers():
     assert [step for step, _ in said] == [f"fold {k}" for k in range(5)]
     assert [v["accuracy"] for _, v in said] == [right[folds == k].mean() for k in range(5)] == list(probe.accuracies)
     about = probe.to_dict()
-    assert about["accuracy_sd"] == pytest.approx(np.std(probe.accuracies, ddof=1)) and about["folds"] == 5 and about["images"] == 1797
+    assert (
+        about["accuracy_sd"] == pytest.approx(np.std(probe.accuracies, ddof=1))
+        and about["folds"] == 5
+        and about["images"] == 1797
+    )
 
 
 def test_same_inputs_same_bits():
@@ -131,7 +158,7 @@ def test_log_loss_and_temperature():
     logits, y = random.normal(0, 3, (500, 4)), random.integers(0, 4, 500)
     assert log_loss(logits, y) == pytest.approx(reference_loss(y, softmax(logits)))
     best = fit_temperature(logits, y)
-    assert log_loss(logits, y, best) <= min(log_loss(logits, y, t) for t in np.geomspace(.06, 18, 50)) + 1e-6
+    assert log_loss(logits, y, best) <= min(log_loss(logits, y, t) for t in np.geomspace(0.06, 18, 50)) + 1e-6
 
 
 n = 20
@@ -148,9 +175,13 @@ bad = [
 
 @pytest.mark.parametrize("embedding, targets, folds, C, error, words", bad)
 def test_refusals(embedding, targets, folds, C, error, words):
-    with pytest.raises(error, match=words): fit_probe(embedding, targets, folds, ["good", "bad"], C=C)
+    with pytest.raises(error, match=words):
+        fit_probe(embedding, targets, folds, ["good", "bad"], C=C)
 
 
 def test_interrupt_comes_through():
-    def stop(step, values): raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt): fit_probe(x, y, f, ["good", "bad"], report=stop)
+    def stop(step, values):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_probe(x, y, f, ["good", "bad"], report=stop)

@@ -1,4 +1,6 @@
-"Seldon's own wrapper, really running: it answers what the predictor answers, refuses what is no image, listens to this machine only, and leaves nothing behind."
+"""Seldon's own wrapper, really running: it answers what the predictor answers, refuses what is no image, listens to
+this machine only, and leaves nothing behind."""
+
 import base64, contextlib, http.client, json, os, signal, socket, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,36 +14,51 @@ from cvkit.core import BundleError, ServeError
 from cvkit.operate.predictor import Predictor
 from cvkit.operate.seldon import SeldonServer, _group, free_port, port_in_use, seldon_python, serving_parity
 
-try: seldon_python()
-except ServeError as error: pytest.skip(str(error), allow_module_level=True)
+try:
+    seldon_python()
+except ServeError as error:
+    pytest.skip(str(error), allow_module_level=True)
 
 exif = Image.Exif()
 exif[0x0112] = 6
-images = {"jpeg": encode(photo(1), "JPEG", quality=90), "png": encode(photo(2)), "gray png": encode(photo(3)[..., 0]), "turned jpeg": encode(photo(4), "JPEG", exif=exif), "large png": encode(photo(5, 800, 1200)), "noise": encode(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8))}
+images = {
+    "jpeg": encode(photo(1), "JPEG", quality=90),
+    "png": encode(photo(2)),
+    "gray png": encode(photo(3)[..., 0]),
+    "turned jpeg": encode(photo(4), "JPEG", exif=exif),
+    "large png": encode(photo(5, 800, 1200)),
+    "noise": encode(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)),
+}
 text = lambda data: base64.b64encode(data).decode()
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory): return small_bundle(tmp_path_factory.mktemp("served")/"bundle")
+def bundle(tmp_path_factory):
+    return small_bundle(tmp_path_factory.mktemp("served") / "bundle")
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory): return tmp_path_factory.mktemp("log")/"requests.jsonl"
+def log(tmp_path_factory):
+    return tmp_path_factory.mktemp("log") / "requests.jsonl"
 
 
 @pytest.fixture(scope="module")
 def server(bundle, log):
-    with SeldonServer(bundle.folder, log=log, digest=bundle.digest) as running: yield running
+    with SeldonServer(bundle.folder, log=log, digest=bundle.digest) as running:
+        yield running
 
 
 def post(server, body, path="/api/v1.0/predictions", kind="application/json", chunked=False):
     "Status and reason, over a connection of its own."
     connection = http.client.HTTPConnection("127.0.0.1", server.ports["rest"], timeout=60)
     with contextlib.closing(connection):
-        connection.request("POST", path, iter([body]) if chunked else body, {"Content-Type": kind}, encode_chunked=chunked)
+        connection.request(
+            "POST", path, iter([body]) if chunked else body, {"Content-Type": kind}, encode_chunked=chunked
+        )
         answer = connection.getresponse()
         said = answer.read().decode()
-    with contextlib.suppress(ValueError, LookupError, TypeError): said = json.loads(said)["status"]["info"]
+    with contextlib.suppress(ValueError, LookupError, TypeError):
+        said = json.loads(said)["status"]["info"]
     return answer.status, said
 
 
@@ -56,51 +73,82 @@ def counts(server):
 def wait_until(true, seconds=20):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if true(): return True
-        time.sleep(.05)
+        if true():
+            return True
+        time.sleep(0.05)
     return False
 
 
 def running(process):
     "Whether a process runs; the dead whom nobody has buried do not."
-    try: return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
-    except OSError: return False
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except OSError:
+        return False
 
 
 # ---- answers
 
-def test_answers_are_the_predictors_but_for_the_rounding_of_exp(server, bundle): # two versions of NumPy may differ in the last bit where a processor has AVX-512
+
+def test_answers_are_the_predictors_but_for_the_rounding_of_exp(server, bundle):
+    "Two versions of NumPy may differ in the last bit where a processor has AVX-512."
     files, predictor = list(images.values()), Predictor(bundle)
     expected = [predictor.predict(f) for f in files]
-    answers = {"rest": server.rest(files), "grpc": server.grpc(files), "Seldon's client over rest": server.client(files, "rest")}
+    answers = {
+        "rest": server.rest(files),
+        "grpc": server.grpc(files),
+        "Seldon's client over rest": server.client(files, "rest"),
+    }
     for name, found in answers.items():
         said = np.array([list(map(a["probabilities"].get, classes)) for a in found])
         assert said == pytest.approx(np.concatenate([e.probabilities for e in expected]), rel=0, abs=1e-15), name
-        assert [a["label"] for a in found] == [e.labels[0] for e in expected] and {a["bundle"] for a in found} == {bundle.digest} and {a["model"] for a in found} == {"Fliesen"}
+        assert (
+            [a["label"] for a in found] == [e.labels[0] for e in expected]
+            and {a["bundle"] for a in found} == {bundle.digest}
+            and {a["model"] for a in found} == {"Fliesen"}
+        )
     together = predictor.predict(files).probabilities
-    assert serving_parity(answers["rest"], answers["grpc"], together, classes) == {"n": len(files), **dict.fromkeys(("max_abs_diff", "rest", "grpc"), pytest.approx(0, abs=1e-15))}
+    assert serving_parity(answers["rest"], answers["grpc"], together, classes) == {
+        "n": len(files),
+        **dict.fromkeys(("max_abs_diff", "rest", "grpc"), pytest.approx(0, abs=1e-15)),
+    }
     assert len({a["label"] for a in answers["rest"]}) > 1, "answers that were all alike would prove little"
 
 
 def test_a_file_in_a_form_is_answered_too(server):
-    body = b'--x\r\nContent-Disposition: form-data; name="binData"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n' + images["jpeg"] + b"\r\n--x--\r\n"
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="binData"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+        + images["jpeg"]
+        + b"\r\n--x--\r\n"
+    )
     status, said = post(server, body, kind="multipart/form-data; boundary=x")
     assert status == 200 and json.loads(said)["jsonData"] == server.rest([images["jpeg"]])[0]
 
 
 def test_metadata_and_health(server, bundle):
     said = server.metadata()
-    assert said["name"] == "Fliesen" and said["versions"] == [bundle.digest] and said["inputs"] == [{"messagetype": "binData"}]
-    assert said["custom"] == {"classes": "cracked,sound,dirty", "licence": "CC0-1.0", "preprocess": bundle.preprocess.digest}
+    assert (
+        said["name"] == "Fliesen"
+        and said["versions"] == [bundle.digest]
+        and said["inputs"] == [{"messagetype": "binData"}]
+    )
+    assert said["custom"] == {
+        "classes": "cracked,sound,dirty",
+        "licence": "CC0-1.0",
+        "preprocess": bundle.preprocess.digest,
+    }
     assert server.health() == {"status": "ready", "bundle": bundle.digest}
 
 
 def test_answers_and_refusals_are_counted(server):
     before = counts(server)
     labels = [a["label"] for a in server.rest(list(images.values()))]
-    for _ in range(3): post(server, b"{}")
+    for _ in range(3):
+        post(server, b"{}")
     now = counts(server)
-    assert {c: now[c] - before[c] for c in classes} == {c: labels.count(c) for c in classes} and now["refused"] - before["refused"] == 3
+    assert {c: now[c] - before[c] for c in classes} == {c: labels.count(c) for c in classes} and now[
+        "refused"
+    ] - before["refused"] == 3
     metrics = server.metrics()
     assert "cvkit_seconds" in metrics and "cvkit_confidence" in metrics
 
@@ -112,8 +160,16 @@ refused = {
     "no image": (ask(binData=text(b"Dear Sir, this is no image")), 400, "expected an image (JPEG"),
     "an empty file": (ask(binData=""), 400, "expected an image, got an empty file"),
     "half an image": (ask(binData=text(images["png"][:150])), 400, "expected a whole image"),
-    "too large": (b"x" * 27_000_000, 413, "expected at most 26,732,202 bytes (an image of 20,000,000 bytes as base64), got 27,000,000"),
-    "an image too large": (ask(binData=text(bytes(20_000_001))), 413, "expected at most 20,000,000 bytes, got 20,000,001"),
+    "too large": (
+        b"x" * 27_000_000,
+        413,
+        "expected at most 26,732,202 bytes (an image of 20,000,000 bytes as base64), got 27,000,000",
+    ),
+    "an image too large": (
+        ask(binData=text(bytes(20_000_001))),
+        413,
+        "expected at most 20,000,000 bytes, got 20,000,001",
+    ),
     "wrong key": (ask(bindata=text(images["png"])), 400, 'expected {"binData": "..."}'),
     "wrong base64": (ask(binData="Dear Sir"), 400, "expected base64 in binData"),
     "base64 cut short": (ask(binData=text(images["png"])[:-3]), 400, "expected base64 in binData"),
@@ -123,7 +179,11 @@ refused = {
     "no JSON": (b"\xff\xd8\xff\xe0 a raw JPEG", 400, 'expected {"binData": "..."}'),
     "nothing": (b"", 400, 'expected {"binData": "..."}'),
     "meta of another kind": (ask(binData=text(images["png"]), meta=["draw"]), 400, 'expected {"tags": {...}} as meta'),
-    "tags of another kind": (ask(binData=text(images["png"]), meta={"tags": 7}), 400, 'expected {"tags": {...}} as meta'),
+    "tags of another kind": (
+        ask(binData=text(images["png"]), meta={"tags": 7}),
+        400,
+        'expected {"tags": {...}} as meta',
+    ),
     "text": (ask(strData="a.png"), 400, 'expected {"binData": "..."}'),
 }
 
@@ -142,14 +202,18 @@ def test_a_body_in_chunks_is_refused(server):
     assert status == 411 and "send the body whole" in said
 
 
-@pytest.mark.parametrize("data, words", [(b"Dear Sir", "expected an image (JPEG"), (images["png"][:150], "expected a whole image")])
+@pytest.mark.parametrize(
+    "data, words", [(b"Dear Sir", "expected an image (JPEG"), (images["png"][:150], "expected a whole image")]
+)
 def test_refusals_over_grpc(server, data, words):
-    with pytest.raises(ServeError, match="image 1 over grpc") as caught: server.grpc([images["png"], data])
+    with pytest.raises(ServeError, match="image 1 over grpc") as caught:
+        server.grpc([images["png"], data])
     assert words in str(caught.value)
     assert server.grpc([images["png"]]) == server.rest([images["png"]])
 
 
 # ---- the log
+
 
 def test_lines_are_whole_when_many_ask_at_once(server, log, bundle):
     before, many = len(log.read_text().splitlines()), list(images.values())[:4] * 5
@@ -158,63 +222,96 @@ def test_lines_are_whole_when_many_ask_at_once(server, log, bundle):
         rest = [a for part in pool.map(server.rest, [many] * 8) for a in part]
     lines = [json.loads(line) for line in log.read_text().splitlines()[before:]]
     assert len(lines) == len(rest) + len(grpc.result()) == 180 and log.read_bytes().endswith(b"}\n")
-    assert {tuple(line) for line in lines} == {("answers", "at", "bundle", "label", "milliseconds", "projected")} and {line["bundle"] for line in lines} == {bundle.digest[:12]}
+    assert {tuple(line) for line in lines} == {("answers", "at", "bundle", "label", "milliseconds", "projected")} and {
+        line["bundle"] for line in lines
+    } == {bundle.digest[:12]}
     assert {tuple(line["answers"]) for line in lines} == {tuple(a["probabilities"][c] for c in classes) for a in rest}
-    assert all(len(line["projected"]) == len(bundle.reference["directions"]) for line in lines) and log.stat().st_mode & 0o777 == 0o600
+    assert (
+        all(len(line["projected"]) == len(bundle.reference["directions"]) for line in lines)
+        and log.stat().st_mode & 0o777 == 0o600
+    )
 
 
 # ---- this machine only
+
 
 def sockets(processes):
     "Addresses on which processes listen, from the kernel: (hexadecimal address, port)."
     owned = set()
     for process in processes:
         for file in Path(f"/proc/{process}/fd").iterdir():
-            with contextlib.suppress(OSError): owned.add(os.readlink(file))
+            with contextlib.suppress(OSError):
+                owned.add(os.readlink(file))
     found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:] if Path(table).exists() else ():
             _, local, _, state, *rest = line.split()
             address, port = local.split(":")
-            if state == "0A" and f"socket:[{rest[5]}]" in owned: found.add((address, int(port, 16)))
+            if state == "0A" and f"socket:[{rest[5]}]" in owned:
+                found.add((address, int(port, 16)))
     return found
 
 
 def test_it_listens_on_loopback_only(server):
-    loopback = ("0100007F", "0000000000000000FFFF00000100007F") # 127.0.0.1, and as gRPC writes it: ::ffff:127.0.0.1
+    loopback = ("0100007F", "0000000000000000FFFF00000100007F")  # 127.0.0.1, and as gRPC writes it: ::ffff:127.0.0.1
     found = sockets(_group(server.process.pid))
-    assert {port for _, port in found} == set(server.ports.values()) and [address for address, _ in found if address not in loopback] == []
+    assert {port for _, port in found} == set(server.ports.values()) and [
+        address for address, _ in found if address not in loopback
+    ] == []
     assert sockets([os.getpid()]) == set()
     with socket.socket() as everywhere:
         everywhere.bind(("", 0))
         everywhere.listen()
-        assert sockets([os.getpid()]) == {("00000000", everywhere.getsockname()[1])}, "one that listened to everybody would be seen"
+        assert sockets([os.getpid()]) == {("00000000", everywhere.getsockname()[1])}, (
+            "one that listened to everybody would be seen"
+        )
 
 
 # ---- starting
 
+
 def test_a_changed_byte_does_not_start(tmp_path):
-    folder = small_bundle(tmp_path/"bundle").folder
-    graph = folder/"model.onnx"
+    folder = small_bundle(tmp_path / "bundle").folder
+    graph = folder / "model.onnx"
     data = bytearray(graph.read_bytes())
     data[len(data) // 2] ^= 1
     graph.write_bytes(data)
     server = SeldonServer(folder)
-    with pytest.raises(BundleError, match="model.onnx in .* was changed: expected .* do not serve it"): server.__enter__()
+    with pytest.raises(BundleError, match="model.onnx in .* was changed: expected .* do not serve it"):
+        server.__enter__()
     assert server.process is None
     words = [seldon_python(), "-W", "ignore", "-m", "cvkit.operate.seldon", "--bundle", str(folder)]
-    for name in ("rest", "grpc", "metrics"): words += [f"--{name}", str(free_port())]
-    done = subprocess.Popen([*words, "--follow"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
-    try: assert any("cvkit.core.BundleError: model.onnx in" in line and "was changed" in line for line in done.stdout), "the component looks for itself"
+    for name in ("rest", "grpc", "metrics"):
+        words += [f"--{name}", str(free_port())]
+    done = subprocess.Popen(
+        [*words, "--follow"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert any("cvkit.core.BundleError: model.onnx in" in line and "was changed" in line for line in done.stdout), (
+            "the component looks for itself"
+        )
     finally:
-        with contextlib.suppress(ProcessLookupError): os.killpg(done.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(done.pid, signal.SIGKILL)
         done.wait()
     assert _group(done.pid) == []
 
 
 def test_another_bundle_than_the_approved_one_does_not_start(bundle):
     server = SeldonServer(bundle.folder, digest="0" * 64)
-    with pytest.raises(ServeError, match=f"it ended: BundleError: expected bundle 000000000000 in .*, found {bundle.digest[:12]}; mount the bundle that was approved"): server.__enter__()
+    with pytest.raises(
+        ServeError,
+        match=(
+            f"it ended: BundleError: expected bundle 000000000000 in .*, found {bundle.digest[:12]}; mount the bundle "
+            "that was approved"
+        ),
+    ):
+        server.__enter__()
     assert server.process is None and [port_in_use(p) for p in server.ports.values()] == [False] * 3
 
 
@@ -226,19 +323,31 @@ def test_a_port_in_use_is_noticed_before_anything_starts(bundle, name, address):
         taken.listen()
         port = taken.getsockname()[1]
         server = SeldonServer(bundle.folder, **{name: port})
-        with pytest.raises(ServeError, match=f"expected port {port} for {name} to be free"): server.__enter__()
+        with pytest.raises(ServeError, match=f"expected port {port} for {name} to be free"):
+            server.__enter__()
     assert server.process is None and not hasattr(server, "folder")
 
 
 def test_one_port_for_two_is_noticed(bundle):
     port = free_port()
-    with pytest.raises(ServeError, match="is in use"): SeldonServer(bundle.folder, rest=port, metrics=port).__enter__()
+    with pytest.raises(ServeError, match="is in use"):
+        SeldonServer(bundle.folder, rest=port, metrics=port).__enter__()
 
 
-@pytest.mark.parametrize("python, words", [("/no/such/python", "expected Python of Seldon's environment at CVKIT_SELDON_PYTHON, but /no/such/python does not exist"), (sys.executable, "it ended: ModuleNotFoundError: No module named 'seldon_core'")])
+@pytest.mark.parametrize(
+    "python, words",
+    [
+        (
+            "/no/such/python",
+            "expected Python of Seldon's environment at CVKIT_SELDON_PYTHON, but /no/such/python does not exist",
+        ),
+        (sys.executable, "it ended: ModuleNotFoundError: No module named 'seldon_core'"),
+    ],
+)
 def test_an_environment_without_seldon_is_named(bundle, monkeypatch, python, words):
     monkeypatch.setenv("CVKIT_SELDON_PYTHON", python)
-    with pytest.raises(ServeError) as caught: SeldonServer(bundle.folder).__enter__()
+    with pytest.raises(ServeError) as caught:
+        SeldonServer(bundle.folder).__enter__()
     assert words in str(caught.value)
 
 
@@ -256,16 +365,22 @@ with SeldonServer(sys.argv[1]) as server:
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
 def test_the_server_ends_with_whoever_started_it(bundle, sign):
     "Ctrl-C in the block ends it in order; a starter that is killed cannot, and the server sees to it by itself."
-    done = subprocess.Popen([sys.executable, "-c", starter, bundle.folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.Popen(
+        [sys.executable, "-c", starter, bundle.folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     group, *ports = map(int, done.stdout.readline().split())
     alive, busy = _group(group), [port_in_use(p) for p in ports]
     done.send_signal(sign)
     _, said = done.communicate(timeout=120)
     left = _group(group)
     gone = wait_until(lambda: not _group(group) and not any(map(port_in_use, ports)))
-    with contextlib.suppress(ProcessLookupError): os.killpg(group, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
     assert len(alive) >= 3 and busy == [True] * 3, "the wrapper and the processes that it started"
-    if sign == signal.SIGINT: assert done.returncode == -signal.SIGINT and "KeyboardInterrupt" in said and left == [], "nothing is left when the block has been left"
+    if sign == signal.SIGINT:
+        assert done.returncode == -signal.SIGINT and "KeyboardInterrupt" in said and left == [], (
+            "nothing is left when the block has been left"
+        )
     assert gone, "processes or ports were left after 20 seconds"
 
 
@@ -274,30 +389,53 @@ def test_after_the_block_no_process_and_no_port_is_left(bundle):
         alive, group, place = _group(server.process.pid), server.process.pid, Path(server.folder.name)
         assert place.exists() and server.rest([images["png"]])
     assert len(alive) >= 3 and _group(group) == [] and not [p for p in alive if running(p)]
-    assert not any(map(port_in_use, server.ports.values())) and not place.exists() and server.stop() == {"processes": [], "ports": []}
-    with pytest.raises(ServeError, match="is the server running"): server.health()
+    assert (
+        not any(map(port_in_use, server.ports.values()))
+        and not place.exists()
+        and server.stop() == {"processes": [], "ports": []}
+    )
+    with pytest.raises(ServeError, match="is the server running"):
+        server.health()
 
 
 # ---- parity
 
-rows = np.array([[.2, .5, .3], [.1, .1, .8]])
+rows = np.array([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8]])
 as_answers = lambda p: [dict(probabilities=dict(zip(classes, row))) for row in p.tolist()]
 
 
 def test_parity_is_the_largest_difference_anywhere():
-    found = serving_parity(as_answers(rows + [[0, 0, 0], [0, -.02, .02]]), as_answers(rows + [[.001, -.001, 0], [0, 0, 0]]), rows, classes)
-    assert found["n"] == 2 and found["rest"] == pytest.approx(.02) and found["grpc"] == pytest.approx(.001) and found["max_abs_diff"] == found["rest"]
+    found = serving_parity(
+        as_answers(rows + [[0, 0, 0], [0, -0.02, 0.02]]),
+        as_answers(rows + [[0.001, -0.001, 0], [0, 0, 0]]),
+        rows,
+        classes,
+    )
+    assert (
+        found["n"] == 2
+        and found["rest"] == pytest.approx(0.02)
+        and found["grpc"] == pytest.approx(0.001)
+        and found["max_abs_diff"] == found["rest"]
+    )
 
 
-@pytest.mark.parametrize("rest, grpc, words", [
-    (rows[:1], rows, "expected 2 answers over rest, got 1"), (rows, rows[:0], "expected 2 answers over grpc, got 0"), (rows, rows[:, :2], "expected probabilities of cracked, sound, dirty over grpc, got"),
-    (rows, rows * [1, np.nan, 1], "expected finite probabilities over grpc, got 2 that are not")])
+@pytest.mark.parametrize(
+    "rest, grpc, words",
+    [
+        (rows[:1], rows, "expected 2 answers over rest, got 1"),
+        (rows, rows[:0], "expected 2 answers over grpc, got 0"),
+        (rows, rows[:, :2], "expected probabilities of cracked, sound, dirty over grpc, got"),
+        (rows, rows * [1, np.nan, 1], "expected finite probabilities over grpc, got 2 that are not"),
+    ],
+)
 def test_parity_of_other_answers_is_refused(rest, grpc, words):
-    with pytest.raises(ServeError, match=words): serving_parity(as_answers(rest), as_answers(grpc), rows, classes)
+    with pytest.raises(ServeError, match=words):
+        serving_parity(as_answers(rest), as_answers(grpc), rows, classes)
 
 
 def test_a_port_that_somebody_else_talks_from_is_not_left_over_and_another_is_drawn(bundle):
     import socket
+
     server = SeldonServer(bundle.folder)
     with socket.create_server(("127.0.0.1", 0)) as other, socket.socket() as client:
         client.bind(("127.0.0.1", server.ports["rest"]))
@@ -305,5 +443,5 @@ def test_a_port_that_somebody_else_talks_from_is_not_left_over_and_another_is_dr
         taken = server.ports["rest"]
         with server:
             assert server.ports["rest"] != taken and server.health()["status"] == "ready"
-            server.ports["rest"] = taken # as if it had been freed, and taken by a client
+            server.ports["rest"] = taken  # as if it had been freed, and taken by a client
             assert port_in_use(taken) and server.stop() == {"processes": [], "ports": []}

@@ -1,4 +1,5 @@
 "The verb redact: what is written, what is measured, and what never leaves."
+
 import json, re, shutil
 from pathlib import Path
 
@@ -30,11 +31,17 @@ def scenes(drawn, tmp_path, monkeypatch, cache):
 
 class Knows:
     "A detector that knows the marks, but for those of the night."
+
     digest = "knows 1"
+
     def __init__(self, manifest, marks):
         from cvkit.data.preprocess import decode_image
+
         row = {uri: i for i, uri in enumerate(manifest.table["uri"])}
-        self.boxes = {digest_bytes(decode_image(manifest.read(row[m["uri"]])).tobytes()): m for m in marks if m["light"] == "day"}
+        self.boxes = {
+            digest_bytes(decode_image(manifest.read(row[m["uri"]])).tobytes()): m for m in marks if m["light"] == "day"
+        }
+
     def __call__(self, pixels):
         m = self.boxes.get(digest_bytes(pixels.tobytes()))
         return [{**{c: m[c] for c in ("x1", "y1", "x2", "y2")}, "kind": "face"}] if m else []
@@ -42,7 +49,10 @@ class Knows:
 
 def test_scenes_are_the_same_again_and_marks_lie_inside(drawn, tmp_path):
     folder, first = drawn
-    assert first == make_scenes(tmp_path / "b", repeats=1) == read_marks(folder / "marks.csv", [m["uri"] for m in first]) and len(first) == 24
+    assert (
+        first == make_scenes(tmp_path / "b", repeats=1) == read_marks(folder / "marks.csv", [m["uri"] for m in first])
+        and len(first) == 24
+    )
     for m in first:
         assert (folder / m["uri"]).read_bytes() == (tmp_path / "b" / m["uri"]).read_bytes()
         assert 0 <= m["x1"] < m["x2"] <= 384 and 0 <= m["y1"] < m["y2"] <= 288
@@ -55,11 +65,13 @@ def test_what_is_written_and_measured(scenes, tmp_path):
     out = tmp_path / "out"
     found = redact(manifest, out, {"knows": Knows(manifest, marks)}, tmp_path / "scenes/marks.csv", "light")
     rows = {(r["kind"], r["subgroup"]): r["covered"] for r in found.recall["light"].rows}
-    assert rows["face", ""].value == .5 and rows["plate", ""].value == .5
-    assert rows["face", "day"].value is None and "insufficient" in str(found.recall["light"].table()), "six are too few to tell"
+    assert rows["face", ""].value == 0.5 and rows["plate", ""].value == 0.5
+    assert rows["face", "day"].value is None and "insufficient" in str(found.recall["light"].table()), (
+        "six are too few to tell"
+    )
     assert found.verdict[0] == "fail" and {m["subgroup"] for m in found.recall["light"].missed} == {"night"}
     kept = read_json(out / "recall.json")
-    assert kept["recall"]["light"]["rules"] == {"iou": .5, "cover": .9, "unit": "image"} and kept["verdict"] == "fail"
+    assert kept["recall"]["light"]["rules"] == {"iou": 0.5, "cover": 0.9, "unit": "image"} and kept["verdict"] == "fail"
     assert Manifest.load(out).digest == found.manifest.digest == kept["manifest"]
     assert set(Manifest.load(out).table["pii_status"]) == {"redacted"}
     assert read_json(out / "run.json")["metrics"]["images"] == 24
@@ -71,6 +83,7 @@ def test_what_is_written_and_measured(scenes, tmp_path):
 def test_no_picture_of_an_original_is_on_the_page(scenes, tmp_path):
     import base64
     from io import BytesIO
+
     manifest, marks = scenes
     detector = Knows(manifest, marks)
     page = redact(manifest, tmp_path / "out", {"knows": detector}).page
@@ -98,36 +111,69 @@ def test_names_are_escaped(scenes, tmp_path):
 def test_cost_is_paired_and_nothing_covered_costs_nothing(scenes, tmp_path):
     manifest, marks = scenes
     nothing = redact(manifest, tmp_path / "none", {"none": lambda pixels: []}, cost=True).cost
-    assert nothing.changed == {"original": 0, "redacted": 0} and nothing.difference.value == 0 and nothing.difference.low < 0, "none seen is not none"
-    everything = redact(manifest, tmp_path / "all", {"all": lambda pixels: [dict(x1=0, y1=0, x2=384, y2=288, kind="all")]}, cost=True).cost
-    assert everything.images == nothing.images and everything.accuracy["redacted"].value < nothing.accuracy["original"].value
-    assert everything.difference.value == pytest.approx(everything.accuracy["redacted"].value - everything.accuracy["original"].value)
+    assert (
+        nothing.changed == {"original": 0, "redacted": 0}
+        and nothing.difference.value == 0
+        and nothing.difference.low < 0
+    ), "none seen is not none"
+    everything = redact(
+        manifest, tmp_path / "all", {"all": lambda pixels: [dict(x1=0, y1=0, x2=384, y2=288, kind="all")]}, cost=True
+    ).cost
+    assert (
+        everything.images == nothing.images
+        and everything.accuracy["redacted"].value < nothing.accuracy["original"].value
+    )
+    assert everything.difference.value == pytest.approx(
+        everything.accuracy["redacted"].value - everything.accuracy["original"].value
+    )
 
 
-BAD = [("uri,kind,x1,y1,x2\nface/000.png,face,1,2,3\n", "mark 1 has no y2"), ("uri,kind,x1,y1,x2,y2\nface/000.png,face,1,2,,4\n", "mark 1 has no x2"), ("uri,kind,x1,y1,x2,y2\nlost.png,face,1,2,3,4\n", "mark 1 is in lost.png"),
-       ("uri,kind,x1,y1,x2,y2\nface/000.png,face,3,2,3,4\n", "x1 < x2 and y1 < y2 in marked box 0"), ("uri,kind,x1,y1,x2,y2\n", "got none")]
+BAD = [
+    ("uri,kind,x1,y1,x2\nface/000.png,face,1,2,3\n", "mark 1 has no y2"),
+    ("uri,kind,x1,y1,x2,y2\nface/000.png,face,1,2,,4\n", "mark 1 has no x2"),
+    ("uri,kind,x1,y1,x2,y2\nlost.png,face,1,2,3,4\n", "mark 1 is in lost.png"),
+    ("uri,kind,x1,y1,x2,y2\nface/000.png,face,3,2,3,4\n", "x1 < x2 and y1 < y2 in marked box 0"),
+    ("uri,kind,x1,y1,x2,y2\n", "got none"),
+]
 
 
 @pytest.mark.parametrize("text,message", BAD)
 def test_bad_marks_are_named(scenes, tmp_path, text, message):
     (tmp_path / "marks.csv").write_text(text)
-    with pytest.raises(DataError) as error: redact(scenes[0], tmp_path / "out", {"none": lambda pixels: []}, tmp_path / "marks.csv")
+    with pytest.raises(DataError) as error:
+        redact(scenes[0], tmp_path / "out", {"none": lambda pixels: []}, tmp_path / "marks.csv")
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("coco", [{}, {"images": [{"id": 1, "file_name": "face/000.png"}], "categories": [], "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}]}, [1]])
+@pytest.mark.parametrize(
+    "coco",
+    [
+        {},
+        {
+            "images": [{"id": 1, "file_name": "face/000.png"}],
+            "categories": [],
+            "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+        },
+        [1],
+    ],
+)
 def test_bad_coco_is_named(tmp_path, coco):
     (tmp_path / "marks.json").write_text(json.dumps(coco))
-    with pytest.raises(DataError, match="expected COCO"): read_marks(tmp_path / "marks.json", ["face/000.png"])
+    with pytest.raises(DataError, match="expected COCO"):
+        read_marks(tmp_path / "marks.json", ["face/000.png"])
 
 
 def test_recall_does_not_depend_on_order_and_grows_with_what_is_filled():
     random = np.random.default_rng(0)
-    box = lambda i: dict(zip(("x1", "y1"), start := random.uniform(0, 80, 2))) | dict(zip(("x2", "y2"), start + random.uniform(5, 20, 2))) | {"image": str(i % 15), "kind": "face"}
+    box = lambda i: (
+        dict(zip(("x1", "y1"), start := random.uniform(0, 80, 2)))
+        | dict(zip(("x2", "y2"), start + random.uniform(5, 20, 2)))
+        | {"image": str(i % 15), "kind": "face"}
+    )
     marked, found = [box(i) for i in range(60)], [box(i) for i in range(300)]
     whole = redaction_recall(found, marked)
     assert redaction_recall(found[::-1], marked[::-1]).rows[0]["covered"].value == whole.rows[0]["covered"].value
-    values = [redaction_recall(found[:k], marked, cover=.5).rows[0]["covered"].value for k in (0, 50, 150, 300)]
+    values = [redaction_recall(found[:k], marked, cover=0.5).rows[0]["covered"].value for k in (0, 50, 150, 300)]
     assert values == sorted(values) and values[0] == 0 < values[-1]
 
 

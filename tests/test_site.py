@@ -1,4 +1,6 @@
-"The documentation builds without a warning, shows what the notebooks hold and fetches nothing; and in a real browser nothing fails, everybody can read it, on a phone too, search finds, no link is dead."
+"""The documentation builds without a warning, shows what the notebooks hold and fetches nothing; and in a real browser
+nothing fails, everybody can read it, on a phone too, search finds, no link is dead."""
+
 import functools, http.server, json, re, threading
 from html.parser import HTMLParser
 from pathlib import Path
@@ -7,36 +9,60 @@ from urllib.parse import unquote, urldefrag, urljoin
 import pytest
 
 root = Path(__file__).resolve().parents[1]
-modules = sorted(path.relative_to(root / "cvkit").with_suffix("") for path in (root / "cvkit").rglob("*.py")
-                 if path.name not in ("__init__.py", "_modidx.py"))
+modules = sorted(
+    path.relative_to(root / "cvkit").with_suffix("")
+    for path in (root / "cvkit").rglob("*.py")
+    if path.name not in ("__init__.py", "_modidx.py")
+)
 phone, desk = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-read_closely = ["index.html", "tutorials/first_model.html", "guides/own_folder.html", "guides/check.html", "why/leaks.html", "overview.html",
-                "data/index.html", "data/ledger.html", "search.html"]
+read_closely = [
+    "index.html",
+    "tutorials/first_model.html",
+    "guides/own_folder.html",
+    "guides/check.html",
+    "why/leaks.html",
+    "overview.html",
+    "data/index.html",
+    "data/ledger.html",
+    "search.html",
+]
 
 
 @pytest.fixture(scope="module")
 def site(html):
     "The pages on a server of 127.0.0.1: its address."
+
     class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_): pass
+        def log_message(self, *_):
+            pass
+
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=html)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
 
 
-def pages_of(html): return sorted(path.relative_to(html).as_posix() for path in html.rglob("*.html") if "_static" not in path.parts)
+def pages_of(html):
+    return sorted(path.relative_to(html).as_posix() for path in html.rglob("*.html") if "_static" not in path.parts)
 
 
 def open_page(browser, viewport, theme="light"):
     "A page that notes what goes wrong in it."
     page = browser.new_context(viewport=viewport, color_scheme=theme).new_page()
     page.wrong = []
-    page.on("console", lambda message: page.wrong.append(f"console: {message.text}") if message.type == "error" else None)
+    page.on(
+        "console", lambda message: page.wrong.append(f"console: {message.text}") if message.type == "error" else None
+    )
     page.on("pageerror", lambda error: page.wrong.append(f"error: {error}"))
-    left = "net::ERR_ABORTED" # the page was left while its icon was still on the way
-    page.on("requestfailed", lambda request: page.wrong.append(f"{request.failure}: {request.url}") if request.failure != left else None)
-    page.on("response", lambda response: page.wrong.append(f"{response.status}: {response.url}") if response.status >= 400 else None)
+    left = "net::ERR_ABORTED"  # the page was left while its icon was still on the way
+    page.on(
+        "requestfailed",
+        lambda request: page.wrong.append(f"{request.failure}: {request.url}") if request.failure != left else None,
+    )
+    page.on(
+        "response",
+        lambda response: page.wrong.append(f"{response.status}: {response.url}") if response.status >= 400 else None,
+    )
     return page
 
 
@@ -49,7 +75,8 @@ def test_no_page_has_an_error_asks_another_server_or_is_wider_than_a_phone(every
         page.set_viewport_size(phone)
         width = page.evaluate("document.scrollingElement.scrollWidth")
         page.set_viewport_size(desk)
-        if width > phone["width"]: wide[name] = width
+        if width > phone["width"]:
+            wide[name] = width
     assert page.wrong == []
     assert [url for url in asked if not url.startswith((site, "data:"))] == []
     assert len(asked) > len(names)
@@ -59,13 +86,20 @@ def test_no_page_has_an_error_asks_another_server_or_is_wider_than_a_phone(every
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", read_closely)
 def test_everybody_can_read_it(name, theme, site, browser):
-    Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no accessibility tests: axe-playwright-python is not installed").Axe
+    Axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="no accessibility tests: axe-playwright-python is not installed"
+    ).Axe
     page = open_page(browser, desk, theme)
     page.goto(site + name, wait_until="load")
     assert page.evaluate("document.documentElement.dataset.theme") == theme
     found = Axe().run(page).response
     assert len(found["passes"]) > 10
-    grave = [f"{rule['id']}: {node['html'][:160]} {node['failureSummary'][:300]}" for rule in found["violations"] if rule["impact"] in ("serious", "critical") for node in rule["nodes"]]
+    grave = [
+        f"{rule['id']}: {node['html'][:160]} {node['failureSummary'][:300]}"
+        for rule in found["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
     assert not grave, "\n".join(grave[:10])
 
 
@@ -109,6 +143,7 @@ def test_the_keyboard_reaches_the_content_and_what_scrolls(site, browser):
 
 class Links(HTMLParser):
     "What a page links to and what can be linked to in it."
+
     def __init__(self, text):
         super().__init__()
         self.links, self.anchors = [], {""}
@@ -117,7 +152,9 @@ class Links(HTMLParser):
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
         self.anchors |= {given.get("id"), given.get("name") if tag == "a" else None} - {None}
-        self.links += [given[name] for name in ("href", "src") if given.get(name) and tag in ("a", "img", "link", "script")]
+        self.links += [
+            given[name] for name in ("href", "src") if given.get(name) and tag in ("a", "img", "link", "script")
+        ]
 
 
 def test_no_link_is_dead(html):
@@ -125,19 +162,24 @@ def test_no_link_is_dead(html):
     dead, tried = [], 0
     for name, page in read.items():
         for link in page.links:
-            if link.startswith(("http:", "https:", "mailto:", "data:", "javascript:")): continue
+            if link.startswith(("http:", "https:", "mailto:", "data:", "javascript:")):
+                continue
             url, anchor = urldefrag(urljoin(f"/{name}", link))
             target = unquote(url.partition("?")[0]).lstrip("/")
             target += "index.html" if target.endswith("/") or not target else ""
             tried += 1
-            if not (html / target).is_file() or (target in read and unquote(anchor) not in read[target].anchors): dead.append(f"{name}: {link}")
+            if not (html / target).is_file() or (target in read and unquote(anchor) not in read[target].anchors):
+                dead.append(f"{name}: {link}")
     assert dead == []
     assert tried > 1000
 
 
 def test_the_front_page_shows_what_the_tutorial_stored(html):
     from pathlib import Path
-    cells = json.loads((Path(__file__).resolve().parents[1] / "nbs/tutorials/first_model.ipynb").read_text(encoding="utf-8"))["cells"]
+
+    cells = json.loads(
+        (Path(__file__).resolve().parents[1] / "nbs/tutorials/first_model.ipynb").read_text(encoding="utf-8")
+    )["cells"]
     page = (html / "index.html").read_text(encoding="utf-8")
     for tag in ("maps", "classes", "mistakes", "intervals", "faithfulness", "production"):
         (output,) = [output for cell in cells if tag in cell["metadata"].get("tags", []) for output in cell["outputs"]]
@@ -146,11 +188,16 @@ def test_the_front_page_shows_what_the_tutorial_stored(html):
 
 def test_a_page_a_module_with_its_public_names(html):
     import importlib
+
     for module in modules:
         page, name = (html / module.with_suffix(".html")).read_text(encoding="utf-8"), "cvkit." + ".".join(module.parts)
         held = importlib.import_module(name)
         public = [word for word in held.__all__ if getattr(getattr(held, word), "__module__", None) == name]
-        missing = [word for word in public if f">{word}<" not in page and f'id="{name.replace(".", "-").replace("_", "-").lower()}-' not in page]
+        missing = [
+            word
+            for word in public
+            if f">{word}<" not in page and f'id="{name.replace(".", "-").replace("_", "-").lower()}-' not in page
+        ]
         assert not missing, f"{name}: no heading for {missing}"
 
 
@@ -159,13 +206,18 @@ def test_each_page_is_in_the_navigation(html):
     for room in sorted({module.parts[0] for module in modules if len(module.parts) > 1}):
         assert f'href="{room}/index.html"' in front
         listing = (html / room / "index.html").read_text(encoding="utf-8")
-        assert not [module for module in modules if module.parts[0] == room and f'href="{module.name}.html' not in listing]
+        assert not [
+            module for module in modules if module.parts[0] == room and f'href="{module.name}.html' not in listing
+        ]
 
 
 def test_names_in_prose_are_links(html):
     page = (html / "core.html").read_text(encoding="utf-8")
     assert 'id="cvkit-core-digest-json"' in page
-    linked = sum(len(re.findall(r'<a class="reference internal"[^>]*><code', path.read_text(encoding="utf-8"))) for path in html.rglob("*.html"))
+    linked = sum(
+        len(re.findall(r'<a class="reference internal"[^>]*><code', path.read_text(encoding="utf-8")))
+        for path in html.rglob("*.html")
+    )
     assert linked > 0
 
 

@@ -16,51 +16,91 @@ from .ingest import EXTENSIONS, Listing, _find_images, look_at_files
 # %% ../../nbs/1_data/05_annotations.ipynb #66f99ea3
 PARTS = ("train", "val", "test")
 
-def _part_of(name): # train, val or test, where a name says so: instances_val2017, valid, training
+
+def _part_of(name):  # train, val or test, where a name says so: instances_val2017, valid, training
     found = re.search(r"(?<![a-z])(train|val|test)(?:ing|id|idation)?(?:\d{4})?(?![a-z\d])", str(name).lower())
     return found[1] if found else ""
 
-def _inside(path): # A path as it stands in a manifest; `''` where it leaves its folder or is none
+
+def _inside(path):  # A path as it stands in a manifest; `''` where it leaves its folder or is none
     path = path.replace("\\", "/") if isinstance(path, str) else ""
-    if not path or re.search(r"[\0-\x1f\ud800-\udfff]", path) or path.startswith("/") or PureWindowsPath(path).drive: return ""
+    if not path or re.search(r"[\0-\x1f\ud800-\udfff]", path) or path.startswith("/") or PureWindowsPath(path).drive:
+        return ""
     path = os.path.normpath(path).replace(os.sep, "/")
     return "" if path.split("/")[0] in ("..", ".") else path
 
-def _number(value): # A finite number, or None
-    try: number = None if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError): return None
+
+def _number(value):  # A finite number, or None
+    try:
+        number = None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
     return number if number is not None and math.isfinite(number) else None
 
-def _word(value): # A label on one line; `''` where there is none
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)): return ""
+
+def _word(value):  # A label on one line; `''` where there is none
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return ""
     return re.sub(r"[\s\0-\x1f\x7f\ufffe\uffff]+", " ", str(value).encode("utf-8", "replace").decode()).strip()
 
-def _make_box(label, x1, y1, x2, y2, ignore=False): return {"label": label, **{c: round(v, 2) + 0. for c, v in zip(("x1", "y1", "x2", "y2"), (x1, y1, x2, y2))}, "ignore": bool(ignore)}
+
+def _make_box(label, x1, y1, x2, y2, ignore=False):
+    return {
+        "label": label,
+        **{c: round(v, 2) + 0.0 for c, v in zip(("x1", "y1", "x2", "y2"), (x1, y1, x2, y2))},
+        "ignore": bool(ignore),
+    }
 
 # %% ../../nbs/1_data/05_annotations.ipynb #e565a8b5
-def _list_rows(rows, root, lost, source): # A listing of rows: uri and boxes, perhaps width, height, group and `attribute.<name>`; a column that says nothing is left out
+def _list_rows(rows, root, lost, source):
+    """A listing of rows: uri and boxes, perhaps width, height, group and `attribute.<name>`; a column that says nothing
+    is left out."""
     pd = need("pandas", "train")
-    if not rows: raise DataError(f"expected pictures in {source}, found none" + (f" that can be used, for {len(lost)} reasons; the first, {lost[0][0]}: {lost[0][1]}" if lost else "; check the path"))
+    if not rows:
+        raise DataError(
+            f"expected pictures in {source}, found none"
+            + (
+                f" that can be used, for {len(lost)} reasons; the first, {lost[0][0]}: {lost[0][1]}"
+                if lost
+                else "; check the path"
+            )
+        )
     table = pd.DataFrame(list(rows))
     for column in table:
-        if column in ("width", "height"): table[column] = [said if (said := _number(v)) and said >= 1 else None for v in table[column]]
-        elif column not in ("uri", "boxes"): table[column] = table[column].fillna("")
-        if column not in ("uri", "boxes") and (table[column].isna() | (table[column] == "")).all(): table = table.drop(columns=column)
+        if column in ("width", "height"):
+            table[column] = [said if (said := _number(v)) and said >= 1 else None for v in table[column]]
+        elif column not in ("uri", "boxes"):
+            table[column] = table[column].fillna("")
+        if column not in ("uri", "boxes") and (table[column].isna() | (table[column] == "")).all():
+            table = table.drop(columns=column)
     return Listing(table, Path(root), lost)
 
-def _read_text(file): # A file's text, or the reason why not
-    try: return Path(file).read_text(encoding="utf-8-sig"), ""
-    except (OSError, UnicodeDecodeError) as error: return "", f"expected text in UTF-8, but {getattr(error, 'strerror', None) or 'it is of another encoding'}; write it again"
+
+def _read_text(file):  # A file's text, or the reason why not
+    try:
+        return Path(file).read_text(encoding="utf-8-sig"), ""
+    except (OSError, UnicodeDecodeError) as error:
+        return (
+            "",
+            (
+                f"expected text in UTF-8, but {getattr(error, 'strerror', None) or 'it is of another encoding'}; "
+                "write it again"
+            ),
+        )
 
 # %% ../../nbs/1_data/05_annotations.ipynb #6e41f676
 def read_coco(
-    file, # JSON; or the folder of a data set with one or several such files
-    images=None, # folder that file names are relative to; beside the file by default, where most of them are found
-) -> Listing: # uri, boxes, and width, height, `attribute.split` where they are declared
+    file,  # JSON; or the folder of a data set with one or several such files
+    images=None,  # folder that file names are relative to; beside the file by default, where most of them are found
+) -> Listing:  # uri, boxes, and width, height, `attribute.split` where they are declared
     "List the images and boxes of a data set in COCO's format."
     file, rows, lost = Path(os.path.abspath(file)), [], []
     files = _coco_files(file) if file.is_dir() else [file]
-    if not files: raise DataError(f"expected COCO's JSON in {file}, in its folder annotations or in those of its parts, found none; name the file")
+    if not files:
+        raise DataError(
+            f"expected COCO's JSON in {file}, in its folder annotations or in those of its parts, found none; name "
+            "the file"
+        )
     read = {one: _load_coco(one) for one in files}
     homes = {one: Path(os.path.abspath(images)) if images else _coco_images(one, read[one]["images"]) for one in files}
     root = Path(os.path.commonpath(homes.values()))
@@ -68,232 +108,475 @@ def read_coco(
     for one, part in zip(files, parts):
         found, bad = _coco_rows(read[one], one.name)
         below = homes[one].relative_to(root)
-        for row in found: rows.append({**row, "uri": (below/row["uri"]).as_posix(), **({"attribute.split": row.get("attribute.split") or part} if len(set(parts)) > 1 else {})})
+        for row in found:
+            rows.append({
+                **row,
+                "uri": (below / row["uri"]).as_posix(),
+                **({"attribute.split": row.get("attribute.split") or part} if len(set(parts)) > 1 else {}),
+            })
         lost += bad
     return _list_rows(rows, root, lost, file)
 
-def _coco_files(folder): # The JSON files of one data set, those of boxes only
-    inside = folder/"annotations" if (folder/"annotations").is_dir() else folder
+
+def _coco_files(folder):  # The JSON files of one data set, those of boxes only
+    inside = folder / "annotations" if (folder / "annotations").is_dir() else folder
     roboflow = sorted(folder.glob("_annotations.coco.json")) or sorted(folder.glob("*/_annotations.coco.json"))
-    return roboflow or sorted(inside.glob("instances_*.json")) or [p for p in sorted(inside.glob("*.json")) if _is_coco(p)]
+    return (
+        roboflow or sorted(inside.glob("instances_*.json")) or [p for p in sorted(inside.glob("*.json")) if _is_coco(p)]
+    )
+
 
 def _is_coco(file):
     return all(word in file.read_bytes() for word in (b'"images"', b'"annotations"', b'"bbox"'))
 
-def _load_coco(file): # The object in a COCO file, with its three lists
-    try: found = json.loads(Path(file).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error: raise DataError(f"expected COCO's JSON in {file}, but {getattr(error, 'strerror', None) or error}; write it again") from None
+
+def _load_coco(file):  # The object in a COCO file, with its three lists
+    try:
+        found = json.loads(Path(file).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"expected COCO's JSON in {file}, but {getattr(error, 'strerror', None) or error}; write it again"
+        ) from None
     lists = ("images", "annotations", "categories")
     short = [name for name in lists if not isinstance(found, dict) or not isinstance(found.get(name), list)]
-    if short: raise DataError(f"expected an object with lists of {', '.join(lists)} in {file}, got no {' and no '.join(short)}; is it another format?")
+    if short:
+        raise DataError(
+            f"expected an object with lists of {', '.join(lists)} in {file}, got no {' and no '.join(short)}; is it "
+            "another format?"
+        )
     return found
 
-def _coco_images(file, images): # The folder in which most of the first images lie
-    above, stem = file.parent, re.sub("^instances_", "", file.stem)
-    folders = [above, above/"images", above.parent/stem, above.parent/"images"/stem, above.parent/"images", above.parent]
-    names = [name for image in images[:50] if isinstance(image, dict) and (name := _inside(image.get("file_name")))]
-    return max(folders, key=lambda folder: sum((folder/name).is_file() for name in names))
 
-def _key(value): # ids as text, whether they are written 7, 7.0 or "7"
-    if isinstance(value, float) and value.is_integer(): value = int(value)
+def _coco_images(file, images):  # The folder in which most of the first images lie
+    above, stem = file.parent, re.sub("^instances_", "", file.stem)
+    folders = [
+        above,
+        above / "images",
+        above.parent / stem,
+        above.parent / "images" / stem,
+        above.parent / "images",
+        above.parent,
+    ]
+    names = [name for image in images[:50] if isinstance(image, dict) and (name := _inside(image.get("file_name")))]
+    return max(folders, key=lambda folder: sum((folder / name).is_file() for name in names))
+
+
+def _key(value):  # ids as text, whether they are written 7, 7.0 or "7"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
 
-def _coco_rows(found, name): # Rows of images with their boxes, and (where, why) of what cannot be used
+
+def _coco_rows(found, name):  # Rows of images with their boxes, and (where, why) of what cannot be used
     rows, classes, lost = {}, {}, []
-    def say(where, why): lost.append((name, f"{where}: {why}"))
+
+    def say(where, why):
+        lost.append((name, f"{where}: {why}"))
+
     for where, id, entry in _entries(found, "categories", say):
         label = _word(entry.get("name"))
-        if not label: say(where, "expected a name, got none; add it")
-        elif classes.setdefault(id, label) != label: say(where, f"expected another id than {id}, which is {classes[id]}; give each its own")
+        if not label:
+            say(where, "expected a name, got none; add it")
+        elif classes.setdefault(id, label) != label:
+            say(where, f"expected another id than {id}, which is {classes[id]}; give each its own")
     for where, id, entry in _entries(found, "images", say):
         uri = _inside(entry.get("file_name"))
-        if not uri: say(where, f"expected a file_name below the folder of the images, got {entry.get('file_name')!r:.80}; correct it")
-        elif id in rows: say(where, f"expected another id than {id}, which is {rows[id]['uri']}; give each its own")
-        else: rows[id] = {"uri": uri, "width": entry.get("width"), "height": entry.get("height"), "boxes": [], **_coco_extras(entry)}
+        if not uri:
+            say(
+                where,
+                f"expected a file_name below the folder of the images, got {entry.get('file_name')!r:.80}; correct it",
+            )
+        elif id in rows:
+            say(where, f"expected another id than {id}, which is {rows[id]['uri']}; give each its own")
+        else:
+            rows[id] = {
+                "uri": uri,
+                "width": entry.get("width"),
+                "height": entry.get("height"),
+                "boxes": [],
+                **_coco_extras(entry),
+            }
     for where, id, entry in _entries(found, "annotations", say, ids=False):
-        why, row, label, box = "", rows.get(_key(entry.get("image_id"))), classes.get(_key(entry.get("category_id"))), entry.get("bbox")
-        if row is None: why = f"expected the id of an image, got image_id {entry.get('image_id')!r:.40}; correct it or remove the annotation"
-        elif label is None: why = f"expected the id of a category, got category_id {entry.get('category_id')!r:.40}; correct it or add the category"
+        why, row, label, box = (
+            "",
+            rows.get(_key(entry.get("image_id"))),
+            classes.get(_key(entry.get("category_id"))),
+            entry.get("bbox"),
+        )
+        if row is None:
+            why = (
+                f"expected the id of an image, got image_id {entry.get('image_id')!r:.40}; correct it or remove the "
+                "annotation"
+            )
+        elif label is None:
+            why = (
+                f"expected the id of a category, got category_id {entry.get('category_id')!r:.40}; correct it or add "
+                "the category"
+            )
         elif not isinstance(box, list) or len(box) != 4 or None in (numbers := [_number(v) for v in box]):
-            why = f"expected bbox [x, y, width, height] in pixels of {row['uri']}, got {'a segmentation alone' if box is None and entry.get('segmentation') else f'{box!r:.80}'}; correct it"
-        if why: say(where, why)
-        else: row["boxes"].append(_make_box(label, numbers[0], numbers[1], numbers[0] + numbers[2], numbers[1] + numbers[3], any(entry.get(k) in (1, "1") for k in ("iscrowd", "ignore"))))
+            why = (
+                f"expected bbox [x, y, width, height] in pixels of {row['uri']}, got "
+                f"{'a segmentation alone' if box is None and entry.get('segmentation') else f'{box!r:.80}'}; correct "
+                "it"
+            )
+        if why:
+            say(where, why)
+        else:
+            row["boxes"].append(
+                _make_box(
+                    label,
+                    numbers[0],
+                    numbers[1],
+                    numbers[0] + numbers[2],
+                    numbers[1] + numbers[3],
+                    any(entry.get(k) in (1, "1") for k in ("iscrowd", "ignore")),
+                )
+            )
     return list(rows.values()), lost
 
-def _entries(found, kind, say, ids=True): # (where, id, entry) of each object in a list
+
+def _entries(found, kind, say, ids=True):  # (where, id, entry) of each object in a list
     for i, entry in enumerate(found[kind]):
         where = f"{kind}[{i}]"
-        if not isinstance(entry, dict): say(where, f"expected an object, got {entry!r:.40}; remove it")
-        elif ids and not _key(entry.get("id")): say(where, f"expected an id, got {entry.get('id')!r:.40}; add it")
-        else: yield where, _key(entry.get("id")), entry
+        if not isinstance(entry, dict):
+            say(where, f"expected an object, got {entry!r:.40}; remove it")
+        elif ids and not _key(entry.get("id")):
+            say(where, f"expected an id, got {entry.get('id')!r:.40}; add it")
+        else:
+            yield where, _key(entry.get("id")), entry
 
-def _coco_extras(entry): # What `write_coco` adds to an image: its group and attributes
+
+def _coco_extras(entry):  # What `write_coco` adds to an image: its group and attributes
     more = entry.get("attributes") if isinstance(entry.get("attributes"), dict) else {}
     return {"group": _word(entry.get("group")), **{f"attribute.{k}": _word(v) for k, v in more.items()}}
 
 # %% ../../nbs/1_data/05_annotations.ipynb #3660976a
 class _Plain(ElementTree.TreeBuilder):
     "A tree without a DOCTYPE."
-    def doctype(self, *about): raise DataError("expected annotations without a DOCTYPE, which could expand without end, got one; remove it")
+
+    def doctype(self, *about):
+        raise DataError("expected annotations without a DOCTYPE, which could expand without end, got one; remove it")
+
 
 def read_voc(
-    folder, # with Annotations/*.xml and JPEGImages, or XML files beside the images
-) -> Listing: # uri, boxes, and width, height, `attribute.split` where they are declared
+    folder,  # with Annotations/*.xml and JPEGImages, or XML files beside the images
+) -> Listing:  # uri, boxes, and width, height, `attribute.split` where they are declared
     "List the images and boxes of a data set in Pascal VOC's format."
     folder, rows, lost, used = Path(os.path.abspath(folder)), {}, [], set()
-    inside = folder/"Annotations" if (folder/"Annotations").is_dir() else folder
+    inside = folder / "Annotations" if (folder / "Annotations").is_dir() else folder
     files = {PurePosixPath(uri): uri for uri in (_find_images(folder) if folder.is_dir() else [])}
     short = {path.with_suffix(""): path for path in files}
     for file in sorted(inside.rglob("*.xml")):
-        name, stem = file.relative_to(folder).as_posix(), PurePosixPath(file.relative_to(inside).with_suffix("").as_posix())
+        name, stem = (
+            file.relative_to(folder).as_posix(),
+            PurePosixPath(file.relative_to(inside).with_suffix("").as_posix()),
+        )
         row, bad = _read_xml(file)
         homes = [PurePosixPath(home) for home in ("JPEGImages", "images", inside.relative_to(folder).as_posix(), ".")]
-        image = next((short[home/stem] for home in homes if home/stem in short), None) or next((home/stem.parent/row["uri"] for home in homes if row.get("uri") and home/stem.parent/row["uri"] in files), None)
+        image = next((short[home / stem] for home in homes if home / stem in short), None) or next(
+            (
+                home / stem.parent / row["uri"]
+                for home in homes
+                if row.get("uri") and home / stem.parent / row["uri"] in files
+            ),
+            None,
+        )
         used.add(image)
-        if row and image is None: lost.append((name, f"expected an image {stem.name} in JPEGImages, images or beside it, found none; add it or remove the annotations"))
-        elif row: rows[stem.as_posix()] = {**row, "uri": str(image)}
+        if row and image is None:
+            lost.append((
+                name,
+                (
+                    f"expected an image {stem.name} in JPEGImages, images or beside it, found none; add it or remove "
+                    "the annotations"
+                ),
+            ))
+        elif row:
+            rows[stem.as_posix()] = {**row, "uri": str(image)}
         lost += [(name, why) for why in bad]
-    lost += [(uri, "expected annotations of it, found no XML file; annotate it, with no object where there is none") for path, uri in files.items() if path not in used]
+    lost += [
+        (uri, "expected annotations of it, found no XML file; annotate it, with no object where there is none")
+        for path, uri in files.items()
+        if path not in used
+    ]
     lost += _voc_parts(folder, rows)
     return _list_rows(rows.values(), folder, lost, folder)
 
-def _voc_parts(folder, rows): # Say of each row which list in ImageSets/Main names it; (where, why) of names that are no row's, or another part's
+
+def _voc_parts(folder, rows):
+    "Say of each row which list in ImageSets/Main names it; (where, why) of names that are no row's, or another part's."
     lost = []
     for part in PARTS:
-        file = folder/"ImageSets"/"Main"/f"{part}.txt"
+        file = folder / "ImageSets" / "Main" / f"{part}.txt"
         text, why = _read_text(file) if file.exists() else ("", "")
-        if why: lost.append((file.name, why))
+        if why:
+            lost.append((file.name, why))
         for k, line in enumerate(text.splitlines(), 1):
             row = rows.get(line.strip()) or rows.get(next(iter(line.split()), ""))
-            if row and row.setdefault("attribute.split", part) != part: lost.append((f"ImageSets/Main/{part}.txt", f"line {k}: expected each image in one part, {row['uri']} is in {row['attribute.split']} already; remove the line"))
-            elif row is None and line.strip(): lost.append((f"ImageSets/Main/{part}.txt", f"line {k}: expected the name of an annotated image, got {line.strip()!r:.60}; remove the line or add the image"))
+            if row and row.setdefault("attribute.split", part) != part:
+                lost.append((
+                    f"ImageSets/Main/{part}.txt",
+                    (
+                        f"line {k}: expected each image in one part, {row['uri']} is in {row['attribute.split']} "
+                        "already; remove the line"
+                    ),
+                ))
+            elif row is None and line.strip():
+                lost.append((
+                    f"ImageSets/Main/{part}.txt",
+                    (
+                        f"line {k}: expected the name of an annotated image, got {line.strip()!r:.60}; remove the "
+                        "line or add the image"
+                    ),
+                ))
     return lost
 
-def _read_xml(file): # A row of one picture, and why what could not be used; no row where nothing could
-    try: tree = ElementTree.parse(file, ElementTree.XMLParser(target=_Plain())).getroot()
-    except DataError as error: return {}, [str(error)]
-    except (OSError, ValueError, LookupError, ElementTree.ParseError) as error: return {}, [f"expected whole XML, but {getattr(error, 'strerror', None) or error}; write it again"]
-    if tree.tag != "annotation": return {}, [f"expected <annotation>, got <{tree.tag:.40}>; is it another format?"]
-    row = {"uri": _inside(tree.findtext("filename", "").strip()), "width": tree.findtext("size/width"), "height": tree.findtext("size/height"), "boxes": [], "group": _word(tree.findtext("group")),
-           **{f"attribute.{_word(one.findtext('name'))}": _word(one.findtext("value")) for one in tree.iterfind("attributes/attribute")}}
+
+def _read_xml(file):  # A row of one picture, and why what could not be used; no row where nothing could
+    try:
+        tree = ElementTree.parse(file, ElementTree.XMLParser(target=_Plain())).getroot()
+    except DataError as error:
+        return {}, [str(error)]
+    except (OSError, ValueError, LookupError, ElementTree.ParseError) as error:
+        return {}, [f"expected whole XML, but {getattr(error, 'strerror', None) or error}; write it again"]
+    if tree.tag != "annotation":
+        return {}, [f"expected <annotation>, got <{tree.tag:.40}>; is it another format?"]
+    row = {
+        "uri": _inside(tree.findtext("filename", "").strip()),
+        "width": tree.findtext("size/width"),
+        "height": tree.findtext("size/height"),
+        "boxes": [],
+        "group": _word(tree.findtext("group")),
+        **{
+            f"attribute.{_word(one.findtext('name'))}": _word(one.findtext("value"))
+            for one in tree.iterfind("attributes/attribute")
+        },
+    }
     bad = []
     for k, one in enumerate(tree.iterfind("object"), 1):
         label, box = _word(one.findtext("name")), one.find("bndbox")
         said = [(box.findtext(c) or "").strip() for c in ("xmin", "ymin", "xmax", "ymax")] if box is not None else []
         numbers = [_number(v) for v in said]
-        if not label: bad.append(f"object {k}: expected a name, got none; add it")
-        elif not said or None in numbers: bad.append(f"object {k} ({label}): expected numbers in bndbox: xmin, ymin, xmax, ymax, got {', '.join(said) if said else 'no bndbox'}; correct it")
-        else: row["boxes"].append(_make_box(label, *numbers, (one.findtext("difficult") or "").strip() == "1"))
+        if not label:
+            bad.append(f"object {k}: expected a name, got none; add it")
+        elif not said or None in numbers:
+            bad.append(
+                f"object {k} ({label}): expected numbers in bndbox: xmin, ymin, xmax, ymax, got "
+                f"{', '.join(said) if said else 'no bndbox'}; correct it"
+            )
+        else:
+            row["boxes"].append(_make_box(label, *numbers, (one.findtext("difficult") or "").strip() == "1"))
     return row, bad
 
 # %% ../../nbs/1_data/05_annotations.ipynb #ec950160
 def read_yolo(
-    folder, # with data.yaml or classes.txt, or the YAML file itself
-) -> Listing: # uri, boxes, and `attribute.split` where data.yaml or folders say it
+    folder,  # with data.yaml or classes.txt, or the YAML file itself
+) -> Listing:  # uri, boxes, and `attribute.split` where data.yaml or folders say it
     "List the images and boxes of a data set in YOLO's format."
     root, names, parts, name = _yolo_about(Path(os.path.abspath(folder)))
     found, lost = _yolo_images(root, parts, name)
     labels = {uri: _label_file(uri) for uri in found}
     rows, seen = [], dict(zip(found, look_at_files(root, list(found))))
     for uri, part in found.items():
-        row, file = {"uri": uri, "boxes": [], "attribute.split": part}, root/labels[uri]
+        row, file = {"uri": uri, "boxes": [], "attribute.split": part}, root / labels[uri]
         text, why = _read_text(file) if file.exists() else ("", "")
-        if why: lost.append((labels[uri], why))
-        else: rows.append(row)
-        if isinstance(seen[uri], str): continue
+        if why:
+            lost.append((labels[uri], why))
+        else:
+            rows.append(row)
+        if isinstance(seen[uri], str):
+            continue
         for k, line in enumerate(text.splitlines(), 1):
             box = _yolo_box(line.split(), names, *seen[uri][1:3])
-            if isinstance(box, str): lost.append((labels[uri], f"line {k}: {box}"))
-            elif box: row["boxes"].append(box)
-    for file in sorted({path for label in labels.values() for path in (root/label).parent.glob("*.txt")}):
+            if isinstance(box, str):
+                lost.append((labels[uri], f"line {k}: {box}"))
+            elif box:
+                row["boxes"].append(box)
+    for file in sorted({path for label in labels.values() for path in (root / label).parent.glob("*.txt")}):
         place = file.relative_to(root).as_posix()
-        if place not in set(labels.values()) and file.name not in CLASS_FILES and place not in (parts or {}).values(): lost.append((place, "expected an image of this name, found none; add it or remove the text"))
+        if place not in set(labels.values()) and file.name not in CLASS_FILES and place not in (parts or {}).values():
+            lost.append((place, "expected an image of this name, found none; add it or remove the text"))
     return _list_rows(rows, root, lost, root)
 
-CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels") # a class a line: of labelImg, darknet, Roboflow
 
-def _load_yaml(file): # What a YAML file says, `{}` where it is no mapping
+CLASS_FILES = ("classes.txt", "obj.names", "_darknet.labels")  # a class a line: of labelImg, darknet, Roboflow
+
+
+def _load_yaml(file):  # What a YAML file says, `{}` where it is no mapping
     import yaml
+
     text, why = _read_text(file)
-    try: said = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error: raise DataError(f"expected YAML in {file}, but {' '.join(str(error).split()):.200}; correct it") from None
-    if why: raise DataError(f"{why}: {file}")
+    try:
+        said = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"expected YAML in {file}, but {' '.join(str(error).split()):.200}; correct it") from None
+    if why:
+        raise DataError(f"{why}: {file}")
     return said if isinstance(said, dict) else {}
 
-def _yolo_about(folder): # The root, number to class, part to where its images are, and the file that says so
+
+def _yolo_about(folder):  # The root, number to class, part to where its images are, and the file that says so
     root, file = (folder, _yolo_yaml(folder)) if folder.is_dir() else (folder.parent, folder)
     said = _load_yaml(file) if file else {}
     names = said.get("names", [])
     if not file:
-        file = next((p for home in (root, root/"labels") for c in CLASS_FILES if (p := home/c).is_file()), None)
+        file = next((p for home in (root, root / "labels") for c in CLASS_FILES if (p := home / c).is_file()), None)
         names = [line for line in _read_text(file)[0].splitlines() if line.strip()] if file else []
-    names = {_key(k): _word(v) for k, v in (names.items() if isinstance(names, dict) else enumerate(names if isinstance(names, list) else []))}
-    if not names or "" in names.values() or "" in names: raise DataError(f"expected names of classes in data.yaml or classes.txt of {root}, got {'none' if not file else f'no list of words in {file.name}'}; add them, the first for class 0")
+    names = {
+        _key(k): _word(v)
+        for k, v in (names.items() if isinstance(names, dict) else enumerate(names if isinstance(names, list) else []))
+    }
+    if not names or "" in names.values() or "" in names:
+        raise DataError(
+            f"expected names of classes in data.yaml or classes.txt of {root}, got "
+            f"{'none' if not file else f'no list of words in {file.name}'}; add them, the first for class 0"
+        )
     base = said.get("path") if isinstance(said.get("path"), str) else "."
     keys = [k for k in (*PARTS, "valid", "unsplit") if said.get(k)]
-    return root, names, {(k, i): _yolo_place(root, base, place) for k in keys for i, place in enumerate(said[k] if isinstance(said[k], list) else [said[k]])}, file.name
+    return (
+        root,
+        names,
+        {
+            (k, i): _yolo_place(root, base, place)
+            for k in keys
+            for i, place in enumerate(said[k] if isinstance(said[k], list) else [said[k]])
+        },
+        file.name,
+    )
 
-def _yolo_yaml(folder): # The YAML file that has names, data.yaml first
+
+def _yolo_yaml(folder):  # The YAML file that has names, data.yaml first
     files = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")], key=lambda p: (p.stem != "data", p.name))
     return next((p for p in files if "names" in _load_yaml(p)), None)
 
-def _yolo_place(root, base, place, beside=None): # A path below the root, relative to it, which a YAML file or a list means; `''` where it leads elsewhere
-    if not isinstance(place, str) or not place.strip(): return ""
+
+def _yolo_place(root, base, place, beside=None):
+    "A path below the root, relative to it, which a YAML file or a list means; `''` where it leads elsewhere."
+    if not isinstance(place, str) or not place.strip():
+        return ""
     place = place.strip().replace("\\", "/")
-    tries = [os.path.join(root, home, path) for path in (place, re.sub(r"^(\.\./)+", "", f"{place.rstrip('/')}/").rstrip("/")) if path for home in ([beside] if beside else []) + [base, ""]]
+    tries = [
+        os.path.join(root, home, path)
+        for path in (place, re.sub(r"^(\.\./)+", "", f"{place.rstrip('/')}/").rstrip("/"))
+        if path
+        for home in ([beside] if beside else []) + [base, ""]
+    ]
     tries = [Path(os.path.normpath(one)) for one in tries if "\0" not in one]
     return next((one.relative_to(root).as_posix() for one in tries if one.is_relative_to(root) and one.exists()), "")
 
-def _yolo_images(root, parts, name): # Image to part, and (where, why) of what is none
+
+def _yolo_images(root, parts, name):  # Image to part, and (where, why) of what is none
     found, lost, twice = {}, [], {}
     if not parts:
-        home = root/"images" if (root/"images").is_dir() else root
-        return {uri: next(filter(None, map(_part_of, reversed(PurePosixPath(uri).parts[:-1]))), "") for uri in ((home/image).relative_to(root).as_posix() for image in _find_images(home))}, lost
+        home = root / "images" if (root / "images").is_dir() else root
+        return {
+            uri: next(filter(None, map(_part_of, reversed(PurePosixPath(uri).parts[:-1]))), "")
+            for uri in ((home / image).relative_to(root).as_posix() for image in _find_images(home))
+        }, lost
     for (key, i), place in parts.items():
         part = "" if key == "unsplit" else _part_of(key)
-        if not place: lost.append((name, f"{key}: expected folders or lists below {root.name}, got one that is not there or leads out of it; correct path or {key}"))
-        elif (root/place).is_dir(): images = [(root/place/image).relative_to(root).as_posix() for image in _find_images(root/place)]
+        if not place:
+            lost.append((
+                name,
+                (
+                    f"{key}: expected folders or lists below {root.name}, got one that is not there or leads out of "
+                    f"it; correct path or {key}"
+                ),
+            ))
+        elif (root / place).is_dir():
+            images = [(root / place / image).relative_to(root).as_posix() for image in _find_images(root / place)]
         else:
-            text, why = _read_text(root/place)
-            lines = [(k, line, _yolo_place(root, ".", line, (root/place).parent)) for k, line in enumerate(text.splitlines(), 1) if line.strip()]
+            text, why = _read_text(root / place)
+            lines = [
+                (k, line, _yolo_place(root, ".", line, (root / place).parent))
+                for k, line in enumerate(text.splitlines(), 1)
+                if line.strip()
+            ]
             images = [uri for k, line, uri in lines if uri]
-            lost += [(place, f"line {k}: expected an image below {root.name}, got {line.strip()!r:.80}; correct it") for k, line, uri in lines if not uri] + ([(place, why)] if why else [])
+            lost += [
+                (place, f"line {k}: expected an image below {root.name}, got {line.strip()!r:.80}; correct it")
+                for k, line, uri in lines
+                if not uri
+            ] + ([(place, why)] if why else [])
         for uri in images if place else ():
-            if found.setdefault(uri, part) != part: twice.setdefault((found[uri], part), []).append(uri)
-    lost += [(name, f"expected each image in one part, got {len(uris)} of {one} in {other} as well, such as {uris[0]}; they count as {one}") for (one, other), uris in twice.items()]
+            if found.setdefault(uri, part) != part:
+                twice.setdefault((found[uri], part), []).append(uri)
+    lost += [
+        (
+            name,
+            (
+                f"expected each image in one part, got {len(uris)} of {one} in {other} as well, such as {uris[0]}; "
+                f"they count as {one}"
+            ),
+        )
+        for (one, other), uris in twice.items()
+    ]
     return found, lost
 
-def _label_file(uri): # The text file of an image: in labels where it is in images, else beside it
+
+def _label_file(uri):  # The text file of an image: in labels where it is in images, else beside it
     parts = uri.split("/")
     home = max((i for i, part in enumerate(parts[:-1]) if part in ("images", "JPEGImages")), default=None)
-    if home is not None: parts[home] = "labels"
+    if home is not None:
+        parts[home] = "labels"
     return PurePosixPath(*parts).with_suffix(".txt").as_posix()
 
-def _yolo_box(words, names, w, h): # A box, or why the line is none; nothing of an empty line
-    if not words: return None
+
+def _yolo_box(words, names, w, h):  # A box, or why the line is none; nothing of an empty line
+    if not words:
+        return None
     numbers, label = [_number(v) for v in words[1:]], names.get(_key(_number(words[0])))
-    if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0): return f"expected 5 columns (class, x, y, width, height), or an outline's 7, 9, ..., got {len(words)}; correct it"
-    if label is None: return f"expected a class from 0 to {len(names) - 1}, got {words[0]:.20}; correct it or add its name"
-    if any(v is None or not 0 <= v <= 1 for v in numbers): return f"expected shares of the picture between 0 and 1, got {' '.join(words[1:])[:80]}; divide pixels by width and height"
-    if len(words) == 5: x, y, a, b = numbers; return _make_box(label, (x - a / 2) * w, (y - b / 2) * h, (x + a / 2) * w, (y + b / 2) * h)
-    return _make_box(label, min(numbers[::2]) * w, min(numbers[1::2]) * h, max(numbers[::2]) * w, max(numbers[1::2]) * h)
+    if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0):
+        return (
+            f"expected 5 columns (class, x, y, width, height), or an outline's 7, 9, ..., got {len(words)}; correct it"
+        )
+    if label is None:
+        return f"expected a class from 0 to {len(names) - 1}, got {words[0]:.20}; correct it or add its name"
+    if any(v is None or not 0 <= v <= 1 for v in numbers):
+        return (
+            f"expected shares of the picture between 0 and 1, got {' '.join(words[1:])[:80]}; divide pixels by width "
+            "and height"
+        )
+    if len(words) == 5:
+        x, y, a, b = numbers
+        return _make_box(label, (x - a / 2) * w, (y - b / 2) * h, (x + a / 2) * w, (y + b / 2) * h)
+    return _make_box(
+        label, min(numbers[::2]) * w, min(numbers[1::2]) * h, max(numbers[::2]) * w, max(numbers[1::2]) * h
+    )
 
 # %% ../../nbs/1_data/05_annotations.ipynb #d971462c
 def annotations_in(
-    folder, # of a data set, or the JSON or YAML file of one
-) -> tuple: # coco, voc, yolo or `""`, and the path to give to its reader
+    folder,  # of a data set, or the JSON or YAML file of one
+) -> tuple:  # coco, voc, yolo or `""`, and the path to give to its reader
     "Recognise the format of a data set's boxes."
     folder = Path(folder)
-    if folder.is_file(): return ("coco" if folder.suffix.lower() == ".json" and _is_coco(folder) else "yolo" if folder.suffix.lower() in (".yaml", ".yml") and "names" in _load_yaml(folder) else ""), folder
-    if not folder.is_dir(): return "", folder
+    if folder.is_file():
+        return (
+            "coco"
+            if folder.suffix.lower() == ".json" and _is_coco(folder)
+            else "yolo"
+            if folder.suffix.lower() in (".yaml", ".yml") and "names" in _load_yaml(folder)
+            else ""
+        ), folder
+    if not folder.is_dir():
+        return "", folder
     files = _coco_files(folder)
-    if files: return "coco", files[0] if len(files) == 1 else folder
+    if files:
+        return "coco", files[0] if len(files) == 1 else folder
     below = [p for p in folder.iterdir() if not p.name.startswith(".")]
-    below = [p for p in below if p.is_dir()] if not any(p.suffix.lower() in {*EXTENSIONS, ".xml", ".txt"} for p in below) else []
-    if len(below) == 1 and below[0].name != "Annotations" and not _yolo_yaml(folder): return annotations_in(below[0])
-    first = next((folder/"Annotations" if (folder/"Annotations").is_dir() else folder).rglob("*.xml"), None)
-    if first and b"<annotation" in first.read_bytes()[:10_000]: return "voc", folder
-    said = _yolo_yaml(folder) or next((home/c for home in (folder, folder/"labels") for c in CLASS_FILES if (home/c).is_file()), None)
+    below = (
+        [p for p in below if p.is_dir()]
+        if not any(p.suffix.lower() in {*EXTENSIONS, ".xml", ".txt"} for p in below)
+        else []
+    )
+    if len(below) == 1 and below[0].name != "Annotations" and not _yolo_yaml(folder):
+        return annotations_in(below[0])
+    first = next((folder / "Annotations" if (folder / "Annotations").is_dir() else folder).rglob("*.xml"), None)
+    if first and b"<annotation" in first.read_bytes()[:10_000]:
+        return "voc", folder
+    said = _yolo_yaml(folder) or next(
+        (home / c for home in (folder, folder / "labels") for c in CLASS_FILES if (home / c).is_file()), None
+    )
     return ("yolo" if said else ""), folder
+
 
 READERS = {"coco": read_coco, "voc": read_voc, "yolo": read_yolo}

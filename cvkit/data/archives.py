@@ -20,113 +20,211 @@ from .ingest import EXTENSIONS
 @dataclass(frozen=True)
 class Limits:
     "How much may come from elsewhere."
-    total_bytes:int = 200 * 2**30 # of one source: more than most disks have free
-    member_bytes:int = 2 * 2**30 # of one file: a picture has some 10 MB, a table or a COCO file of a large data set 1 GB
-    members:int = 2_000_000 # files in one source: each is listed in memory
-    ratio:float = 200. # bytes that come out for each that lies in an archive, beyond the first 16 MB: JSON gives 10 to 30, a bomb 1,000 and more
+
+    total_bytes: int = 200 * 2**30  # of one source: more than most disks have free
+    # of one file: a picture has some 10 MB, a table or a COCO file of a large data set 1 GB
+    member_bytes: int = 2 * 2**30
+    members: int = 2_000_000  # files in one source: each is listed in memory
+    # bytes that come out for each that lies in an archive, beyond the first 16 MB: JSON gives 10 to 30, a bomb 1,000
+    # and more
+    ratio: float = 200.0
+
     def __post_init__(self):
         for name, value in asdict(self).items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0: raise ParameterError(f"expected a number above 0 for {name}, got {value!r}; set a limit")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+                raise ParameterError(f"expected a number above 0 for {name}, got {value!r}; set a limit")
 
 # %% ../../nbs/1_data/09_archives.ipynb #e690e283
-def _say(error): return " ".join(str(error).split())[:300] or type(error).__name__
+def _say(error):
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
 
 TABLES = {".csv", ".tsv", ".parquet", ".json", ".xml", ".txt", ".yaml", ".yml"}
 PACKED = {".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
-JUNK = {"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"} # what systems leave
-PIECE, FLOOR = 2**20, 2**24 # bytes read at once; bytes of which no ratio is asked
+JUNK = {"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"}  # what systems leave
+PIECE, FLOOR = 2**20, 2**24  # bytes read at once; bytes of which no ratio is asked
 
-class _Refused(Exception): "One file that is not taken; the others are."
 
-def _why_not(name): # why a name cannot be a file below a folder, "" where it can
-    if any(unicodedata.category(c) in ("Cc", "Cs") for c in name): return "expected a name of plain characters, got control characters or no UTF-8; rename it"
-    if name.startswith("/") or "\\" in name or ".." in name.split("/") or re.match("[A-Za-z]:", name): return "expected a path inside the source, got one that leads out of it (/, .., \\ or a drive); pack it again"
-    if len(name.encode()) > 1000 or any(len(part.encode()) > 240 for part in name.split("/")): return f"expected at most 240 bytes a name, got {len(name.encode())} in all; shorten it"
+class _Refused(Exception):
+    "One file that is not taken; the others are."
+
+
+def _why_not(name):  # why a name cannot be a file below a folder, "" where it can
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+        return "expected a name of plain characters, got control characters or no UTF-8; rename it"
+    if name.startswith("/") or "\\" in name or ".." in name.split("/") or re.match("[A-Za-z]:", name):
+        return "expected a path inside the source, got one that leads out of it (/, .., \\ or a drive); pack it again"
+    if len(name.encode()) > 1000 or any(len(part.encode()) > 240 for part in name.split("/")):
+        return f"expected at most 240 bytes a name, got {len(name.encode())} in all; shorten it"
     return ""
+
 
 @contextmanager
 def _disk(folder):
     "An error of the disk says which folder, and what to do."
-    try: yield
-    except OSError as error: raise DataError(f"expected to write in {folder}, but: {(error.strerror or str(error)).lower()}; free space there, or choose another folder") from None
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"expected to write in {folder}, but: {(error.strerror or str(error)).lower()}; free space there, or "
+            "choose another folder"
+        ) from None
+
 
 def _private(folder):
     "The folder, made for nobody else."
     folder = Path(folder)
     with _disk(folder):
-        if not folder.is_dir(): folder.mkdir(0o700, parents=True)
+        if not folder.is_dir():
+            folder.mkdir(0o700, parents=True)
     return folder
 
 # %% ../../nbs/1_data/09_archives.ipynb #57bbdaa4
 class _Intake:
     "What is let into a folder, and the list of what is not."
+
     def __init__(self, folder, limits):
-        self.folder, self.limits, self.lost, self.others, self.names, self.members, self.files, self.bytes = Path(folder), limits, [], Counter(), {}, 0, 0, 0
+        self.folder, self.limits, self.lost, self.others, self.names, self.members, self.files, self.bytes = (
+            Path(folder),
+            limits,
+            [],
+            Counter(),
+            {},
+            0,
+            0,
+            0,
+        )
 
     def admit(self, name, size, why=""):
         "The path below the folder that a file may have, or None; `size` is what is declared, in bytes."
         self.members += 1
-        if self.members > self.limits.members: raise DataError(f"expected at most {self.limits.members:,} files, got more; set Limits(members=...) if they are wanted")
+        if self.members > self.limits.members:
+            raise DataError(
+                f"expected at most {self.limits.members:,} files, got more; set Limits(members=...) if they are wanted"
+            )
         parts = [part for part in name.split("/") if part not in ("", ".")]
-        if not parts or JUNK & set(parts) or parts[-1].startswith("._"): return None
+        if not parts or JUNK & set(parts) or parts[-1].startswith("._"):
+            return None
         path, suffix = "/".join(parts), Path(parts[-1]).suffix.lower()
-        why = _why_not(name) or why or (suffix in PACKED and "an archive within a source is not unpacked; unpack it and pack its files")
+        why = (
+            _why_not(name)
+            or why
+            or (suffix in PACKED and "an archive within a source is not unpacked; unpack it and pack its files")
+        )
         if not why and (suffix not in EXTENSIONS | TABLES or any(part.startswith(".") for part in parts)):
             self.others[suffix or "no ending"] += 1
             return None
-        if not why and size > self.limits.member_bytes: why = f"expected at most {self.limits.member_bytes:,} bytes, it declares {size:,}; set Limits(member_bytes=...) if it is wanted"
+        if not why and size > self.limits.member_bytes:
+            why = (
+                f"expected at most {self.limits.member_bytes:,} bytes, it declares {size:,}; set "
+                "Limits(member_bytes=...) if it is wanted"
+            )
         key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
-        if not why and key in self.names: why = f"expected each name once, but {self.names[key]!r} came before it; rename one"
-        if why: self.lost.append((name, why))
-        else: self.names[key] = name
+        if not why and key in self.names:
+            why = f"expected each name once, but {self.names[key]!r} came before it; rename one"
+        if why:
+            self.lost.append((name, why))
+        else:
+            self.names[key] = name
         return None if why else path
 
     def write(self, path, pieces, size=None, packed=None):
-        "Write a file, whole or not at all, and count; `size` is what must come, `packed` what it takes in an archive, both in bytes."
-        target, count = self.folder/path, 0
-        try: target.parent.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError): raise _Refused("expected a folder above it, but that name is a file's; rename one") from None
+        """Write a file, whole or not at all, and count; `size` is what must come, `packed` what it takes in an archive,
+        both in bytes."""
+        target, count = self.folder / path, 0
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise _Refused("expected a folder above it, but that name is a file's; rename one") from None
         except OSError:
-            with _disk(self.folder): raise
-        with _disk(self.folder): handle, part = tempfile.mkstemp(dir=self.folder, prefix=".part-")
+            with _disk(self.folder):
+                raise
+        with _disk(self.folder):
+            handle, part = tempfile.mkstemp(dir=self.folder, prefix=".part-")
         try:
             with open(handle, "wb") as file:
                 for piece in pieces:
-                    with _disk(self.folder): file.write(piece), file.flush()
+                    with _disk(self.folder):
+                        file.write(piece), file.flush()
                     count, self.bytes = count + len(piece), self.bytes + len(piece)
-                    if count > self.limits.member_bytes: raise _Refused(f"expected at most {self.limits.member_bytes:,} bytes, got more; set Limits(member_bytes=...) if it is wanted")
-                    if packed is not None and count > max(FLOOR, self.limits.ratio * packed): raise _Refused(f"expected at most {self.limits.ratio:g} bytes for each that is packed, got {count:,} from {packed:,}; is it a bomb?")
-                    if self.bytes > self.limits.total_bytes: raise DataError(f"expected at most {self.limits.total_bytes:,} bytes in all, got more at {path!r}; set Limits(total_bytes=...) if they are wanted")
-            if size is not None and count != size: raise EOFError(f"{size:,} bytes were announced and {count:,} came")
-            if target.is_dir(): raise _Refused("expected a free name, but it is a folder's; rename one")
-            with _disk(self.folder): os.replace(part, target)
+                    if count > self.limits.member_bytes:
+                        raise _Refused(
+                            f"expected at most {self.limits.member_bytes:,} bytes, got more; set "
+                            "Limits(member_bytes=...) if it is wanted"
+                        )
+                    if packed is not None and count > max(FLOOR, self.limits.ratio * packed):
+                        raise _Refused(
+                            f"expected at most {self.limits.ratio:g} bytes for each that is packed, got {count:,} "
+                            f"from {packed:,}; is it a bomb?"
+                        )
+                    if self.bytes > self.limits.total_bytes:
+                        raise DataError(
+                            f"expected at most {self.limits.total_bytes:,} bytes in all, got more at {path!r}; set "
+                            "Limits(total_bytes=...) if they are wanted"
+                        )
+            if size is not None and count != size:
+                raise EOFError(f"{size:,} bytes were announced and {count:,} came")
+            if target.is_dir():
+                raise _Refused("expected a free name, but it is a folder's; rename one")
+            with _disk(self.folder):
+                os.replace(part, target)
             self.files += 1
-        finally: Path(part).unlink(missing_ok=True)
+        finally:
+            Path(part).unlink(missing_ok=True)
 
     def close(self, source):
         "The whole list: what was refused by name, and one line of what is of no use here."
         kinds = ", ".join(f"{kind} ({count})" for kind, count in self.others.most_common(8))
-        more = [(source, f"expected pictures and tables, {sum(self.others.values())} other files were left there: {kinds}; nothing to do if they are not needed")] if self.others else []
+        more = (
+            [
+                (
+                    source,
+                    (
+                        f"expected pictures and tables, {sum(self.others.values())} other files were left there: "
+                        f"{kinds}; nothing to do if they are not needed"
+                    ),
+                )
+            ]
+            if self.others
+            else []
+        )
         return self.lost + more
 
 # %% ../../nbs/1_data/09_archives.ipynb #a592f741
 def _zip_members(raw):
     "(name, bytes, bytes packed, why not, how to open it) of each file in a zip."
-    try: file, whole = zipfile.ZipFile(raw), True
-    except zipfile.BadZipFile: file, whole = zipfile.ZipFile(BytesIO(b"PK\5\6" + bytes(18))), False
-    if not whole: file.fp = raw
+    try:
+        file, whole = zipfile.ZipFile(raw), True
+    except zipfile.BadZipFile:
+        file, whole = zipfile.ZipFile(BytesIO(b"PK\5\6" + bytes(18))), False
+    if not whole:
+        file.fp = raw
     listed = [info for info in (file.infolist() if whole else _cut_off(raw)) if not info.is_dir()]
     order = sorted(listed, key=lambda info: info.header_offset)
     shared = {id(a) for a, b in zip(order, order[1:]) if a.header_offset + 30 + a.compress_size > b.header_offset}
     for info in listed:
         kind, name = stat.S_IFMT(info.external_attr >> 16), info.filename
-        try: name = name if info.flag_bits & 0x800 else name.encode("cp437").decode() # macOS writes UTF-8 and does not say so
-        except UnicodeError: pass
-        why = {kind == stat.S_IFLNK: "expected a file, got a link; pack what it points to", kind not in (0, stat.S_IFREG, stat.S_IFLNK): "expected a file, got a device; pack files only",
-               bool(info.flag_bits & 0x41): "expected a member without a password, it is encrypted; pack it again without", info.compress_type not in (0, 8): f"expected a member that is stored or deflated, got method {info.compress_type}; pack it again",
-               id(info) in shared: "expected bytes of its own, it shares them with another member; is it a bomb?"}.get(True, "")
+        try:
+            name = (
+                name if info.flag_bits & 0x800 else name.encode("cp437").decode()
+            )  # macOS writes UTF-8 and does not say so
+        except UnicodeError:
+            pass
+        why = {
+            kind == stat.S_IFLNK: "expected a file, got a link; pack what it points to",
+            kind not in (0, stat.S_IFREG, stat.S_IFLNK): "expected a file, got a device; pack files only",
+            bool(info.flag_bits & 0x41): "expected a member without a password, it is encrypted; pack it again without",
+            info.compress_type
+            not in (
+                0,
+                8,
+            ): f"expected a member that is stored or deflated, got method {info.compress_type}; pack it again",
+            id(info) in shared: "expected bytes of its own, it shares them with another member; is it a bomb?",
+        }.get(True, "")
         yield name, info.file_size, info.compress_size, why, lambda: file.open(info)
-    if not whole: raise EOFError("its list of contents is missing")
+    if not whole:
+        raise EOFError("its list of contents is missing")
+
 
 def _cut_off(raw):
     "What the headers in front of its members say of a zip without an end."
@@ -134,49 +232,90 @@ def _cut_off(raw):
     while True:
         raw.seek(at)
         head = raw.read(30)
-        if len(head) < 30 or head[:4] != b"PK\3\4": return found
+        if len(head) < 30 or head[:4] != b"PK\3\4":
+            return found
         flags, method, check, packed, size, name, extra = struct.unpack("<6xHH4xIIIHH", head)
-        if flags & 8: return found # sizes stand behind the member
+        if flags & 8:
+            return found  # sizes stand behind the member
         info = zipfile.ZipInfo(raw.read(name).decode("utf-8" if flags & 0x800 else "cp437", "replace"))
-        info.flag_bits, info.compress_type, info.CRC, info.compress_size, info.file_size, info.header_offset = flags, method, check, packed, size, at
+        info.flag_bits, info.compress_type, info.CRC, info.compress_size, info.file_size, info.header_offset = (
+            flags,
+            method,
+            check,
+            packed,
+            size,
+            at,
+        )
         found.append(info)
         at += 30 + name + extra + packed
 
 # %% ../../nbs/1_data/09_archives.ipynb #e51ebc74
 class _Stream:
-    "A tar as it comes out of its compression: forward only, in small pieces, and counted against what lies on the disk."
+    """A tar as it comes out of its compression: forward only, in small pieces, and counted against what lies on the
+    disk."""
+
     def __init__(self, raw, limits):
         head, self.raw, self.limits, self.at, self.last = raw.read(6), raw, limits, 0, b""
         raw.seek(0)
-        if head[:4] == b"\x28\xb5\x2f\xfd": raise tarfile.ReadError("zstd is not read here, pack it as .tar.gz")
+        if head[:4] == b"\x28\xb5\x2f\xfd":
+            raise tarfile.ReadError("zstd is not read here, pack it as .tar.gz")
         self.inner = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}.get(head[:2], lambda raw: raw)(raw)
-    def tell(self): return self.at
-    def seekable(self): return False
+
+    def tell(self):
+        return self.at
+
+    def seekable(self):
+        return False
+
     def read(self, size):
         "At most a piece: a header that claims more is none."
-        if not 0 <= size <= PIECE: raise tarfile.ReadError("a header of more than 1 MB")
+        if not 0 <= size <= PIECE:
+            raise tarfile.ReadError("a header of more than 1 MB")
         self.last = self.inner.read(size)
         self.at += len(self.last)
-        if self.at > max(FLOOR, self.limits.ratio * self.raw.tell()): raise DataError(f"expected at most {self.limits.ratio:g} bytes for each that is packed, got {self.at:,} from {self.raw.tell():,}; is it a bomb?")
+        if self.at > max(FLOOR, self.limits.ratio * self.raw.tell()):
+            raise DataError(
+                f"expected at most {self.limits.ratio:g} bytes for each that is packed, got {self.at:,} from "
+                f"{self.raw.tell():,}; is it a bomb?"
+            )
         return self.last
+
     def seek(self, to):
-        while self.at < to and self.read(min(to - self.at, PIECE)): pass
+        while self.at < to and self.read(min(to - self.at, PIECE)):
+            pass
+
 
 def _tar_members(raw, limits):
     "The same of each file in a tar."
     stream = _Stream(raw, limits)
     with tarfile.TarFile(fileobj=stream, encoding="utf-8", errors="surrogateescape") as file:
         while (info := file.next()) is not None:
-            file.members = [] # it would keep them all
-            if info.isdir(): continue
-            why = {info.issym() or info.islnk(): "expected a file, got a link; pack what it points to", not (info.isreg() or info.issym() or info.islnk()): "expected a file, got a device; pack files only",
-                   info.issparse() or info.size < 0: "expected a plain file, got a sparse one; pack it again"}.get(True, "")
+            file.members = []  # it would keep them all
+            if info.isdir():
+                continue
+            why = {
+                info.issym() or info.islnk(): "expected a file, got a link; pack what it points to",
+                not (info.isreg() or info.issym() or info.islnk()): "expected a file, got a device; pack files only",
+                info.issparse() or info.size < 0: "expected a plain file, got a sparse one; pack it again",
+            }.get(True, "")
             yield info.name, info.size, None, why, lambda: file.extractfile(info)
-    if stream.last != bytes(512): raise EOFError("its end mark is missing")
+    if stream.last != bytes(512):
+        raise EOFError("its end mark is missing")
 
 # %% ../../nbs/1_data/09_archives.ipynb #7fb9bccf
-DAMAGE = (EOFError, OSError, ValueError, struct.error, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError)
+DAMAGE = (
+    EOFError,
+    OSError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    NotImplementedError,
+)
 MARKER = ".cvkit-archive.json"
+
 
 def _take(archive, intake):
     "Write what may be written; what is wrong with the archive as a whole, or None."
@@ -187,36 +326,52 @@ def _take(archive, intake):
             raw.seek(0)
             for name, size, packed, why, opened in _zip_members(raw) if zipped else _tar_members(raw, limits):
                 path = intake.admit(name, size, why)
-                if path is None: continue
+                if path is None:
+                    continue
                 try:
-                    with opened() as file: intake.write(path, iter(lambda: file.read(PIECE), b""), size, packed)
+                    with opened() as file:
+                        intake.write(path, iter(lambda: file.read(PIECE), b""), size, packed)
                     last = name
-                except _Refused as error: intake.lost.append((name, str(error)))
-                except DAMAGE as error: intake.lost.append((name, f"expected a whole member, but: {_say(error)}; pack it again"))
+                except _Refused as error:
+                    intake.lost.append((name, str(error)))
+                except DAMAGE as error:
+                    intake.lost.append((name, f"expected a whole member, but: {_say(error)}; pack it again"))
     except DAMAGE as error:
-        if not last and not intake.members: return f"expected a zip or a tar, but {archive.name} begins with {Path(archive).open('rb').read(16)!r}: {_say(error)}; is it a page that asks who you are?"
+        if not last and not intake.members:
+            return (
+                f"expected a zip or a tar, but {archive.name} begins with {Path(archive).open('rb').read(16)!r}: "
+                f"{_say(error)}; is it a page that asks who you are?"
+            )
         return f"expected a whole archive, but {archive.name} breaks off after {last!r}: {_say(error)}; bring it again"
 
+
 def unpack(
-    archive, # zip, or tar plain or by gzip, bzip2 or xz: a file
-    folder, # where its files shall stand: one that is not there, is empty, or was made by `unpack`, which is replaced
-    limits:Limits=Limits(), # how much may come out
-) -> list[tuple[str, str]]: # (member, why) of what was not unpacked
+    archive,  # zip, or tar plain or by gzip, bzip2 or xz: a file
+    folder,  # where its files shall stand: one that is not there, is empty, or was made by `unpack`, which is replaced
+    limits: Limits = Limits(),  # how much may come out
+) -> list[tuple[str, str]]:  # (member, why) of what was not unpacked
     "Unpack the pictures and tables of an archive; no member leaves the folder, and a bad one does not end it."
     archive, folder = Path(archive), Path(folder)
-    if not archive.is_file(): raise DataError(f"expected an archive, but {archive} is no file; check the path")
+    if not archive.is_file():
+        raise DataError(f"expected an archive, but {archive} is no file; check the path")
     about = archive.stat()
     stamp = {"name": archive.name, "size": about.st_size, "changed": about.st_mtime_ns, **asdict(limits)}
-    if (folder/MARKER).exists():
-        known = read_json(folder/MARKER)
-        if known["archive"] == stamp: return [tuple(row) for row in known["lost"]]
-    elif folder.exists() and any(folder.iterdir()): raise DataError(f"expected an empty folder for {archive.name}, but there are files in {folder}; name another one")
+    if (folder / MARKER).exists():
+        known = read_json(folder / MARKER)
+        if known["archive"] == stamp:
+            return [tuple(row) for row in known["lost"]]
+    elif folder.exists() and any(folder.iterdir()):
+        raise DataError(
+            f"expected an empty folder for {archive.name}, but there are files in {folder}; name another one"
+        )
     with _disk(folder), atomic_folder(folder) as part:
         intake = _Intake(part, limits)
         broken = _take(archive, intake)
-        if broken and not intake.files: raise DataError(broken)
+        if broken and not intake.files:
+            raise DataError(broken)
         lost = intake.close(archive.name)
-        write_json(part/MARKER, {"archive": None if broken else stamp, "lost": lost})
+        write_json(part / MARKER, {"archive": None if broken else stamp, "lost": lost})
     folder.chmod(0o700)
-    if broken: raise DataError(f"{broken}; its {intake.files} whole files are in {folder}")
+    if broken:
+        raise DataError(f"{broken}; its {intake.files} whole files are in {folder}")
     return lost

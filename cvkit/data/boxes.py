@@ -18,14 +18,17 @@ from .annotations import PARTS, _label_file, _word
 from .manifest import Manifest, writing_folder
 
 # %% ../../nbs/1_data/06_boxes.ipynb #a68d5e72
-COLOURS = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#E69F00", "#0072B2") # Okabe and Ito, without black
+COLOURS = ("#D55E00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#E69F00", "#0072B2")  # Okabe and Ito, without black
+
 
 def draw_boxes(
-    image, # `(h,w)` or `(h,w,3)` uint8, or a PIL image
-    boxes, # list of dicts: label, x1, y1, x2, y2 in pixels of the image, and perhaps ignore
-    classes=None, # labels in the order of their colours; those of the boxes, sorted, by default: give a manifest's, and a label has one colour in all pictures
-    size:int=512, # longest side of the picture that is drawn on, in pixels
-) -> Image.Image: # RGB
+    image,  # `(h,w)` or `(h,w,3)` uint8, or a PIL image
+    boxes,  # list of dicts: label, x1, y1, x2, y2 in pixels of the image, and perhaps ignore
+    # labels in the order of their colours; those of the boxes, sorted, by default: give a manifest's, and a label has
+    # one colour in all pictures
+    classes=None,
+    size: int = 512,  # longest side of the picture that is drawn on, in pixels
+) -> Image.Image:  # RGB
     "A picture with its boxes; those to be ignored are dashed."
     picture = (image if hasattr(image, "save") else Image.fromarray(image)).convert("RGB")
     scale = size / max(picture.size)
@@ -36,19 +39,27 @@ def draw_boxes(
         colour = COLOURS[(order.index(box["label"]) if box["label"] in order else len(order)) % len(COLOURS)]
         x1, y1, x2, y2 = (min(max(box[c] * scale, -9), size + 9) for c in ("x1", "y1", "x2", "y2"))
         for shade, width in (("black", wide + 2), (colour, wide)):
-            for line in _sides(sorted((x1, x2)), sorted((y1, y2)), box.get("ignore", False), 4 * wide): draw.line(line, shade, width)
+            for line in _sides(sorted((x1, x2)), sorted((y1, y2)), box.get("ignore", False), 4 * wide):
+                draw.line(line, shade, width)
         tags.append((box["label"], min(x1, x2), min(y1, y2), colour))
-    for tag in tags: _tag(draw, *tag, font, picture.size)
+    for tag in tags:
+        _tag(draw, *tag, font, picture.size)
     return picture
 
 # %% ../../nbs/1_data/06_boxes.ipynb #413be92e
 def _sides(xs, ys, dashed, step):
     "The four sides as lines, or as the dashes of them."
-    for (a, b), (c, d) in (((xs[0], ys[0]), (xs[1], ys[0])), ((xs[1], ys[0]), (xs[1], ys[1])), ((xs[1], ys[1]), (xs[0], ys[1])), ((xs[0], ys[1]), (xs[0], ys[0]))):
+    for (a, b), (c, d) in (
+        ((xs[0], ys[0]), (xs[1], ys[0])),
+        ((xs[1], ys[0]), (xs[1], ys[1])),
+        ((xs[1], ys[1]), (xs[0], ys[1])),
+        ((xs[0], ys[1]), (xs[0], ys[0])),
+    ):
         n = max(1, int(math.dist((a, b), (c, d)) / step)) if dashed else 1
         for k in range(0, n, 2):
             s, e = k / n, min(1, (k + 1) / n)
             yield [(a + (c - a) * s, b + (d - b) * s), (a + (c - a) * e, b + (d - b) * e)]
+
 
 def _tag(draw, label, x, y, colour, font, size):
     "The label, on its colour, above the box or where there is room."
@@ -56,132 +67,241 @@ def _tag(draw, label, x, y, colour, font, size):
     w, h = right - left + 6, bottom - top + 6
     x, y = min(max(x - 1, 0), max(0, size[0] - w)), min(y - h if y >= h else max(y, 0), size[1] - h)
     draw.rectangle((x, y, x + w, y + h), colour, "black")
-    draw.text((x + 3 - left, y + 3 - top), label, "white" if colour in ("#0072B2", "#D55E00", "#009E73") else "black", font)
+    draw.text(
+        (x + 3 - left, y + 3 - top), label, "white" if colour in ("#0072B2", "#D55E00", "#009E73") else "black", font
+    )
 
 # %% ../../nbs/1_data/06_boxes.ipynb #b788b5a3
 def _fill(manifest, folder, files, place):
-    "Put each picture where a format wants it; yield the row's uri, its new path, the path without its extension, its part and the row."
-    if manifest.task != "detection": raise DataError(f"expected a manifest with boxes, got one for {manifest.task}; these formats are of boxes")
-    if files not in ("copy", "link"): raise DataError(f"expected files to be copy or link, got {files!r}; choose one")
+    """Put each picture where a format wants it; yield the row's uri, its new path, the path without its extension, its
+    part and the row."""
+    if manifest.task != "detection":
+        raise DataError(f"expected a manifest with boxes, got one for {manifest.task}; these formats are of boxes")
+    if files not in ("copy", "link"):
+        raise DataError(f"expected files to be copy or link, got {files!r}; choose one")
     odd = [word for word in manifest.classes if word != _word(word) or not word]
-    if odd: raise DataError(f"expected labels on one line, without spaces at their ends, got {odd[0]!r}; rename it")
+    if odd:
+        raise DataError(f"expected labels on one line, without spaces at their ends, got {odd[0]!r}; rename it")
     used = set()
     for i, row in enumerate(manifest.table.to_dict("records")):
         path, part = PurePosixPath(os.path.normpath(row["uri"])), row.get("attribute.split", "")
-        kept = [re.sub(r"[\0-\x1f]", "_", p) for p in path.parts[:-1] if p not in ("images", "JPEGImages") and not (p == part or part and p.lower() == "valid" and part == "val")]
+        kept = [
+            re.sub(r"[\0-\x1f]", "_", p)
+            for p in path.parts[:-1]
+            if p not in ("images", "JPEGImages") and not (p == part or part and p.lower() == "valid" and part == "val")
+        ]
         stem = first = "/".join([*kept, re.sub(r"[\0-\x1f]", "_", path.stem)])
-        while stem.lower() in used: stem = f"{first}-{len(used)}"
+        while stem.lower() in used:
+            stem = f"{first}-{len(used)}"
         used.add(stem.lower())
         new = f"{place(part)}/{stem}{path.suffix}"
-        (folder/new).parent.mkdir(parents=True, exist_ok=True)
-        if files == "copy": (folder/new).write_bytes(manifest.read(i))
-        else: (folder/new).symlink_to(os.path.abspath(manifest.path(i)))
+        (folder / new).parent.mkdir(parents=True, exist_ok=True)
+        if files == "copy":
+            (folder / new).write_bytes(manifest.read(i))
+        else:
+            (folder / new).symlink_to(os.path.abspath(manifest.path(i)))
         yield row, new, stem, part
+
 
 def _new_folder(folder):
     "A folder to fill, which nothing is lost in."
-    if Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())): raise DataError(f"expected a new or empty folder, but {folder} holds something; choose another")
+    if Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())):
+        raise DataError(f"expected a new or empty folder, but {folder} holds something; choose another")
     return writing_folder(folder)
 
-def _traits(row): return {c.removeprefix("attribute."): v for c, v in row.items() if c.startswith("attribute.") and v} # of an image, those that say something
+
+def _traits(row):  # of an image, those that say something
+    return {c.removeprefix("attribute."): v for c, v in row.items() if c.startswith("attribute.") and v}
+
 
 def write_coco(
-    manifest:Manifest, # with boxes
-    file, # JSON, in a new or empty folder; the pictures lie beside it, in images
-    files:str="copy", # or link
-) -> list: # (where, why) of what the format cannot hold: nothing
+    manifest: Manifest,  # with boxes
+    file,  # JSON, in a new or empty folder; the pictures lie beside it, in images
+    files: str = "copy",  # or link
+) -> list:  # (where, why) of what the format cannot hold: nothing
     "Write a manifest in COCO's format."
     file, images, annotations = Path(file), [], []
     ids = {label: k for k, label in enumerate(manifest.classes, 1)}
     with _new_folder(file.parent) as part:
         for row, new, stem, _ in _fill(manifest, part, files, lambda split: "images"):
-            images.append({"id": len(images) + 1, "file_name": new.removeprefix("images/"), "width": int(row["width"]), "height": int(row["height"]), **({"group": row["group"]} if row["group"] else {}), **({"attributes": traits} if (traits := _traits(row)) else {})})
+            images.append({
+                "id": len(images) + 1,
+                "file_name": new.removeprefix("images/"),
+                "width": int(row["width"]),
+                "height": int(row["height"]),
+                **({"group": row["group"]} if row["group"] else {}),
+                **({"attributes": traits} if (traits := _traits(row)) else {}),
+            })
             for box in row["boxes"]:
                 w, h = round(box["x2"] - box["x1"], 2), round(box["y2"] - box["y1"], 2)
-                annotations.append({"id": len(annotations) + 1, "image_id": len(images), "category_id": ids[box["label"]], "bbox": [box["x1"], box["y1"], w, h], "area": round(w * h, 4), "iscrowd": int(box["ignore"]), "segmentation": []})
-        text = json.dumps({"images": images, "annotations": annotations, "categories": [{"id": k, "name": label} for label, k in ids.items()]}, ensure_ascii=False)
-        (part/file.name).write_text(text, encoding="utf-8")
+                annotations.append({
+                    "id": len(annotations) + 1,
+                    "image_id": len(images),
+                    "category_id": ids[box["label"]],
+                    "bbox": [box["x1"], box["y1"], w, h],
+                    "area": round(w * h, 4),
+                    "iscrowd": int(box["ignore"]),
+                    "segmentation": [],
+                })
+        text = json.dumps(
+            {
+                "images": images,
+                "annotations": annotations,
+                "categories": [{"id": k, "name": label} for label, k in ids.items()],
+            },
+            ensure_ascii=False,
+        )
+        (part / file.name).write_text(text, encoding="utf-8")
     return []
 
 # %% ../../nbs/1_data/06_boxes.ipynb #07a65d1d
 def write_voc(
-    manifest:Manifest, # with boxes
-    folder, # new or empty
-    files:str="copy", # or link
-) -> list: # (where, why) of what the format cannot hold
+    manifest: Manifest,  # with boxes
+    folder,  # new or empty
+    files: str = "copy",  # or link
+) -> list:  # (where, why) of what the format cannot hold
     "Write a manifest in Pascal VOC's format."
     parts = {}
     with _new_folder(folder) as part:
         for row, new, stem, split in _fill(manifest, part, files, lambda split: "JPEGImages"):
             parts.setdefault(split, []).append(stem)
-            (part/"Annotations"/f"{stem}.xml").parent.mkdir(parents=True, exist_ok=True)
-            tree = _as_xml("annotation", {"filename": PurePosixPath(new).name, "size": {"width": row["width"], "height": row["height"], "depth": 3}, "group": row["group"],
-                           "attributes": {"attribute": [{"name": k, "value": v} for k, v in _traits(row).items() if k != "split" or v not in PARTS]},
-                           "object": [{"name": box["label"], "difficult": int(box["ignore"]), "bndbox": {to: f"{box[c]:.2f}".rstrip("0").rstrip(".") for to, c in (("xmin", "x1"), ("ymin", "y1"), ("xmax", "x2"), ("ymax", "y2"))}} for box in row["boxes"]]})
+            (part / "Annotations" / f"{stem}.xml").parent.mkdir(parents=True, exist_ok=True)
+            tree = _as_xml(
+                "annotation",
+                {
+                    "filename": PurePosixPath(new).name,
+                    "size": {"width": row["width"], "height": row["height"], "depth": 3},
+                    "group": row["group"],
+                    "attributes": {
+                        "attribute": [
+                            {"name": k, "value": v} for k, v in _traits(row).items() if k != "split" or v not in PARTS
+                        ]
+                    },
+                    "object": [
+                        {
+                            "name": box["label"],
+                            "difficult": int(box["ignore"]),
+                            "bndbox": {
+                                to: f"{box[c]:.2f}".rstrip("0").rstrip(".")
+                                for to, c in (("xmin", "x1"), ("ymin", "y1"), ("xmax", "x2"), ("ymax", "y2"))
+                            },
+                        }
+                        for box in row["boxes"]
+                    ],
+                },
+            )
             ElementTree.indent(tree)
-            ElementTree.ElementTree(tree).write(part/"Annotations"/f"{stem}.xml", encoding="utf-8")
+            ElementTree.ElementTree(tree).write(part / "Annotations" / f"{stem}.xml", encoding="utf-8")
         for split in set(parts) & set(PARTS):
-            (part/"ImageSets"/"Main").mkdir(parents=True, exist_ok=True)
-            (part/"ImageSets"/"Main"/f"{split}.txt").write_text("\n".join(parts[split]) + "\n", encoding="utf-8")
+            (part / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
+            (part / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(parts[split]) + "\n", encoding="utf-8")
     return []
+
 
 def _as_xml(tag, value):
     "An element of text, of children by name, or of several of one name."
     element = ElementTree.Element(tag)
-    if not isinstance(value, dict): element.text = str(value)
-    else: element.extend(_as_xml(name, one) for name, child in value.items() if child != "" for one in (child if isinstance(child, list) else [child]))
+    if not isinstance(value, dict):
+        element.text = str(value)
+    else:
+        element.extend(
+            _as_xml(name, one)
+            for name, child in value.items()
+            if child != ""
+            for one in (child if isinstance(child, list) else [child])
+        )
     return element
 
 # %% ../../nbs/1_data/06_boxes.ipynb #e0304e9d
 def write_yolo(
-    manifest:Manifest, # with boxes
-    folder, # new or empty
-    files:str="copy", # or link
-) -> list: # (where, why) of what the format cannot hold
+    manifest: Manifest,  # with boxes
+    folder,  # new or empty
+    files: str = "copy",  # or link
+) -> list:  # (where, why) of what the format cannot hold
     "Write a manifest in YOLO's format."
     lost, places, ids = [], {}, {label: k for k, label in enumerate(manifest.classes)}
     place = lambda split: f"images/{split if split in PARTS else 'unsplit'}"
     with _new_folder(folder) as part:
         for row, new, stem, split in _fill(manifest, part, files, place):
             places[split if split in PARTS else "unsplit"] = place(split)
-            text = part/_label_file(new)
+            text = part / _label_file(new)
             text.parent.mkdir(parents=True, exist_ok=True)
             lines = [_yolo_line(box, ids, row["width"], row["height"]) for box in row["boxes"]]
             text.write_text("".join(line for line, _ in lines))
-            lost += [(row["uri"], f"{box['label']} at {box['x1']:g}, {box['y1']:g}: {why}") for box, (_, why) in zip(row["boxes"], lines) if why]
-            lost += [(row["uri"], f"YOLO has no place for {name} {value!r:.60}") for name, value in {"group": row["group"], **_traits(row)}.items() if value and (name != "split" or value not in PARTS)]
+            lost += [
+                (row["uri"], f"{box['label']} at {box['x1']:g}, {box['y1']:g}: {why}")
+                for box, (_, why) in zip(row["boxes"], lines)
+                if why
+            ]
+            lost += [
+                (row["uri"], f"YOLO has no place for {name} {value!r:.60}")
+                for name, value in {"group": row["group"], **_traits(row)}.items()
+                if value and (name != "split" or value not in PARTS)
+            ]
         import yaml
-        (part/"data.yaml").write_text(yaml.safe_dump({**places, "names": {k: label for label, k in ids.items()}}, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+        (part / "data.yaml").write_text(
+            yaml.safe_dump(
+                {**places, "names": {k: label for label, k in ids.items()}}, sort_keys=False, allow_unicode=True
+            ),
+            encoding="utf-8",
+        )
     return lost
+
 
 def _yolo_line(box, ids, w, h):
     "A line of a label file, or why there is none."
-    shares = (box["x1"] + box["x2"]) / 2 / w, (box["y1"] + box["y2"]) / 2 / h, (box["x2"] - box["x1"]) / w, (box["y2"] - box["y1"]) / h
-    if box["ignore"]: return "", "YOLO has no boxes to ignore; it is left out"
-    if not all(0 <= v <= 1 for v in shares): return "", "YOLO has no boxes whose centre is off the picture or that are larger than it; it is left out"
+    shares = (
+        (box["x1"] + box["x2"]) / 2 / w,
+        (box["y1"] + box["y2"]) / 2 / h,
+        (box["x2"] - box["x1"]) / w,
+        (box["y2"] - box["y1"]) / h,
+    )
+    if box["ignore"]:
+        return "", "YOLO has no boxes to ignore; it is left out"
+    if not all(0 <= v <= 1 for v in shares):
+        return "", "YOLO has no boxes whose centre is off the picture or that are larger than it; it is left out"
     return f"{ids[box['label']]} {' '.join(f'{v:.12g}' for v in shares)}\n", ""
 
 # %% ../../nbs/1_data/06_boxes.ipynb #409ce42f
 def true_boxes(
-    manifest:Manifest, # n images with boxes
-) -> list: # n dicts: boxes `(k,4)` float32, labels `(k,)` int64, ignore `(k,)` bool
+    manifest: Manifest,  # n images with boxes
+) -> list:  # n dicts: boxes `(k,4)` float32, labels `(k,)` int64, ignore `(k,)` bool
     "What people marked, as arrays; a box without area shows nothing and is left out (`cvkit check` names it)."
-    if manifest.task != "detection": raise DataError(f"expected a manifest with boxes, got one for {manifest.task}; mark boxes, or learn another task")
-    order, marked = {label: k for k, label in enumerate(manifest.classes)}, [[box for box in row if box["x1"] != box["x2"] and box["y1"] != box["y2"]] for row in manifest.table["boxes"]]
-    return [{"boxes": np.array([[box[c] for c in ("x1", "y1", "x2", "y2")] for box in row], np.float32).reshape(-1, 4),
-             "labels": np.array([order[box["label"]] for box in row], np.int64), "ignore": np.array([box["ignore"] for box in row], bool)} for row in marked]
+    if manifest.task != "detection":
+        raise DataError(
+            f"expected a manifest with boxes, got one for {manifest.task}; mark boxes, or learn another task"
+        )
+    order, marked = (
+        {label: k for k, label in enumerate(manifest.classes)},
+        [[box for box in row if box["x1"] != box["x2"] and box["y1"] != box["y2"]] for row in manifest.table["boxes"]],
+    )
+    return [
+        {
+            "boxes": np.array([[box[c] for c in ("x1", "y1", "x2", "y2")] for box in row], np.float32).reshape(-1, 4),
+            "labels": np.array([order[box["label"]] for box in row], np.int64),
+            "ignore": np.array([box["ignore"] for box in row], bool),
+        }
+        for row in marked
+    ]
 
 # %% ../../nbs/1_data/06_boxes.ipynb #53b5c2ff
 def place_detections(
-    boxes:np.ndarray, # `(n,a,4)` left, top, right, bottom, in pixels of the network's square
-    scores:np.ndarray, # `(n,c,a)` in [0, 1]
-    selected:np.ndarray, # `(m,3)` int: image, class, anchor
-    places:list, # n Letterbox: where each picture lies in its square
-    sizes:list, # n (width, height) of the pictures, in pixels
-    most:int=100, # boxes an image, at most
-) -> list: # n dicts: boxes `(k,4)` float32 in pixels of the picture, labels `(k,)` int64, scores `(k,)` float32, by falling score
+    boxes: np.ndarray,  # `(n,a,4)` left, top, right, bottom, in pixels of the network's square
+    scores: np.ndarray,  # `(n,c,a)` in [0, 1]
+    selected: np.ndarray,  # `(m,3)` int: image, class, anchor
+    places: list,  # n Letterbox: where each picture lies in its square
+    sizes: list,  # n (width, height) of the pictures, in pixels
+    most: int = 100,  # boxes an image, at most
+    # n dicts: boxes `(k,4)` float32 in pixels of the picture, labels `(k,)` int64, scores `(k,)` float32, by falling
+    # score
+) -> list:
     "What was detected, on the pictures; a box that lies beside its picture is left out."
-    if not len(boxes) == len(scores) == len(places) == len(sizes): raise DataError(f"expected boxes, scores, places and sizes of the same images, got {len(boxes)}, {len(scores)}, {len(places)} and {len(sizes)}; give one an image")
+    if not len(boxes) == len(scores) == len(places) == len(sizes):
+        raise DataError(
+            f"expected boxes, scores, places and sizes of the same images, got {len(boxes)}, {len(scores)}, "
+            f"{len(places)} and {len(sizes)}; give one an image"
+        )
     selected, found = np.reshape(selected, (-1, 3)), []
     for i, (place, size) in enumerate(zip(places, sizes)):
         _, labels, anchors = selected[selected[:, 0] == i].T
@@ -193,48 +313,82 @@ def place_detections(
     return found
 
 # %% ../../nbs/1_data/06_boxes.ipynb #874831b0
-DIGITS = ("zero", "one", "two") # the labels of pasted digits
-GROUNDS = ("brick", "grass", "gravel", "coffee", "chelsea") # photographs of scikit-image without people
+DIGITS = ("zero", "one", "two")  # the labels of pasted digits
+GROUNDS = ("brick", "grass", "gravel", "coffee", "chelsea")  # photographs of scikit-image without people
 
-def _ink(digit, side): # `(8,8)` from 0 to 16; how much ink lies on each pixel of the box that it covers, of a square of that side
-    alpha = np.asarray(Image.fromarray((digit * 15.9).astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC)) / 255
-    ys, xs = np.nonzero(alpha > .25)
-    return alpha[ys.min():ys.max() + 1, xs.min():xs.max() + 1]
 
-def _paste(picture, digits, random): # A picture with some digits, none on another; and number of a digit to its box in whole pixels, where there was room
+def _ink(digit, side):
+    "`(8,8)` from 0 to 16; how much ink lies on each pixel of the box that it covers, of a square of that side."
+    alpha = (
+        np.asarray(Image.fromarray((digit * 15.9).astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC))
+        / 255
+    )
+    ys, xs = np.nonzero(alpha > 0.25)
+    return alpha[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+
+
+def _paste(picture, digits, random):
+    """A picture with some digits, none on another; and number of a digit to its box in whole pixels, where there was
+    room."""
     h, w, boxes = *picture.shape[:2], {}
     for number, digit in enumerate(digits):
         alpha = _ink(digit, int(random.integers(w // 6, w // 3)))[..., None]
         (k, m), light = alpha.shape[:2], picture.mean() < 128
         for y, x in random.integers(0, (h - k, w - m), (50, 2)).tolist():
-            if all(x >= b[2] or x + m <= b[0] or y >= b[3] or y + k <= b[1] for b in boxes.values()): break
-        else: continue
-        picture[y:y + k, x:x + m] = picture[y:y + k, x:x + m] * (1 - alpha) + alpha * random.integers(*((190, 256) if light else (0, 65)), 3)
+            if all(x >= b[2] or x + m <= b[0] or y >= b[3] or y + k <= b[1] for b in boxes.values()):
+                break
+        else:
+            continue
+        picture[y : y + k, x : x + m] = picture[y : y + k, x : x + m] * (1 - alpha) + alpha * random.integers(
+            *((190, 256) if light else (0, 65)), 3
+        )
         boxes[number] = [x, y, x + m, y + k]
     return picture, boxes
 
 # %% ../../nbs/1_data/06_boxes.ipynb #0448c25e
 def paste_digits(
-    folder, # where images/*.png and annotations.json are written
-    images:int=200, # pictures
-    seed:int=0, # of every draw
-    size:int=160, # width of a picture, in pixels; it is three quarters as high
-) -> Path: # of annotations.json, in COCO's format
+    folder,  # where images/*.png and annotations.json are written
+    images: int = 200,  # pictures
+    seed: int = 0,  # of every draw
+    size: int = 160,  # width of a picture, in pixels; it is three quarters as high
+) -> Path:  # of annotations.json, in COCO's format
     "Digits on photographs, with exact boxes."
-    random, folder, photographs, digits = rng(seed, "pasted digits"), Path(folder), need("skimage", "demo").data, need("sklearn.datasets", "train").load_digits()
+    random, folder, photographs, digits = (
+        rng(seed, "pasted digits"),
+        Path(folder),
+        need("skimage", "demo").data,
+        need("sklearn.datasets", "train").load_digits(),
+    )
     grounds = [np.asarray(Image.fromarray(getattr(photographs, name)()).convert("RGB")) for name in GROUNDS]
     rows, entries, marks = np.flatnonzero(digits.target < len(DIGITS)), [], []
     waiting, (w, h) = [], (size, size * 3 // 4)
-    private_folder(folder/"images")
+    private_folder(folder / "images")
     for i in range(images):
         ground = grounds[i % len(grounds)]
         y, x = random.integers(0, (ground.shape[0] - h, ground.shape[1] - w))
         few = 0 if i % 20 == 7 else int(random.integers(1, 4))
-        while len(waiting) < few: waiting += random.permutation(rows).tolist()
+        while len(waiting) < few:
+            waiting += random.permutation(rows).tolist()
         drawn, waiting = waiting[:few], waiting[few:]
-        picture, boxes = _paste(ground[y:y + h, x:x + w].astype(float), digits.images[drawn], random)
-        Image.fromarray(picture.round().astype(np.uint8)).save(folder/"images"/f"{i:04}.png")
+        picture, boxes = _paste(ground[y : y + h, x : x + w].astype(float), digits.images[drawn], random)
+        Image.fromarray(picture.round().astype(np.uint8)).save(folder / "images" / f"{i:04}.png")
         entries.append({"id": i, "file_name": f"{i:04}.png", "width": w, "height": h})
-        marks += [{"id": len(marks) + k, "image_id": i, "category_id": int(digits.target[drawn[number]]), "bbox": [a, b, c - a, d - b], "area": (c - a) * (d - b), "iscrowd": 0} for k, (number, (a, b, c, d)) in enumerate(boxes.items())]
-    (folder/"annotations.json").write_text(json.dumps({"images": entries, "annotations": marks, "categories": [{"id": k, "name": name} for k, name in enumerate(DIGITS)]}))
-    return folder/"annotations.json"
+        marks += [
+            {
+                "id": len(marks) + k,
+                "image_id": i,
+                "category_id": int(digits.target[drawn[number]]),
+                "bbox": [a, b, c - a, d - b],
+                "area": (c - a) * (d - b),
+                "iscrowd": 0,
+            }
+            for k, (number, (a, b, c, d)) in enumerate(boxes.items())
+        ]
+    (folder / "annotations.json").write_text(
+        json.dumps({
+            "images": entries,
+            "annotations": marks,
+            "categories": [{"id": k, "name": name} for k, name in enumerate(DIGITS)],
+        })
+    )
+    return folder / "annotations.json"

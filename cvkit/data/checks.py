@@ -16,159 +16,344 @@ from .manifest import Manifest
 from .scan import Scan
 
 # %% ../../nbs/1_data/19_checks.ipynb #bd0e9ecf
-KINDS = ("unreadable", "exact_duplicate", "near_duplicate", "label_conflict", "suspect_label", "group_straddles", "shortcut", "bad_box", "quality", "shift", "unrepresentative")
+KINDS = (
+    "unreadable",
+    "exact_duplicate",
+    "near_duplicate",
+    "label_conflict",
+    "suspect_label",
+    "group_straddles",
+    "shortcut",
+    "bad_box",
+    "quality",
+    "shift",
+    "unrepresentative",
+)
+
 
 @dataclass
 class Finding:
     "Something wrong, and where."
-    kind:str # one of `KINDS`
-    severity:str # error or warning
-    paths:list[str] # relative to the root
-    detail:str # what is wrong and what to do
+
+    kind: str  # one of `KINDS`
+    severity: str  # error or warning
+    paths: list[str]  # relative to the root
+    detail: str  # what is wrong and what to do
+
 
 class Findings(list):
     "A list of findings that shows itself."
+
     @property
-    def errors(self) -> list[Finding]: # those that nobody should train on
+    def errors(self) -> list[Finding]:  # those that nobody should train on
         "The findings of severity error."
         return [f for f in self if f.severity == "error"]
-    def of(self, kind:str) -> list[Finding]: return [f for f in self if f.kind == kind] # kind: one of `KINDS`
-    def to_dict(self) -> list[dict]: # plain data
+
+    def of(self, kind: str) -> list[Finding]:  # kind: one of `KINDS`
+        return [f for f in self if f.kind == kind]
+
+    def to_dict(self) -> list[dict]:  # plain data
         "All findings."
         return [asdict(f) for f in self]
-    def __str__(self): return "\n".join(f"{f.severity:8} {f.kind:16} {_few(f.paths)}: {f.detail}" for f in self) or "nothing found"
+
+    def __str__(self):
+        return "\n".join(f"{f.severity:8} {f.kind:16} {_few(f.paths)}: {f.detail}" for f in self) or "nothing found"
+
     def _repr_html_(self):
         from cvkit.pages import badge, fragment, table, text
-        rows = [{"severity": badge(f.severity), "kind": f.kind.replace("_", " "), "files": _few(f.paths), "what to do": f.detail} for f in self]
+
+        rows = [
+            {
+                "severity": badge(f.severity),
+                "kind": f.kind.replace("_", " "),
+                "files": _few(f.paths),
+                "what to do": f.detail,
+            }
+            for f in self
+        ]
         return fragment(table(rows) if rows else text("Nothing found."))
+
 
 def _few(paths):
     "The first four paths."
     return ", ".join(paths[:4]) + (f" and {len(paths) - 4} more" if len(paths) > 4 else "")
 
-def _sorted(found): return Findings(sorted(found, key=lambda f: (f.severity, f.kind, f.paths)))
+
+def _sorted(found):
+    return Findings(sorted(found, key=lambda f: (f.severity, f.kind, f.paths)))
 
 # %% ../../nbs/1_data/19_checks.ipynb #fcbddba1
 def _rare_classes(
-    manifest:Manifest, # n images
-    folds:int, # of the cross-validation to come
-) -> dict: # class to what is wrong
+    manifest: Manifest,  # n images
+    folds: int,  # of the cross-validation to come
+) -> dict:  # class to what is wrong
     "Classes that cannot be in every fold and in the hold-out."
     found, units = {}, find_units(manifest)
     for c, here in zip(manifest.classes, manifest.presence.T):
         n, whole = int(here.sum()), len(set(units[here]))
-        if n <= folds: found[c] = f"class {c!r} has {n} image{'s' if n != 1 else ''}, {folds} folds need at least {folds}, and the hold-out 1 more; add images, use fewer folds, or merge the class"
-        elif whole <= folds: found[c] = f"expected class {c!r} in at least {folds + 1} independent groups for {folds} folds and a hold-out, found {whole}; add groups or use fewer folds"
+        if n <= folds:
+            found[c] = (
+                f"class {c!r} has {n} image{'s' if n != 1 else ''}, {folds} folds need at least {folds}, and the "
+                "hold-out 1 more; add images, use fewer folds, or merge the class"
+            )
+        elif whole <= folds:
+            found[c] = (
+                f"expected class {c!r} in at least {folds + 1} independent groups for {folds} folds and a hold-out, "
+                f"found {whole}; add groups or use fewer folds"
+            )
     return found
 
 # %% ../../nbs/1_data/19_checks.ipynb #f171eed5
 def check_manifest(
-    manifest:Manifest, # any
-    folds:int=5, # of the cross-validation to come
-) -> Findings: # errors first
+    manifest: Manifest,  # any
+    folds: int = 5,  # of the cross-validation to come
+) -> Findings:  # errors first
     "What can be said without opening a file again: unreadable files, duplicates, conflicting labels, rare classes."
     found, uris = Findings(), manifest.table["uri"].to_numpy(str)
-    for uri, reason in manifest.rejected[["uri", "reason"]].itertuples(index=False): found.append(Finding("unreadable", "warning", [uri], f"left out: {reason}"))
+    for uri, reason in manifest.rejected[["uri", "reason"]].itertuples(index=False):
+        found.append(Finding("unreadable", "warning", [uri], f"left out: {reason}"))
     for rows in find_duplicates(manifest):
-        if why := _contradict(manifest, rows): found.append(Finding("label_conflict", "error", uris[rows].tolist(), f"one image {why}; keep the right one and remove the others"))
-        else: found.append(Finding("exact_duplicate", "warning", uris[rows].tolist(), f"{len(rows)} files hold the same image; they are kept on one side of every split"))
-    for c, detail in _rare_classes(manifest, folds).items(): found.append(Finding("unrepresentative", "error", uris[manifest.presence[:, manifest.classes.index(c)]].tolist(), detail))
+        if why := _contradict(manifest, rows):
+            found.append(
+                Finding(
+                    "label_conflict",
+                    "error",
+                    uris[rows].tolist(),
+                    f"one image {why}; keep the right one and remove the others",
+                )
+            )
+        else:
+            found.append(
+                Finding(
+                    "exact_duplicate",
+                    "warning",
+                    uris[rows].tolist(),
+                    f"{len(rows)} files hold the same image; they are kept on one side of every split",
+                )
+            )
+    for c, detail in _rare_classes(manifest, folds).items():
+        found.append(
+            Finding("unrepresentative", "error", uris[manifest.presence[:, manifest.classes.index(c)]].tolist(), detail)
+        )
     return _sorted(found)
+
 
 def _contradict(manifest, rows):
     "How images that are the same are labelled differently, or nothing."
     said = sorted({label or "no label" for label in manifest.labels[rows]})
-    if len(said) > 1: return f"under the labels {', '.join(said)}"
-    if manifest.task != "detection" or len({tuple(sorted(map(canonical_json, manifest.table["boxes"].iloc[i]))) for i in rows}) == 1: return ""
-    return f"with different boxes ({' and '.join(str(len(manifest.table['boxes'].iloc[i])) for i in rows[:4])} of {said[0]})"
+    if len(said) > 1:
+        return f"under the labels {', '.join(said)}"
+    if (
+        manifest.task != "detection"
+        or len({tuple(sorted(map(canonical_json, manifest.table["boxes"].iloc[i]))) for i in rows}) == 1
+    ):
+        return ""
+    return (
+        f"with different boxes ({' and '.join(str(len(manifest.table['boxes'].iloc[i])) for i in rows[:4])} of "
+        f"{said[0]})"
+    )
 
 # %% ../../nbs/1_data/19_checks.ipynb #0d63ad1f
 def check_copies(
-    manifest:Manifest, # n images
-    scan:Scan, # of the same
-    near:NearDuplicates, # of the same
-    parts:np.ndarray|None=None, # `(n,)` text: the part of a split that each image is in
-) -> Findings: # exact and near duplicates, conflicts of their labels
+    manifest: Manifest,  # n images
+    scan: Scan,  # of the same
+    near: NearDuplicates,  # of the same
+    parts: np.ndarray | None = None,  # `(n,)` text: the part of a split that each image is in
+) -> Findings:  # exact and near duplicates, conflicts of their labels
     "Copies, and whether they contradict each other or a split."
-    uris, labels, found, said = manifest.table["uri"].to_numpy(str), manifest.labels, Findings(), {tuple(p): c for p, c in zip(near.pairs.tolist(), near.change)}
+    uris, labels, found, said = (
+        manifest.table["uri"].to_numpy(str),
+        manifest.labels,
+        Findings(),
+        {tuple(p): c for p, c in zip(near.pairs.tolist(), near.change)},
+    )
     exact = find_duplicates(manifest, scan)
     place = {int(i): k for k, rows in enumerate(exact) for i in rows}
     for rows in [*exact, *(r for r in near.clusters if len({place.get(int(i), -1 - int(i)) for i in r}) > 1)]:
         same = len({place.get(int(i), -1 - int(i)) for i in rows}) == 1
-        names, sides = sorted({label or "no label" for label in labels[rows]}), sorted(set(parts[rows])) if parts is not None else []
-        changes = [f"{uris[b]}: {said[a, b]}" for a in rows for b in rows if (a, b) in said and place.get(int(a), -1) != place.get(int(b), -2)]
-        what = f"{len(rows)} files hold the same picture" if same else f"{len(rows)} pictures agree but for what editing changes ({'; '.join(changes[:3])})"
-        kind, severity, advice = "exact_duplicate" if same else "near_duplicate", "warning", "they are kept on one side of every split"
-        if len(sides) > 1: severity, advice = "error", f"they stand in {' and '.join(sides)}; move them to one side, or draw the split with `cvkit split`"
-        if len(names) > 1: kind, severity, advice = "label_conflict", "error" if same or severity == "error" else "warning", f"they are labelled {', '.join(names)}; keep the right one and remove the others"
-        elif same and (why := _contradict(manifest, rows)): kind, severity, advice = "label_conflict", "error", f"they stand {why}; keep the right one and remove the others"
+        names, sides = (
+            sorted({label or "no label" for label in labels[rows]}),
+            sorted(set(parts[rows])) if parts is not None else [],
+        )
+        changes = [
+            f"{uris[b]}: {said[a, b]}"
+            for a in rows
+            for b in rows
+            if (a, b) in said and place.get(int(a), -1) != place.get(int(b), -2)
+        ]
+        what = (
+            f"{len(rows)} files hold the same picture"
+            if same
+            else f"{len(rows)} pictures agree but for what editing changes ({'; '.join(changes[:3])})"
+        )
+        kind, severity, advice = (
+            "exact_duplicate" if same else "near_duplicate",
+            "warning",
+            "they are kept on one side of every split",
+        )
+        if len(sides) > 1:
+            severity, advice = (
+                "error",
+                f"they stand in {' and '.join(sides)}; move them to one side, or draw the split with `cvkit split`",
+            )
+        if len(names) > 1:
+            kind, severity, advice = (
+                "label_conflict",
+                "error" if same or severity == "error" else "warning",
+                f"they are labelled {', '.join(names)}; keep the right one and remove the others",
+            )
+        elif same and (why := _contradict(manifest, rows)):
+            kind, severity, advice = (
+                "label_conflict",
+                "error",
+                f"they stand {why}; keep the right one and remove the others",
+            )
         found.append(Finding(kind, severity, uris[rows].tolist(), f"{what}; {advice}"))
     return _sorted(found)
 
 # %% ../../nbs/1_data/19_checks.ipynb #39c60e7c
 def check_groups(
-    manifest:Manifest, # n images
-    parts:np.ndarray, # `(n,)` text: the part of a split that each image is in
-) -> Findings: # one a group that is cut
+    manifest: Manifest,  # n images
+    parts: np.ndarray,  # `(n,)` text: the part of a split that each image is in
+) -> Findings:  # one a group that is cut
     "Groups that straddle a split."
     table = need("pandas", "train").DataFrame({"group": manifest.groups, "part": parts, "uri": manifest.table["uri"]})
     table = table[table["group"] != ""]
     cut = [(name, rows) for name, rows in table.groupby("group") if rows["part"].nunique() > 1]
-    return _sorted(Finding("group_straddles", "error", rows["uri"].tolist(), f"group {name!r} stands in {' and '.join(sorted(set(rows['part'])))}; what is learned of it there is known here, so move it to one side") for name, rows in cut)
+    return _sorted(
+        Finding(
+            "group_straddles",
+            "error",
+            rows["uri"].tolist(),
+            (
+                f"group {name!r} stands in {' and '.join(sorted(set(rows['part'])))}; what is learned of it there is "
+                "known here, so move it to one side"
+            ),
+        )
+        for name, rows in cut
+    )
 
 # %% ../../nbs/1_data/19_checks.ipynb #330a1b38
-SUFFIXES = {"JPEG": ("jpg", "jpeg", "jpe", "jfif", "mpo"), "PNG": ("png",), "WEBP": ("webp",), "BMP": ("bmp", "dib"), "TIFF": ("tif", "tiff"), "MPO": ("jpg", "jpeg", "mpo")}
+SUFFIXES = {
+    "JPEG": ("jpg", "jpeg", "jpe", "jfif", "mpo"),
+    "PNG": ("png",),
+    "WEBP": ("webp",),
+    "BMP": ("bmp", "dib"),
+    "TIFF": ("tif", "tiff"),
+    "MPO": ("jpg", "jpeg", "mpo"),
+}
+
 
 def check_quality(
-    manifest:Manifest, # n images
-    scan:Scan, # of the same
-) -> Findings: # one a rule that some images break
+    manifest: Manifest,  # n images
+    scan: Scan,  # of the same
+) -> Findings:  # one a rule that some images break
     "Blank, dark, burnt out, blurred, of another size or kind, or misnamed."
-    uris, area, aspect = manifest.table["uri"].to_numpy(str), np.log(scan["width"] * scan["height"].astype(float)), np.log(scan["width"] / scan["height"])
+    uris, area, aspect = (
+        manifest.table["uri"].to_numpy(str),
+        np.log(scan["width"] * scan["height"].astype(float)),
+        np.log(scan["width"] / scan["height"]),
+    )
     focus, blank = np.log(scan["sharpness"] + 1e-9), scan["contrast"] < 2
-    away = focus - (np.array([np.median(focus[manifest.labels == c]) for c in manifest.classes])[manifest.targets] if manifest.task == "classification" else np.median(focus)) # where an image shows several things, it is compared with all
-    away *= .6745 / max(np.median(np.abs(away)), 1e-9)
+    away = focus - (
+        np.array([np.median(focus[manifest.labels == c]) for c in manifest.classes])[manifest.targets]
+        if manifest.task == "classification"
+        else np.median(focus)
+    )  # where an image shows several things, it is compared with all
+    away *= 0.6745 / max(np.median(np.abs(away)), 1e-9)
     kind = np.char.add(np.char.add(scan["format"], " "), scan["mode"])
     names, index, count = np.unique(kind, return_inverse=True, return_counts=True)
-    misnamed = np.array([u.rsplit(".", 1)[-1].lower() not in SUFFIXES.get(f, ()) for u, f in zip(uris, scan["format"])], bool)
-    rules = {"blank: less than 2 gray levels of variation; remove them, or find out what was to be seen": blank,
-             "too dark: on average below 16 of 255; remove them, or expose them again": (scan["brightness"] < 16) & ~blank,
-             "burnt out: nine tenths of the picture are white; remove them, or expose them again": (scan["light"] > .9) & ~blank,
-             "blurred: far less sharp than others of the class; look whether the label can still be seen": (away < -3.5) & ~blank & (scan["brightness"] >= 16),
-             "extreme size: sixteen times more or fewer pixels than usual; look whether they are thumbnails or scans": np.abs(area - np.median(area)) > np.log(16),
-             "extreme shape: four times longer or wider than usual; look whether they are banners or panoramas": np.abs(aspect - np.median(aspect)) > np.log(4),
-             "another kind: fewer than one in twenty is stored like this; look whether they come from elsewhere": (count < .05 * len(uris))[index],
-             "wrong extension: the name promises another format; rename them": misnamed}
-    return _sorted(Finding("quality", "warning", uris[rows].tolist(), _kinds_of(rule, kind[rows])) for rule, rows in rules.items() if rows.any())
+    misnamed = np.array(
+        [u.rsplit(".", 1)[-1].lower() not in SUFFIXES.get(f, ()) for u, f in zip(uris, scan["format"])], bool
+    )
+    rules = {
+        "blank: less than 2 gray levels of variation; remove them, or find out what was to be seen": blank,
+        "too dark: on average below 16 of 255; remove them, or expose them again": (scan["brightness"] < 16) & ~blank,
+        "burnt out: nine tenths of the picture are white; remove them, or expose them again": (scan["light"] > 0.9)
+        & ~blank,
+        "blurred: far less sharp than others of the class; look whether the label can still be seen": (away < -3.5)
+        & ~blank
+        & (scan["brightness"] >= 16),
+        "extreme size: sixteen times more or fewer pixels than usual; look whether they are thumbnails or scans": np.abs(
+            area - np.median(area)
+        )
+        > np.log(16),
+        "extreme shape: four times longer or wider than usual; look whether they are banners or panoramas": np.abs(
+            aspect - np.median(aspect)
+        )
+        > np.log(4),
+        "another kind: fewer than one in twenty is stored like this; look whether they come from elsewhere": (
+            count < 0.05 * len(uris)
+        )[index],
+        "wrong extension: the name promises another format; rename them": misnamed,
+    }
+    return _sorted(
+        Finding("quality", "warning", uris[rows].tolist(), _kinds_of(rule, kind[rows]))
+        for rule, rows in rules.items()
+        if rows.any()
+    )
 
-def _kinds_of(rule, kinds): return f"{rule} ({', '.join(sorted(set(kinds)))})" if rule.startswith("another kind") else rule
+
+def _kinds_of(rule, kinds):
+    return f"{rule} ({', '.join(sorted(set(kinds)))})" if rule.startswith("another kind") else rule
 
 # %% ../../nbs/1_data/19_checks.ipynb #e85de0d5
-TINY_PIXELS, TINY_SHARE, SAME_BOX = 4, 1 / 80, .95 # of the shorter side of a box: pixels, and share of the picture's longer side; intersection over union of two boxes that are one
+# of the shorter side of a box: pixels, and share of the picture's longer side; intersection over union of two boxes
+# that are one
+TINY_PIXELS, TINY_SHARE, SAME_BOX = 4, 1 / 80, 0.95
+
 
 def check_boxes(
-    manifest:Manifest, # any; of boxes, or there is nothing to find
-) -> Findings: # one a rule that some boxes break
+    manifest: Manifest,  # any; of boxes, or there is nothing to find
+) -> Findings:  # one a rule that some boxes break
     "Boxes that are degenerate, off their picture, there twice, or tiny."
-    if manifest.task != "detection": return Findings()
+    if manifest.task != "detection":
+        return Findings()
     broken = {rule: [] for rule in _BOX_RULES}
     for row in manifest.table.to_dict("records"):
-        if not row["boxes"]: continue
+        if not row["boxes"]:
+            continue
         x1, y1, x2, y2 = np.array([[box[c] for c in ("x1", "y1", "x2", "y2")] for box in row["boxes"]]).T
         w, h, width, height, short = x2 - x1, y2 - y1, row["width"], row["height"], np.minimum(x2 - x1, y2 - y1)
         flat = short <= 0
         off = ~flat & ((x1 >= width) | (y1 >= height) | (x2 <= 0) | (y2 <= 0))
         over = ~flat & ~off & ((x1 < 0) | (y1 < 0) | (x2 > width) | (y2 > height))
         tiny = ~flat & ~off & (short < max(TINY_PIXELS, TINY_SHARE * max(width, height)))
-        for rule, here in zip(_BOX_RULES, (flat, off, over, _repeated(row["boxes"], x1, y1, x2, y2), tiny)): broken[rule] += [(row["uri"], row["boxes"][i]) for i in np.flatnonzero(here)]
-    say = lambda found: ", ".join(f"{box['label']} at {box['x1']:g}, {box['y1']:g} to {box['x2']:g}, {box['y2']:g} in {uri}" for uri, box in found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-    return _sorted(Finding("bad_box", severity, list(dict.fromkeys(uri for uri, _ in broken[rule])), f"{rule}: {len(broken[rule])} box{'es' if len(broken[rule]) != 1 else ''} ({say(broken[rule])}); {advice}") for rule, (severity, advice) in _BOX_RULES.items() if broken[rule])
+        for rule, here in zip(_BOX_RULES, (flat, off, over, _repeated(row["boxes"], x1, y1, x2, y2), tiny)):
+            broken[rule] += [(row["uri"], row["boxes"][i]) for i in np.flatnonzero(here)]
+    say = lambda found: (
+        ", ".join(
+            f"{box['label']} at {box['x1']:g}, {box['y1']:g} to {box['x2']:g}, {box['y2']:g} in {uri}"
+            for uri, box in found[:3]
+        )
+        + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    )
+    return _sorted(
+        Finding(
+            "bad_box",
+            severity,
+            list(dict.fromkeys(uri for uri, _ in broken[rule])),
+            f"{rule}: {len(broken[rule])} box{'es' if len(broken[rule]) != 1 else ''} ({say(broken[rule])}); {advice}",
+        )
+        for rule, (severity, advice) in _BOX_RULES.items()
+        if broken[rule]
+    )
 
-_BOX_RULES = {"no area": ("error", "draw them again or remove them"),
-              "wholly off the picture": ("error", "look whether the picture was resized or turned after it was marked"),
-              "partly off the picture": ("warning", "cut them at the edge, or look whether the picture was resized"),
-              "there twice": ("warning", f"the same label on an area that agrees to {SAME_BOX:.0%}; remove one"),
-              "tiny": ("warning", f"narrower than {TINY_PIXELS} pixels or 1/{round(1 / TINY_SHARE)} of the picture; look whether anything is to be seen, or train on larger pictures")}
+
+_BOX_RULES = {
+    "no area": ("error", "draw them again or remove them"),
+    "wholly off the picture": ("error", "look whether the picture was resized or turned after it was marked"),
+    "partly off the picture": ("warning", "cut them at the edge, or look whether the picture was resized"),
+    "there twice": ("warning", f"the same label on an area that agrees to {SAME_BOX:.0%}; remove one"),
+    "tiny": (
+        "warning",
+        (
+            f"narrower than {TINY_PIXELS} pixels or 1/{round(1 / TINY_SHARE)} of the picture; look whether anything "
+            "is to be seen, or train on larger pictures"
+        ),
+    ),
+}
+
 
 def _repeated(boxes, x1, y1, x2, y2):
     "`(k,)` bool: boxes that an earlier one of the same label covers almost exactly."
@@ -180,17 +365,34 @@ def _repeated(boxes, x1, y1, x2, y2):
 
 # %% ../../nbs/1_data/19_checks.ipynb #26aa1061
 def check_labels(
-    manifest:Manifest, # n images
-    probabilities:np.ndarray, # `(n,c)` out of fold, in the order of `manifest.classes`; NaN where an image had none
-) -> Findings: # one an image, the least credible first
+    manifest: Manifest,  # n images
+    probabilities: np.ndarray,  # `(n,c)` out of fold, in the order of `manifest.classes`; NaN where an image had none
+) -> Findings:  # one an image, the least credible first
     "Labels that an honest model does not believe."
-    if probabilities.shape != (len(manifest), len(manifest.classes)): raise DataError(f"expected probabilities ({len(manifest)}, {len(manifest.classes)}), an image a row and a class a column, got {probabilities.shape}; take them from the training of this manifest")
-    known = np.flatnonzero(np.isfinite(probabilities).all(1) & (probabilities.sum(1) > .5))
-    if len(known) < 2 * len(manifest.classes): return Findings()
+    if probabilities.shape != (len(manifest), len(manifest.classes)):
+        raise DataError(
+            f"expected probabilities ({len(manifest)}, {len(manifest.classes)}), an image a row and a class a column, "
+            f"got {probabilities.shape}; take them from the training of this manifest"
+        )
+    known = np.flatnonzero(np.isfinite(probabilities).all(1) & (probabilities.sum(1) > 0.5))
+    if len(known) < 2 * len(manifest.classes):
+        return Findings()
     filtered = need("cleanlab.filter", "train").find_label_issues
-    issues = filtered(manifest.targets[known], probabilities[known], return_indices_ranked_by="self_confidence", n_jobs=1)
+    issues = filtered(
+        manifest.targets[known], probabilities[known], return_indices_ranked_by="self_confidence", n_jobs=1
+    )
     uris, found = manifest.table["uri"].to_numpy(str), Findings()
     for i in known[issues]:
         k, mine = int(probabilities[i].argmax()), manifest.targets[i]
-        found.append(Finding("suspect_label", "warning", [uris[i]], f"labelled {manifest.classes[mine]} ({probabilities[i, mine]:.0%}), a model that had not seen it says {manifest.classes[k]} ({probabilities[i, k]:.0%}); look, and correct the label or keep it"))
+        found.append(
+            Finding(
+                "suspect_label",
+                "warning",
+                [uris[i]],
+                (
+                    f"labelled {manifest.classes[mine]} ({probabilities[i, mine]:.0%}), a model that had not seen it "
+                    f"says {manifest.classes[k]} ({probabilities[i, k]:.0%}); look, and correct the label or keep it"
+                ),
+            )
+        )
     return found

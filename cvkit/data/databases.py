@@ -18,86 +18,159 @@ from .preprocess import decode_image
 from .tables import Rows, near
 
 # %% ../../nbs/1_data/08_databases.ipynb #18525ce8
-DRIVERS = {"postgresql": ("postgresql+psycopg", "psycopg[binary]"), "mysql": ("mysql+pymysql", "pymysql"), "mariadb": ("mariadb+pymysql", "pymysql"), "mssql": ("mssql+pyodbc", "pyodbc"), "oracle": ("oracle+oracledb", "oracledb")} # kind to driver, and the package that has it
+DRIVERS = {
+    "postgresql": ("postgresql+psycopg", "psycopg[binary]"),
+    "mysql": ("mysql+pymysql", "pymysql"),
+    "mariadb": ("mariadb+pymysql", "pymysql"),
+    "mssql": ("mssql+pyodbc", "pyodbc"),
+    "oracle": ("oracle+oracledb", "oracledb"),
+}  # kind to driver, and the package that has it
 SECRET = r"(?i)pass|pwd|token|secret"
 
+
 def database_address(
-    url:str, # such as `sqlite:///photos.db` or `postgresql://ada@host:5432/photos`
-    password_env:str="CVKIT_DB_PASSWORD", # where a password would be looked for
-) -> "sqlalchemy.URL": # without a password
+    url: str,  # such as `sqlite:///photos.db` or `postgresql://ada@host:5432/photos`
+    password_env: str = "CVKIT_DB_PASSWORD",  # where a password would be looked for
+) -> "sqlalchemy.URL":  # without a password
     "Read an address, and refuse a password in it."
-    try: address = need("sqlalchemy.engine", "train").make_url(url)
-    except Exception: address = None
-    if address is None or "://" not in url: raise DataError("expected the address of a database, such as sqlite:///photos.db or postgresql://ada@host:5432/photos, got something else; correct it")
+    try:
+        address = need("sqlalchemy.engine", "train").make_url(url)
+    except Exception:
+        address = None
+    if address is None or "://" not in url:
+        raise DataError(
+            "expected the address of a database, such as sqlite:///photos.db or postgresql://ada@host:5432/photos, "
+            "got something else; correct it"
+        )
     told = {str(k): str(v) for k, v in address.query.items()}
-    if address.password is not None or any(re.search(SECRET, k) or re.search(r"(?i)(pwd|password)\s*=", v) for k, v in told.items()):
-        raise DataError(f"expected the address of a database without a password, got one with it; take it out, change it if others could have seen it, and put it into the environment variable {password_env}")
+    if address.password is not None or any(
+        re.search(SECRET, k) or re.search(r"(?i)(pwd|password)\s*=", v) for k, v in told.items()
+    ):
+        raise DataError(
+            "expected the address of a database without a password, got one with it; take it out, change it if "
+            f"others could have seen it, and put it into the environment variable {password_env}"
+        )
     return address.set(drivername=DRIVERS[address.drivername][0]) if address.drivername in DRIVERS else address
 
-def _shown(address): # without user, and without folders of this machine
+
+def _shown(address):  # without user, and without folders of this machine
     name = Path(address.database or "").name if address.get_backend_name() == "sqlite" else address.database or ""
     return f"{address.get_backend_name()}://{address.host or ''}{f':{address.port}' if address.port else ''}/{name}"
 
 # %% ../../nbs/1_data/08_databases.ipynb #cfb16aaa
-def _engine(address, password_env): # that only reads; the password is in it and nowhere else
+def _engine(address, password_env):  # that only reads; the password is in it and nowhere else
     sa = need("sqlalchemy", "train")
-    kind, known = address.get_backend_name() if "+" not in address.drivername else address.drivername.split("+")[0], {"poolclass": need("sqlalchemy.pool", "train").NullPool, "hide_parameters": True}
+    kind, known = (
+        address.get_backend_name() if "+" not in address.drivername else address.drivername.split("+")[0],
+        {"poolclass": need("sqlalchemy.pool", "train").NullPool, "hide_parameters": True},
+    )
     if kind == "sqlite":
         file = Path(address.database or "")
-        if not file.is_file(): raise DataError(f"expected a SQLite file in {file}, found none; check the path (of an absolute one there are four slashes: sqlite:////data/photos.db)")
+        if not file.is_file():
+            raise DataError(
+                f"expected a SQLite file in {file}, found none; check the path (of an absolute one there are four "
+                "slashes: sqlite:////data/photos.db)"
+            )
         return sa.create_engine("sqlite://", creator=lambda: _open_sqlite(file), **known)
-    if password_env in os.environ: address = address.set(password=os.environ[password_env])
-    if kind == "postgresql": known |= {"execution_options": {"postgresql_readonly": True}, "connect_args": {"connect_timeout": 15, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}}
-    try: return sa.create_engine(address, **known)
-    except ModuleNotFoundError as error: lacks = f"expected the driver {error.name} for {kind}, it is not installed; run: pip install \"{DRIVERS.get(kind, (0, error.name))[1]}\""
-    except sa.exc.SQLAlchemyError: lacks = f"expected sqlite, {', '.join(DRIVERS)} or what else SQLAlchemy knows, got {kind!r}{near(kind, ['sqlite', *DRIVERS])}; correct the address, or install its dialect"
+    if password_env in os.environ:
+        address = address.set(password=os.environ[password_env])
+    if kind == "postgresql":
+        known |= {
+            "execution_options": {"postgresql_readonly": True},
+            "connect_args": {
+                "connect_timeout": 15,
+                "keepalives_idle": 30,
+                "keepalives_interval": 10,
+                "keepalives_count": 3,
+            },
+        }
+    try:
+        return sa.create_engine(address, **known)
+    except ModuleNotFoundError as error:
+        lacks = (
+            f"expected the driver {error.name} for {kind}, it is not installed; run: pip install "
+            f'"{DRIVERS.get(kind, (0, error.name))[1]}"'
+        )
+    except sa.exc.SQLAlchemyError:
+        lacks = (
+            f"expected sqlite, {', '.join(DRIVERS)} or what else SQLAlchemy knows, got "
+            f"{kind!r}{near(kind, ['sqlite', *DRIVERS])}; correct the address, or install its dialect"
+        )
     raise DataError(lacks)
+
 
 def _open_sqlite(file):
     import sqlite3
+
     opened = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
     opened.execute("PRAGMA query_only = 1")
     opened.execute("SELECT count(*) FROM sqlite_schema")
     return opened
 
-def _said(error, password_env): # what a driver says, in one line, without the password
+
+def _said(error, password_env):  # what a driver says, in one line, without the password
     error = getattr(error, "orig", None) or error
-    primary = getattr(getattr(error, "diag", None), "message_primary", None) # without the line of the query, which PostgreSQL cuts where it likes
+    primary = getattr(
+        getattr(error, "diag", None), "message_primary", None
+    )  # without the line of the query, which PostgreSQL cuts where it likes
     text, secret = " ".join(str(primary or error).split()), os.environ.get(password_env, "")
-    for word in sorted({secret, quote(secret, ""), quote_plus(secret)} - {""}, key=len, reverse=True): text = text.replace(word, "***")
+    for word in sorted({secret, quote(secret, ""), quote_plus(secret)} - {""}, key=len, reverse=True):
+        text = text.replace(word, "***")
     return text[:300]
 
 # %% ../../nbs/1_data/08_databases.ipynb #b43bd6cd
-def _asked(connection, wanted): # statement, name of the source, names of its key columns
+def _asked(connection, wanted):  # statement, name of the source, names of its key columns
     sa = need("sqlalchemy", "train")
     if re.match(r"\s*(select|with)\b", wanted, re.I):
         bare = re.sub(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", "", wanted, flags=re.S).strip().rstrip("; \n")
-        if ";" in bare: raise DataError("expected a single SELECT, got several statements; ask them one by one")
+        if ";" in bare:
+            raise DataError("expected a single SELECT, got several statements; ask them one by one")
         return sa.text(wanted.rstrip("; \n").replace(":", r"\:")), "query", ["id", "key", "uuid"]
     schema, name = wanted.rsplit(".", 1) if "." in wanted else (None, wanted)
     look = sa.inspect(connection)
     views = look.get_materialized_view_names(schema) if connection.dialect.name == "postgresql" else []
     there = sorted({*look.get_table_names(schema), *look.get_view_names(schema), *views})
-    if name not in there: raise DataError(f"expected a table, a view or a SELECT, got {wanted[:80]!r}{near(name, there)}; there are {', '.join(there[:12]) or 'no tables'}{' and more' if len(there) > 12 else ''}")
-    return sa.select(sa.text("*")).select_from(sa.table(name, schema=schema)), name, look.get_pk_constraint(name, schema).get("constrained_columns") or ["id", "key", "uuid"]
+    if name not in there:
+        raise DataError(
+            f"expected a table, a view or a SELECT, got {wanted[:80]!r}{near(name, there)}; there are "
+            f"{', '.join(there[:12]) or 'no tables'}{' and more' if len(there) > 12 else ''}"
+        )
+    return (
+        sa.select(sa.text("*")).select_from(sa.table(name, schema=schema)),
+        name,
+        look.get_pk_constraint(name, schema).get("constrained_columns") or ["id", "key", "uuid"],
+    )
 
 # %% ../../nbs/1_data/08_databases.ipynb #3bac068a
-KINDS = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"RIFF", ".webp"), (b"BM", ".bmp"), (b"II", ".tif"), (b"MM", ".tif")) # first bytes, and the end of a file's name
+KINDS = (
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"\x89PNG", ".png"),
+    (b"RIFF", ".webp"),
+    (b"BM", ".bmp"),
+    (b"II", ".tif"),
+    (b"MM", ".tif"),
+)  # first bytes, and the end of a file's name
+
 
 def keep_image(
-    content:bytes, # of an image
-    folder:Path, # where it is to lie
-) -> tuple: # (path relative to the folder, whether it is new), or (the reason why not, None)
+    content: bytes,  # of an image
+    folder: Path,  # where it is to lie
+) -> tuple:  # (path relative to the folder, whether it is new), or (the reason why not, None)
     "Write an image as a file named by its content, if it is not there."
-    if content is None: return "expected the bytes of an image, got NULL; add them", None
-    if not isinstance(content, (bytes, bytearray, memoryview)): return f"expected the bytes of an image, got {type(content).__name__}; correct the column", None
+    if content is None:
+        return "expected the bytes of an image, got NULL; add them", None
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        return f"expected the bytes of an image, got {type(content).__name__}; correct the column", None
     content = bytes(content)
     digest = digest_bytes(content)
     place = f"{digest[:2]}/{digest}" + next((end for start, end in KINDS if content.startswith(start)), "")
-    file = folder/place
-    if file.exists() and file.stat().st_size == len(content): return place, False
-    try: decode_image(content)
-    except DataError as error: return str(error), None
+    file = folder / place
+    if file.exists() and file.stat().st_size == len(content):
+        return place, False
+    try:
+        decode_image(content)
+    except DataError as error:
+        return str(error), None
     file.parent.mkdir(mode=0o700, exist_ok=True)
     write_atomic(file, content)
     return place, True
@@ -105,49 +178,77 @@ def keep_image(
 # %% ../../nbs/1_data/08_databases.ipynb #2911c23d
 BLOBS = ("image", "bytes", "content", "blob")
 
-def _may_hold(names, columns): # positions of columns that may hold images
+
+def _may_hold(names, columns):  # positions of columns that may hold images
     said = (columns or {}).get("uri")
     return [i for i, name in enumerate(names) if (name == said if said else name.lower() in BLOBS)]
 
-def _gather(result, folder, columns, separator, name, keys, state, pool, chunk): # Rows
+
+def _gather(result, folder, columns, separator, name, keys, state, pool, chunk):  # Rows
     names, rows, held, blob = list(result.keys()), None, [], None
     keys, may = [key for key in keys if key in names], _may_hold(names, columns)
-    if len(set(names)) < len(names): raise DataError(f"expected each column once, got {', '.join(sorted({n for n in names if names.count(n) > 1}))} several times; name them with AS")
+    if len(set(names)) < len(names):
+        raise DataError(
+            f"expected each column once, got {', '.join(sorted({n for n in names if names.count(n) > 1}))} several "
+            "times; name them with AS"
+        )
     for part in progress(result.partitions(chunk), f"reading {name}"):
         held += map(list, part)
-        if rows is None and may and all(row[i] is None for row in held for i in may): continue
-        if rows is None: rows, blob = _begin(names, held, may, folder, columns, separator, name)
+        if rows is None and may and all(row[i] is None for row in held for i in may):
+            continue
+        if rows is None:
+            rows, blob = _begin(names, held, may, folder, columns, separator, name)
         held = _take(rows, held, blob, folder, keys, state, pool)
-    if rows is None: rows, blob = _begin(names, held, may, folder, columns, separator, name)
+    if rows is None:
+        rows, blob = _begin(names, held, may, folder, columns, separator, name)
     _take(rows, held, blob, folder, keys, state, pool)
     return rows
 
-def _begin(names, held, may, folder, columns, separator, name): # Rows, and the position of the column that holds images, None where there is none
-    blob = next((i for i in may if any(isinstance(row[i], (bytes, bytearray, memoryview)) for row in held)), None)
-    return Rows(names, folder, columns if blob is None else {**(columns or {}), "uri": names[blob]}, separator, name), blob
 
-def _take(rows, held, blob, folder, keys, state, pool): # what is left to take: nothing
-    kept = list(pool.map(lambda row: keep_image(row[blob], folder), held)) if blob is not None else [(None, False)] * len(held)
+def _begin(names, held, may, folder, columns, separator, name):
+    "Rows, and the position of the column that holds images, None where there is none."
+    blob = next((i for i in may if any(isinstance(row[i], (bytes, bytearray, memoryview)) for row in held)), None)
+    return Rows(
+        names, folder, columns if blob is None else {**(columns or {}), "uri": names[blob]}, separator, name
+    ), blob
+
+
+def _take(rows, held, blob, folder, keys, state, pool):  # what is left to take: nothing
+    kept = (
+        list(pool.map(lambda row: keep_image(row[blob], folder), held))
+        if blob is not None
+        else [(None, False)] * len(held)
+    )
     for row, (place, new) in zip(held, kept):
         state.rows += 1
-        here = f"{rows.where} " + (", ".join(f"{key}={str(row[rows.names.index(key)])[:60]}" for key in keys) or f"row {state.rows}")
-        if blob is not None: row[blob] = place
-        if blob is not None and new is None: rows.lost.append((here, place))
-        else: state.new += bool(new); rows.add(here, row)
+        here = f"{rows.where} " + (
+            ", ".join(f"{key}={str(row[rows.names.index(key)])[:60]}" for key in keys) or f"row {state.rows}"
+        )
+        if blob is not None:
+            row[blob] = place
+        if blob is not None and new is None:
+            rows.lost.append((here, place))
+        else:
+            state.new += bool(new)
+            rows.add(here, row)
     return []
 
 # %% ../../nbs/1_data/08_databases.ipynb #d4da531f
 def read_database(
-    url:str, # of SQLAlchemy, without a password
-    wanted:str, # a table, a view, or a SELECT
-    folder, # that the rows' paths are relative to, or where the images that they hold are written
-    columns:dict|None=None, # what a manifest calls it, to what the database does
-    separator:str|None=None, # of several labels in a cell; `|` by default
-    chunk:int=64, # rows in memory at a time
-    password_env:str="CVKIT_DB_PASSWORD", # environment variable with the password
-) -> Listing: # sorted by path
+    url: str,  # of SQLAlchemy, without a password
+    wanted: str,  # a table, a view, or a SELECT
+    folder,  # that the rows' paths are relative to, or where the images that they hold are written
+    columns: dict | None = None,  # what a manifest calls it, to what the database does
+    separator: str | None = None,  # of several labels in a cell; `|` by default
+    chunk: int = 64,  # rows in memory at a time
+    password_env: str = "CVKIT_DB_PASSWORD",  # environment variable with the password
+) -> Listing:  # sorted by path
     "What the rows of a database say of images."
-    address, folder, state = database_address(url, password_env), Path(folder).resolve(), SimpleNamespace(rows=0, new=0, at="reached")
+    address, folder, state = (
+        database_address(url, password_env),
+        Path(folder).resolve(),
+        SimpleNamespace(rows=0, new=0, at="reached"),
+    )
     _private(folder)
     engine, failed = _engine(address, password_env), ""
     try:
@@ -157,18 +258,40 @@ def read_database(
             result = connection.execute(statement, execution_options={"stream_results": True, "yield_per": chunk})
             state.at = "read"
             found = _gather(result, folder, columns, separator, name, keys, state, pool, chunk).listing()
-    except need("sqlalchemy.exc", "train").SQLAlchemyError as error: failed = _said(error, password_env)
-    if failed: raise DataError(_failure(state, _shown(address), failed, folder, password_env))
-    source = found.table["source"].where(found.table["source"] != "", f"{_shown(address)} {name}") if "source" in found.table else f"{_shown(address)} {name}"
+    except need("sqlalchemy.exc", "train").SQLAlchemyError as error:
+        failed = _said(error, password_env)
+    if failed:
+        raise DataError(_failure(state, _shown(address), failed, folder, password_env))
+    source = (
+        found.table["source"].where(found.table["source"] != "", f"{_shown(address)} {name}")
+        if "source" in found.table
+        else f"{_shown(address)} {name}"
+    )
     return found._replace(table=found.table.assign(source=source), lost=sorted(found.lost))
 
-def _private(folder):
-    if folder.is_dir(): return
-    try: folder.mkdir(mode=0o700, parents=True)
-    except OSError as error: raise DataError(f"expected to write to {folder}, but that is not possible ({error.strerror.lower()}); choose another folder") from None
 
-def _failure(state, shown, failed, folder, password_env): # which of four
-    if state.at == "reached" and shown.startswith("sqlite"): return f"expected to read {shown}, but: {failed}; check the file"
-    if state.at == "reached": return f"expected an answer from {shown}, but: {failed}; see that it runs and lets this user in, and that the password is in the environment variable {password_env}"
-    if state.at == "asked": return f"expected that {shown} can answer, but: {failed}; correct the query, or ask for the right to read"
-    return f"expected all rows from {shown}, but it stopped after {state.rows:,}: {failed}; {state.new:,} new images are kept in {folder}: see to it and run the same again, they are not written again"
+def _private(folder):
+    if folder.is_dir():
+        return
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise DataError(
+            f"expected to write to {folder}, but that is not possible ({error.strerror.lower()}); choose another folder"
+        ) from None
+
+
+def _failure(state, shown, failed, folder, password_env):  # which of four
+    if state.at == "reached" and shown.startswith("sqlite"):
+        return f"expected to read {shown}, but: {failed}; check the file"
+    if state.at == "reached":
+        return (
+            f"expected an answer from {shown}, but: {failed}; see that it runs and lets this user in, and that the "
+            f"password is in the environment variable {password_env}"
+        )
+    if state.at == "asked":
+        return f"expected that {shown} can answer, but: {failed}; correct the query, or ask for the right to read"
+    return (
+        f"expected all rows from {shown}, but it stopped after {state.rows:,}: {failed}; {state.new:,} new images are "
+        f"kept in {folder}: see to it and run the same again, they are not written again"
+    )

@@ -17,9 +17,9 @@ from .scan import MEASURES, SIDE, Scan
 
 # %% ../../nbs/1_data/16_duplicates.ipynb #6f5844c2
 def find_duplicates(
-    manifest:Manifest, # any
-    scan:Scan|None=None, # of the same images: compares decoded pixels, not only bytes
-) -> list[np.ndarray]: # one array of row numbers a cluster of at least two
+    manifest: Manifest,  # any
+    scan: Scan | None = None,  # of the same images: compares decoded pixels, not only bytes
+) -> list[np.ndarray]:  # one array of row numbers a cluster of at least two
     "Clusters of images with equal content."
     keys = manifest.table["content"].to_numpy(str) if scan is None else scan["pixels"]
     _, index, count = np.unique(keys, return_inverse=True, return_counts=True)
@@ -29,16 +29,21 @@ def find_duplicates(
 def _join(n, clusters):
     "`(n,)` int: the same number for rows that some cluster ties together."
     parent = np.arange(n)
+
     def top(i):
-        while parent[i] != i: parent[i] = i = parent[parent[i]]
+        while parent[i] != i:
+            parent[i] = i = parent[parent[i]]
         return i
-    for rows in clusters: parent[[top(i) for i in rows]] = top(rows[0])
+
+    for rows in clusters:
+        parent[[top(i) for i in rows]] = top(rows[0])
     return np.array([top(i) for i in range(n)], int)
 
+
 def find_units(
-    manifest:Manifest, # n images
-    pairs:np.ndarray|None=None, # `(k,2)` int, rows that must not be separated either, such as near duplicates
-) -> np.ndarray: # `(n,)` int from 0: rows with the same number must not be separated
+    manifest: Manifest,  # n images
+    pairs: np.ndarray | None = None,  # `(k,2)` int, rows that must not be separated either, such as near duplicates
+) -> np.ndarray:  # `(n,)` int from 0: rows with the same number must not be separated
     "What no split may cut: groups, duplicates and pairs, joined."
     groups = need("pandas", "train").Series(manifest.groups)
     named = [rows.to_numpy() for rows in groups[groups != ""].groupby(groups).groups.values()]
@@ -47,130 +52,181 @@ def find_units(
     return np.unique(least.to_numpy(str), return_inverse=True)[1]
 
 # %% ../../nbs/1_data/16_duplicates.ipynb #24de50ff
-VIEWS = [(0, 0, 1, 1), (.025, .025, .975, .975), (.05, .05, .95, .95)] + [(x, y, x + .95, y + .95) for x in (0, .025, .05) for y in (0, .025, .05) if (x, y) != (.025, .025)]
-_SIGNS = np.stack([np.outer([1, s] * 4, [1, r] * 4).ravel()[1:] for s in (1, -1) for r in (1, -1)]).astype(np.float32) # as taken, mirrored, upside down, both
+VIEWS = [(0, 0, 1, 1), (0.025, 0.025, 0.975, 0.975), (0.05, 0.05, 0.95, 0.95)] + [
+    (x, y, x + 0.95, y + 0.95) for x in (0, 0.025, 0.05) for y in (0, 0.025, 0.05) if (x, y) != (0.025, 0.025)
+]
+_SIGNS = np.stack([np.outer([1, s] * 4, [1, r] * 4).ravel()[1:] for s in (1, -1) for r in (1, -1)]).astype(
+    np.float32
+)  # as taken, mirrored, upside down, both
+
 
 def _cosines(low, high, waves=8):
     "`(8,SIDE)`: cosine waves over a part of a side, averaged within each pixel."
-    t = ((np.arange(SIDE * 8) + .5) / (SIDE * 8) - low) / (high - low)
-    return (np.cos(np.pi * np.arange(waves)[:, None] * t) * ((t >= 0) & (t <= 1))).reshape(waves, SIDE, 8).mean(2).astype(np.float32)
+    t = ((np.arange(SIDE * 8) + 0.5) / (SIDE * 8) - low) / (high - low)
+    return (
+        (np.cos(np.pi * np.arange(waves)[:, None] * t) * ((t >= 0) & (t <= 1)))
+        .reshape(waves, SIDE, 8)
+        .mean(2)
+        .astype(np.float32)
+    )
+
 
 def fingerprints(
-    thumbnails:np.ndarray, # `(n,SIDE,SIDE)` uint8
-    view:tuple=(0, 0, 1, 1), # x0, y0, x1, y1: the part that is looked at, in shares of the sides
-) -> np.ndarray: # `(n,63)` float32 of length 1 (0 for a blank picture)
+    thumbnails: np.ndarray,  # `(n,SIDE,SIDE)` uint8
+    view: tuple = (0, 0, 1, 1),  # x0, y0, x1, y1: the part that is looked at, in shares of the sides
+) -> np.ndarray:  # `(n,63)` float32 of length 1 (0 for a blank picture)
     "The lowest cosine waves of a part of each picture."
-    waves = np.matmul(np.matmul(_cosines(view[1], view[3]), np.asarray(thumbnails, np.float32)), _cosines(view[0], view[2]).T)
+    waves = np.matmul(
+        np.matmul(_cosines(view[1], view[3]), np.asarray(thumbnails, np.float32)), _cosines(view[0], view[2]).T
+    )
     return _unit(waves.reshape(len(waves), -1)[:, 1:])
 
-def _unit(x): return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-6)
+
+def _unit(x):
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-6)
 
 # %% ../../nbs/1_data/16_duplicates.ipynb #87df80f8
 def _whitening(prints, width=48):
-    "Centre and axes along which these fingerprints vary, each scaled to deviation 1; the fewer they are, the less their variation is believed."
+    """Centre and axes along which these fingerprints vary, each scaled to deviation 1; the fewer they are, the less
+    their variation is believed."""
     centre = prints.mean(0)
     spread = np.cov((prints - centre).T)
-    values, vectors = np.linalg.eigh(spread + (1e-9 + 6.4 / len(prints) * np.trace(spread) / len(spread)) * np.eye(len(spread)))
+    values, vectors = np.linalg.eigh(
+        spread + (1e-9 + 6.4 / len(prints) * np.trace(spread) / len(spread)) * np.eye(len(spread))
+    )
     return centre, (vectors[:, -width:] / np.sqrt(values[-width:])).astype(np.float32)
+
 
 def _inverted_file(vectors, seed=0):
     "Centres, and the rows of each list; one list where there are few."
-    n, k = len(vectors), int(round(len(vectors) ** .5))
-    if n <= 5000: return vectors[:1], [np.arange(n)]
+    n, k = len(vectors), int(round(len(vectors) ** 0.5))
+    if n <= 5000:
+        return vectors[:1], [np.arange(n)]
     cluster = need("sklearn.cluster", "train").MiniBatchKMeans
-    model = cluster(k, random_state=seed, n_init=1, batch_size=4096, max_iter=20).fit(vectors[np.sort(np.random.default_rng(seed).choice(n, min(n, 40 * k), replace=False))])
-    where = np.concatenate([model.predict(vectors[i:i + 8192]) for i in range(0, n, 8192)])
-    return model.cluster_centers_.astype(np.float32), np.split(np.argsort(where, kind="stable"), np.cumsum(np.bincount(where, minlength=k))[:-1])
+    model = cluster(k, random_state=seed, n_init=1, batch_size=4096, max_iter=20).fit(
+        vectors[np.sort(np.random.default_rng(seed).choice(n, min(n, 40 * k), replace=False))]
+    )
+    where = np.concatenate([model.predict(vectors[i : i + 8192]) for i in range(0, n, 8192)])
+    return model.cluster_centers_.astype(np.float32), np.split(
+        np.argsort(where, kind="stable"), np.cumsum(np.bincount(where, minlength=k))[:-1]
+    )
+
 
 _FOUND = np.dtype([("a", int), ("b", int), ("view", int), ("cosine", "f4")])
 
+
 def _ask(
-    queries:np.ndarray, # `(q,v,d)` float32 of length 1: v ways in which each of q images asks
-    rows:np.ndarray, # `(q,)` int, who asks
-    vectors:np.ndarray, # `(n,d)` float32 of length 1
-    index:tuple, # centres and lists
-    floor:float, # least cosine
-    neighbours:int, # at most, an image
-) -> np.ndarray: # `_FOUND` records, the best way of each pair
+    queries: np.ndarray,  # `(q,v,d)` float32 of length 1: v ways in which each of q images asks
+    rows: np.ndarray,  # `(q,)` int, who asks
+    vectors: np.ndarray,  # `(n,d)` float32 of length 1
+    index: tuple,  # centres and lists
+    floor: float,  # least cosine
+    neighbours: int,  # at most, an image
+) -> np.ndarray:  # `_FOUND` records, the best way of each pair
     "The nearest others of each image that asks."
     (centres, lists), ways, flat = index, queries.shape[1], queries.reshape(-1, queries.shape[2])
     probes = min(3, len(lists))
-    near = np.concatenate([np.argpartition(-(flat[i:i + 16384] @ centres.T), probes - 1, 1)[:, :probes] for i in range(0, len(flat), 16384)])
+    near = np.concatenate([
+        np.argpartition(-(flat[i : i + 16384] @ centres.T), probes - 1, 1)[:, :probes]
+        for i in range(0, len(flat), 16384)
+    ])
     order, found = np.argsort(near.ravel(), kind="stable"), [np.zeros(0, _FOUND)]
     bounds = np.searchsorted(near.ravel()[order], np.arange(len(lists) + 1))
     for k, inside in enumerate(lists):
-        asks = order[bounds[k]:bounds[k + 1]] // probes
+        asks = order[bounds[k] : bounds[k + 1]] // probes
         for start in range(0, len(asks), 8192):
-            some = asks[start:start + 8192]
+            some = asks[start : start + 8192]
             close = flat[some] @ vectors[inside].T
             q, r = np.nonzero(close >= floor)
-            found.append(np.rec.fromarrays([rows[some[q] // ways], inside[r], some[q] % ways, close[q, r]], dtype=_FOUND))
+            found.append(
+                np.rec.fromarrays([rows[some[q] // ways], inside[r], some[q] % ways, close[q, r]], dtype=_FOUND)
+            )
     return _best(np.concatenate(found), neighbours)
+
 
 def _best(found, neighbours):
     "Each ordered pair once, by its best way; of each image the nearest."
     found = found[found["a"] != found["b"]]
     found = found[np.lexsort((found["view"], -found["cosine"], found["b"], found["a"]))]
-    found = found[np.r_[True, (np.diff(found["a"]) != 0) | (np.diff(found["b"]) != 0)][:len(found)]]
+    found = found[np.r_[True, (np.diff(found["a"]) != 0) | (np.diff(found["b"]) != 0)][: len(found)]]
     found = found[np.lexsort((found["b"], -found["cosine"], found["a"]))]
     return found[np.arange(len(found)) - np.searchsorted(found["a"], found["a"]) < neighbours]
 
 # %% ../../nbs/1_data/16_duplicates.ipynb #143abb7e
 def propose_pairs(
-    thumbnails:np.ndarray, # `(n,SIDE,SIDE)` uint8
-    embedding:np.ndarray|None=None, # `(n,d)` float32 of a network: further candidates
-    neighbours:int=6, # of each image, at most
-    floor:float=.6, # least cosine of whitened fingerprints
-    asking:np.ndarray|None=None, # `(q,)` int rows that ask; all by default
-    block:int=4096, # images at a time
-) -> np.ndarray: # records a, b (rows), view (number of view and orientation), cosine: each pair once
+    thumbnails: np.ndarray,  # `(n,SIDE,SIDE)` uint8
+    embedding: np.ndarray | None = None,  # `(n,d)` float32 of a network: further candidates
+    neighbours: int = 6,  # of each image, at most
+    floor: float = 0.6,  # least cosine of whitened fingerprints
+    asking: np.ndarray | None = None,  # `(q,)` int rows that ask; all by default
+    block: int = 4096,  # images at a time
+) -> np.ndarray:  # records a, b (rows), view (number of view and orientation), cosine: each pair once
     "Pairs that may be near duplicates."
     n, asking = len(thumbnails), np.arange(len(thumbnails)) if asking is None else np.asarray(asking)
-    if n < 3: return np.array([(0, 1, 0, 1.)] if n == 2 else [], _FOUND)
-    prints = np.concatenate([fingerprints(thumbnails[i:i + block]) for i in range(0, n, block)])
+    if n < 3:
+        return np.array([(0, 1, 0, 1.0)] if n == 2 else [], _FOUND)
+    prints = np.concatenate([fingerprints(thumbnails[i : i + block]) for i in range(0, n, block)])
     centre, axes = _whitening(prints)
     vectors, found = _unit((prints - centre) @ axes), []
     index = _inverted_file(vectors)
     for i in progress(range(0, len(asking), block), "comparing", -(-len(asking) // block)):
-        rows = asking[i:i + block]
-        ways = np.stack([_unit((p * signs - centre) @ axes) for p in (fingerprints(thumbnails[rows], view) for view in VIEWS) for signs in _SIGNS], 1)
+        rows = asking[i : i + block]
+        ways = np.stack(
+            [
+                _unit((p * signs - centre) @ axes)
+                for p in (fingerprints(thumbnails[rows], view) for view in VIEWS)
+                for signs in _SIGNS
+            ],
+            1,
+        )
         found.append(_ask(ways, rows, vectors, index, floor, neighbours))
-        if embedding is not None: found.append(_by_embedding(embedding, rows, ways, vectors, neighbours))
+        if embedding is not None:
+            found.append(_by_embedding(embedding, rows, ways, vectors, neighbours))
     return _once(np.concatenate(found))
+
 
 def _once(found):
     "Each pair once, in whichever direction it looks more alike."
     ends = lambda f: (np.minimum(f["a"], f["b"]), np.maximum(f["a"], f["b"]))
     found = found[np.lexsort((found["view"], -found["cosine"], *ends(found)))]
-    return found[np.r_[True, np.any([np.diff(end) != 0 for end in ends(found)], 0)][:len(found)]]
+    return found[np.r_[True, np.any([np.diff(end) != 0 for end in ends(found)], 0)][: len(found)]]
+
 
 def _by_embedding(embedding, rows, ways, vectors, neighbours):
     "The nearest of a network's embedding, with the view in which the fingerprints agree best."
     whole = _unit(np.asarray(embedding, np.float32) - np.mean(embedding, 0, dtype=np.float32))
-    found = _ask(whole[rows][:, None], rows, whole, _inverted_file(whole), .6, neighbours)
+    found = _ask(whole[rows][:, None], rows, whole, _inverted_file(whole), 0.6, neighbours)
     alike = np.einsum("kvd,kd->kv", ways[np.searchsorted(rows, found["a"])], vectors[found["b"]])
     found["view"], found["cosine"] = alike.argmax(1), alike.max(1)
     return found
 
 # %% ../../nbs/1_data/16_duplicates.ipynb #536b4a29
-def _gauss(side, sigma=1.):
-    weight = np.exp(-(np.arange(side)[:, None] - np.arange(side)) ** 2 / (2 * sigma ** 2)).astype(np.float32)
+def _gauss(side, sigma=1.0):
+    weight = np.exp(-((np.arange(side)[:, None] - np.arange(side)) ** 2) / (2 * sigma**2)).astype(np.float32)
     return weight / weight.sum(1, keepdims=True)
+
 
 def _sample(low, high, side):
     "`(p,side,side)`: cubic interpolation (Keys 1981) from a whole side to a part of it."
-    at = low[:, None] * side + (high - low)[:, None] * (np.arange(side) + .5) - .5
+    at = low[:, None] * side + (high - low)[:, None] * (np.arange(side) + 0.5) - 0.5
     first, weight = np.floor(at).astype(int) - 1, np.zeros((len(low), side, side), np.float32)
     for tap in range(4):
         d = np.abs(at - first - tap)
-        value = np.where(d <= 1, (1.5 * d - 2.5) * d * d + 1, ((-.5 * d + 2.5) * d - 4) * d + 2)
-        np.put_along_axis(weight, np.clip(first + tap, 0, side - 1)[..., None], value[..., None], 2) # beyond the border the last tap stands
+        value = np.where(d <= 1, (1.5 * d - 2.5) * d * d + 1, ((-0.5 * d + 2.5) * d - 4) * d + 2)
+        np.put_along_axis(
+            weight, np.clip(first + tap, 0, side - 1)[..., None], value[..., None], 2
+        )  # beyond the border the last tap stands
     total = weight.sum(-1, keepdims=True)
-    return weight / np.where(np.abs(total) > .1, total, 1)
+    return weight / np.where(np.abs(total) > 0.1, total, 1)
+
 
 def _stretch(images, box):
     "A part of each picture, as large as the whole."
-    return np.matmul(np.matmul(_sample(box[:, 1], box[:, 3], images.shape[1]), images), _sample(box[:, 0], box[:, 2], images.shape[1]).transpose(0, 2, 1))
+    return np.matmul(
+        np.matmul(_sample(box[:, 1], box[:, 3], images.shape[1]), images),
+        _sample(box[:, 0], box[:, 2], images.shape[1]).transpose(0, 2, 1),
+    )
+
 
 def _inside(side):
     "Without the border, where half a pixel of shift is a large difference."
@@ -178,35 +234,52 @@ def _inside(side):
     inside[edge:-edge, edge:-edge] = True
     return inside
 
+
 def _unclipped(images):
     "`(p,side,side)` bool: not white, nor beside something white, which hides what was there."
-    return _gauss(images.shape[1]) @ (images >= 250).astype(np.float32) @ _gauss(images.shape[1]).T < .05
+    return _gauss(images.shape[1]) @ (images >= 250).astype(np.float32) @ _gauss(images.shape[1]).T < 0.05
+
 
 def _align(a, b, box, rounds):
     "Move the box in `a` until what is in it looks like `b`: Gauss-Newton on four sides, gain and offset."
     p, side, g, inside = len(a), a.shape[1], _gauss(a.shape[1]), _inside(a.shape[1]) & _unclipped(b)
-    a, b, u = g @ a @ g.T, g @ b @ g.T, ((np.arange(a.shape[1]) + .5) / a.shape[1]).astype(np.float32)
+    a, b, u = g @ a @ g.T, g @ b @ g.T, ((np.arange(a.shape[1]) + 0.5) / a.shape[1]).astype(np.float32)
     for _ in range(rounds):
         w = _stretch(a, box)
         use = (inside & (w < 250)).reshape(p, 1, side * side)
         dy, dx = np.gradient(w, axis=(1, 2))
-        slopes = np.stack([dx * (1 - u) * side, dy * (1 - u[:, None]) * side, dx * u * side, dy * u[:, None] * side, w, np.ones_like(w)], 1).reshape(p, 6, side * side)
+        slopes = np.stack(
+            [
+                dx * (1 - u) * side,
+                dy * (1 - u[:, None]) * side,
+                dx * u * side,
+                dy * u[:, None] * side,
+                w,
+                np.ones_like(w),
+            ],
+            1,
+        ).reshape(p, 6, side * side)
         weighted = slopes * use
         normal = np.matmul(weighted, slopes.transpose(0, 2, 1)).astype(float) + 1e-3 * np.eye(6)
         normal[:, range(4), range(4)] *= 1.001
         found = np.linalg.solve(normal, np.matmul(weighted, b.reshape(p, side * side, 1)).astype(float))[..., 0]
-        gain = np.where(np.abs(found[:, 4]) < .2, .2, found[:, 4])
-        box = np.clip(box + np.clip(found[:, :4] / gain[:, None], -.02, .02), -.15, 1.15)
+        gain = np.where(np.abs(found[:, 4]) < 0.2, 0.2, found[:, 4])
+        box = np.clip(box + np.clip(found[:, :4] / gain[:, None], -0.02, 0.02), -0.15, 1.15)
     return box
 
+
 def _remainder(a, b, box):
-    "`(p,4)`: what differs after all, how much there is to differ (both RMS in gray levels, smoothed by a pixel), gain, and the share that could be compared."
+    """`(p,4)`: what differs after all, how much there is to differ (both RMS in gray levels, smoothed by a pixel),
+    gain, and the share that could be compared."""
     side, w = a.shape[1], _stretch(a, box)
     g, inside = _gauss(side), _inside(side)
-    use = inside & _unclipped(b) & (_stretch((~_unclipped(a)).astype(np.float32), box) < .5)
+    use = inside & _unclipped(b) & (_stretch((~_unclipped(a)).astype(np.float32), box) < 0.5)
     n = np.maximum(use.sum((1, 2)), 1)
     centred = lambda x: ((x - ((x * use).sum((1, 2)) / n)[:, None, None]) * use).reshape(len(x), side * side)
-    db, both = centred(b), np.stack([centred(w), centred(g @ w @ g.T - w)], 1) # the picture, and what a blur changes in it
+    db, both = (
+        centred(b),
+        np.stack([centred(w), centred(g @ w @ g.T - w)], 1),
+    )  # the picture, and what a blur changes in it
     normal = np.matmul(both, both.transpose(0, 2, 1)).astype(float) + 1e-2 * np.eye(2)
     fit = np.linalg.solve(normal, np.matmul(both, db[..., None]).astype(float))
     rest = (db - np.matmul(fit.transpose(0, 2, 1), both)[:, 0]).reshape(b.shape)
@@ -217,29 +290,61 @@ def _remainder(a, b, box):
 @dataclass(repr=False)
 class NearDuplicates:
     "Pairs of images of which one was made from the other, or both from a third."
-    pairs:np.ndarray # `(k,2)` int rows, the smaller first
-    difference:np.ndarray # `(k,)` float, gray levels (RMS of the smoothed remainder)
-    change:list # k texts: what was done
 
-    def __len__(self): return len(self.pairs)
+    pairs: np.ndarray  # `(k,2)` int rows, the smaller first
+    difference: np.ndarray  # `(k,)` float, gray levels (RMS of the smoothed remainder)
+    change: list  # k texts: what was done
+
+    def __len__(self):
+        return len(self.pairs)
+
     @property
-    def clusters(self) -> list: # arrays of rows, rising
+    def clusters(self) -> list:  # arrays of rows, rising
         "Images tied together by pairs, directly or through others."
         rows = np.unique(self.pairs)
         tops = _join(len(rows), np.searchsorted(rows, self.pairs))
         return [rows[tops == t] for t in dict.fromkeys(tops)]
-    def to_dict(self) -> list: return [{"rows": p.tolist(), "difference": float(d), "change": c} for p, d, c in zip(self.pairs, self.difference, self.change)] # plain data
-    def __repr__(self): return f"NearDuplicates: {len(self)} pairs"
+
+    def to_dict(self) -> list:  # plain data
+        return [
+            {"rows": p.tolist(), "difference": float(d), "change": c}
+            for p, d, c in zip(self.pairs, self.difference, self.change)
+        ]
+
+    def __repr__(self):
+        return f"NearDuplicates: {len(self)} pairs"
+
     def _repr_html_(self):
         from cvkit.pages import fragment, table
-        return fragment(table([{"rows": f"{a}, {b}", "difference": float(d), "what was done": c} for (a, b), d, c in zip(self.pairs, self.difference, self.change)]))
 
-LIMITS = {"neighbours": 6, "floor": .6, "noise": .3, "share": .06, "agree": .15} # candidates of each image, their least cosine; then gray levels, and shares of the picture's own variation
+        return fragment(
+            table([
+                {"rows": f"{a}, {b}", "difference": float(d), "what was done": c}
+                for (a, b), d, c in zip(self.pairs, self.difference, self.change)
+            ])
+        )
+
+
+LIMITS = {
+    "neighbours": 6,
+    "floor": 0.6,
+    "noise": 0.3,
+    "share": 0.06,
+    "agree": 0.15,
+}  # candidates of each image, their least cosine; then gray levels, and shares of the picture's own variation
+
 
 def _is_copy(r):
     "Which rows of `_compare` are copies: little is left, and enough could be compared."
     left, own, gain, seen = r.T[:4]
-    return (left ** 2 <= LIMITS["noise"] ** 2 + (LIMITS["share"] * own) ** 2) & (left <= LIMITS["agree"] * own) & (gain > .3) & (gain < 3) & (seen > .1)
+    return (
+        (left**2 <= LIMITS["noise"] ** 2 + (LIMITS["share"] * own) ** 2)
+        & (left <= LIMITS["agree"] * own)
+        & (gain > 0.3)
+        & (gain < 3)
+        & (seen > 0.1)
+    )
+
 
 def _compare(thumbnails, part):
     "`(p,8)`: remainder and box of candidates; coarse first, fine for those that may still be copies."
@@ -249,52 +354,84 @@ def _compare(thumbnails, part):
     half = lambda x: x.reshape(len(x), SIDE // 2, 2, SIDE // 2, 2).mean((2, 4))
     box = _align(half(a), half(b), np.array(VIEWS, float)[part["view"] // 4], 5)
     out = np.c_[_remainder(half(a), half(b), box), box]
-    fine = np.flatnonzero((out[:, 0] < 1.5 + .2 * out[:, 1]) & (out[:, 2] > .3) & (out[:, 2] < 3))
+    fine = np.flatnonzero((out[:, 0] < 1.5 + 0.2 * out[:, 1]) & (out[:, 2] > 0.3) & (out[:, 2] < 3))
     rough = np.setdiff1d(np.arange(len(part)), fine)
     out[fine, 4:] = _align(a[fine], b[fine], box[fine], 4)
     out[fine, :4], out[rough, 0] = _remainder(a[fine], b[fine], out[fine, 4:]), np.inf
     return out
 
+
 def _say_change(view, row):
     "What was done to the first picture to get the second."
-    turned, share, gain = ("", "mirrored", "upside down", "turned by half")[view % 4], (row[6] - row[4]) * (row[7] - row[5]), row[2]
-    said = [turned, f"shows {share:.0%} of it" if share < .985 else "shows more around it" if share > 1.015 else "", f"{gain:.2f} times its contrast" if abs(gain - 1) > .04 else ""]
+    turned, share, gain = (
+        ("", "mirrored", "upside down", "turned by half")[view % 4],
+        (row[6] - row[4]) * (row[7] - row[5]),
+        row[2],
+    )
+    said = [
+        turned,
+        f"shows {share:.0%} of it" if share < 0.985 else "shows more around it" if share > 1.015 else "",
+        f"{gain:.2f} times its contrast" if abs(gain - 1) > 0.04 else "",
+    ]
     return ", ".join(filter(None, said)) or "resized or saved again"
 
+
 def find_near_duplicates(
-    thumbnails:np.ndarray, # `(n,SIDE,SIDE)` uint8, from a scan
-    embedding:np.ndarray|None=None, # `(n,d)` float32 of a network: proposes further candidates; the comparison decides
-    asking:np.ndarray|None=None, # `(q,)` int rows, rising: only pairs with one of them; all by default
-    block:int=256, # candidates at a time
-) -> NearDuplicates: # pairs, each once
+    thumbnails: np.ndarray,  # `(n,SIDE,SIDE)` uint8, from a scan
+    # `(n,d)` float32 of a network: proposes further candidates; the comparison decides
+    embedding: np.ndarray | None = None,
+    asking: np.ndarray | None = None,  # `(q,)` int rows, rising: only pairs with one of them; all by default
+    block: int = 256,  # candidates at a time
+) -> NearDuplicates:  # pairs, each once
     "Images of which one was made from the other."
-    if thumbnails.shape[1:] != (SIDE, SIDE): raise DataError(f"expected thumbnails (n,{SIDE},{SIDE}) uint8, got {thumbnails.shape}; take them from scan_images")
-    if embedding is not None and len(embedding) != len(thumbnails): raise DataError(f"expected an embedding a thumbnail ({len(thumbnails)}), got {len(embedding)}; extract them from the same manifest")
+    if thumbnails.shape[1:] != (SIDE, SIDE):
+        raise DataError(
+            f"expected thumbnails (n,{SIDE},{SIDE}) uint8, got {thumbnails.shape}; take them from scan_images"
+        )
+    if embedding is not None and len(embedding) != len(thumbnails):
+        raise DataError(
+            f"expected an embedding a thumbnail ({len(thumbnails)}), got {len(embedding)}; extract them from the same "
+            "manifest"
+        )
     found = propose_pairs(thumbnails, embedding, LIMITS["neighbours"], LIMITS["floor"], asking)
-    parts = [found[i:i + block] for i in range(0, len(found), block)]
-    rows = [row for _, row in progress(work_ahead(lambda part: _compare(thumbnails, part), parts), "checking pairs", len(parts))]
+    parts = [found[i : i + block] for i in range(0, len(found), block)]
+    rows = [
+        row
+        for _, row in progress(work_ahead(lambda part: _compare(thumbnails, part), parts), "checking pairs", len(parts))
+    ]
     result = np.concatenate([np.zeros((0, 8)), *rows])
     good = np.flatnonzero(_is_copy(result))
     pairs = np.sort(np.stack([found["a"][good], found["b"][good]], 1), 1)
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
-    return NearDuplicates(pairs[order], result[good[order], 0], [_say_change(found["view"][k], result[k]) for k in good[order]])
+    return NearDuplicates(
+        pairs[order], result[good[order], 0], [_say_change(found["view"][k], result[k]) for k in good[order]]
+    )
 
 # %% ../../nbs/1_data/16_duplicates.ipynb #2453b202
 def known_near_duplicates(
-    manifest:Manifest, # n images
-    scan:Scan, # of the same
-    embedding:np.ndarray|None=None, # `(n,d)` float32 of a network: proposes further candidates
-) -> NearDuplicates: # rows of the manifest
+    manifest: Manifest,  # n images
+    scan: Scan,  # of the same
+    embedding: np.ndarray | None = None,  # `(n,d)` float32 of a network: proposes further candidates
+) -> NearDuplicates:  # rows of the manifest
     "Near duplicates of a manifest; a second call searches nothing."
     contents = manifest.table["content"].to_numpy(str)
     first = np.unique(contents, return_index=True)[1]
     seen = None if embedding is None else np.ascontiguousarray(embedding[first], np.float32)
     asked = [contents[first].tolist(), seen is not None and digest_bytes(seen.tobytes()), LIMITS, VIEWS, MEASURES.descr]
-    kept = cache_folder("near")/f"{digest_json(asked)[:32]}.json"
+    kept = cache_folder("near") / f"{digest_json(asked)[:32]}.json"
     if not kept.exists():
         write_json(kept, find_near_duplicates(scan["thumbnail"][first], seen).to_dict())
     known = read_json(kept)
     rows = {r: np.flatnonzero(contents == contents[first[r]]) for k in known for r in k["rows"]}
-    every = [(int(min(a, b)), int(max(a, b)), k["difference"], k["change"]) for k in known for a in rows[k["rows"][0]] for b in rows[k["rows"][1]]]
-    every = sorted(every + [(int(r[0]), int(i), 0., "the same file") for r in find_duplicates(manifest) for i in r[1:]])
-    return NearDuplicates(np.array([e[:2] for e in every], int).reshape(-1, 2), np.array([e[2] for e in every]), [e[3] for e in every])
+    every = [
+        (int(min(a, b)), int(max(a, b)), k["difference"], k["change"])
+        for k in known
+        for a in rows[k["rows"][0]]
+        for b in rows[k["rows"][1]]
+    ]
+    every = sorted(
+        every + [(int(r[0]), int(i), 0.0, "the same file") for r in find_duplicates(manifest) for i in r[1:]]
+    )
+    return NearDuplicates(
+        np.array([e[:2] for e in every], int).reshape(-1, 2), np.array([e[2] for e in every]), [e[3] for e in every]
+    )

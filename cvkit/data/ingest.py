@@ -18,89 +18,162 @@ from .manifest import COLUMNS, STATUSES, Dataset, Manifest, read_declared
 from .preprocess import decode_image, read_notes
 
 # %% ../../nbs/1_data/04_ingest.ipynb #ae820c59
-SETTLED = 2. # seconds between the last change of a file and the reading that may be remembered
+SETTLED = 2.0  # seconds between the last change of a file and the reading that may be remembered
+
 
 def _look(root, uri):
     "(content digest, width, height, when it was taken), or the reason why not."
-    if os.path.isabs(uri) or os.path.normpath(uri).startswith(".."): return "expected a file below the root, got a path that leaves it; move the file"
+    if os.path.isabs(uri) or os.path.normpath(uri).startswith(".."):
+        return "expected a file below the root, got a path that leaves it; move the file"
     try:
-        content = (root/uri).read_bytes()
+        content = (root / uri).read_bytes()
         h, w = decode_image(content).shape[:2]
-    except (OSError, ValueError) as error: return f"expected a file that can be read, but there is none ({(getattr(error, 'strerror', '') or str(error)).lower()}); check the path"
-    except DataError as error: return str(error)
+    except (OSError, ValueError) as error:
+        return (
+            "expected a file that can be read, but there is none "
+            f"({(getattr(error, 'strerror', '') or str(error)).lower()}); check the path"
+        )
+    except DataError as error:
+        return str(error)
     return digest_bytes(content), w, h, read_notes(content)["taken"]
+
 
 def _stamp(root, uri):
     "What changes when a file does: size, inode, times; None where there is no file, or it is still warm."
-    try: about = os.stat(root/uri)
-    except (OSError, ValueError): return None
-    if time.time() - max(about.st_mtime, about.st_ctime) < SETTLED: return None
+    try:
+        about = os.stat(root / uri)
+    except (OSError, ValueError):
+        return None
+    if time.time() - max(about.st_mtime, about.st_ctime) < SETTLED:
+        return None
     return f"{about.st_size} {about.st_ino} {about.st_mtime_ns} {about.st_ctime_ns}"
 
 # %% ../../nbs/1_data/04_ingest.ipynb #a3720759
 def remembered(
-    root, # folder of images
-) -> Path: # of a Parquet file: uri, stamp, content, width, height, taken, reason
+    root,  # folder of images
+) -> Path:  # of a Parquet file: uri, stamp, content, width, height, taken, reason
     "Where is kept what was found in the files of a folder."
-    return cache_folder("files")/f"{digest_json(str(Path(root).resolve()))[:24]}.parquet"
+    return cache_folder("files") / f"{digest_json(str(Path(root).resolve()))[:24]}.parquet"
+
 
 def forgotten(
-    root, # folder of images
-) -> dict: # digest of a file to the day on which it was forgotten
+    root,  # folder of images
+) -> dict:  # digest of a file to the day on which it was forgotten
     "Images that somebody asked to forget: as `forgotten.txt` beside the images lists them, and the one in the cache."
-    places = (Path(root)/"forgotten.txt", cache_folder("forgotten", make=False)/"forgotten.txt")
-    lines = [line.split() for place in places if place.is_file() for line in place.read_text().splitlines() if line[:1] != "#"]
+    places = (Path(root) / "forgotten.txt", cache_folder("forgotten", make=False) / "forgotten.txt")
+    lines = [
+        line.split()
+        for place in places
+        if place.is_file()
+        for line in place.read_text().splitlines()
+        if line[:1] != "#"
+    ]
     return {line[0]: line[1] for line in lines if len(line) == 2}
 
+
 def look_at_files(
-    root:Path, # of the images
-    uris, # paths relative to it
-) -> list: # (content digest, width, height, when it was taken), or the reason why not
+    root: Path,  # of the images
+    uris,  # paths relative to it
+) -> list:  # (content digest, width, height, when it was taken), or the reason why not
     "Open every image that is new or has changed, once."
     pd, place = need("pandas", "train"), remembered(root)
     kept = {row[0]: row[1:] for row in pd.read_parquet(place).itertuples(index=False)} if place.exists() else {}
     stamps = {uri: _stamp(root, uri) for uri in uris}
-    known = {uri: kept[uri][-1] or kept[uri][1:5] for uri, stamp in stamps.items() if stamp and kept.get(uri, [None])[0] == stamp}
+    known = {
+        uri: kept[uri][-1] or kept[uri][1:5]
+        for uri, stamp in stamps.items()
+        if stamp and kept.get(uri, [None])[0] == stamp
+    }
     new = [uri for uri in stamps if uri not in known]
     pool = ThreadPoolExecutor(4)
-    try: known |= zip(new, progress(pool.map(lambda uri: _look(root, uri), new), "reading images", len(new)))
-    finally: pool.shutdown(cancel_futures=True)
+    try:
+        known |= zip(new, progress(pool.map(lambda uri: _look(root, uri), new), "reading images", len(new)))
+    finally:
+        pool.shutdown(cancel_futures=True)
     gone = forgotten(root)
-    barred = {uri: f"forgotten on {gone[seen[0]]}; delete the file" for uri, seen in known.items() if not isinstance(seen, str) and seen[0] in gone}
+    barred = {
+        uri: f"forgotten on {gone[seen[0]]}; delete the file"
+        for uri, seen in known.items()
+        if not isinstance(seen, str) and seen[0] in gone
+    }
     settled = [uri for uri in new if uri not in barred and stamps[uri] and stamps[uri] == _stamp(root, uri)]
     if settled:
         rows = {uri: values for uri, values in kept.items() if uri not in stamps or uri in known and uri not in new}
-        rows |= {uri: (stamps[uri], *(("", 0, 0, "", known[uri]) if isinstance(known[uri], str) else (*known[uri], ""))) for uri in settled}
-        table = pd.DataFrame([(uri, *values) for uri, values in rows.items()], columns=["uri", "stamp", "content", "width", "height", "taken", "reason"])
+        rows |= {
+            uri: (stamps[uri], *(("", 0, 0, "", known[uri]) if isinstance(known[uri], str) else (*known[uri], "")))
+            for uri in settled
+        }
+        table = pd.DataFrame(
+            [(uri, *values) for uri, values in rows.items()],
+            columns=["uri", "stamp", "content", "width", "height", "taken", "reason"],
+        )
         write_atomic(place, table.to_parquet(index=False))
     return [barred.get(uri) or (tuple(known[uri]) if not isinstance(known[uri], str) else known[uri]) for uri in uris]
 
 # %% ../../nbs/1_data/04_ingest.ipynb #80f2581f
 class Listing(NamedTuple):
     "What a source lists, before a file is opened."
-    table:"pd.DataFrame" # uri, label | labels | boxes, and what else is known
-    root:Path # what uri is relative to
-    lost:list # (where, why) of each line of the source that cannot be used
+
+    table: "pd.DataFrame"  # uri, label | labels | boxes, and what else is known
+    root: Path  # what uri is relative to
+    lost: list  # (where, why) of each line of the source that cannot be used
+
 
 def ingest_table(
-    table:"pd.DataFrame", # columns uri and one of label (text), labels (list of text) and boxes (list of dicts: label, x1, y1, x2, y2, ignore); optional group, source, licence, owner, captured_at, pii_status, `attribute.<name>`; width and height are compared with the file
-    root, # folder that uri is relative to
-    dataset:Dataset, # what is declared
-    lost=(), # (where, why) of what the source lists and cannot be used
-) -> Manifest: # rows sorted by uri
+    # columns uri and one of label (text), labels (list of text) and boxes (list of dicts: label, x1, y1, x2, y2,
+    # ignore); optional group, source, licence, owner, captured_at, pii_status, `attribute.<name>`; width and height are
+    # compared with the file
+    table: "pd.DataFrame",
+    root,  # folder that uri is relative to
+    dataset: Dataset,  # what is declared
+    lost=(),  # (where, why) of what the source lists and cannot be used
+) -> Manifest:  # rows sorted by uri
     "Make a manifest from a table of files and what they show."
     pd, root = need("pandas", "train"), Path(root).resolve()
     shows = [c for c in ("label", "labels", "boxes") if c in table]
-    if "uri" not in table or len(shows) != 1: raise DataError(f"expected columns uri and label (or labels, or boxes), got {', '.join(map(str, table)) or 'none'}; add {'uri' if 'uri' not in table else 'label' if not shows else 'one of them only'}")
+    if "uri" not in table or len(shows) != 1:
+        raise DataError(
+            f"expected columns uri and label (or labels, or boxes), got {', '.join(map(str, table)) or 'none'}; add "
+            f"{'uri' if 'uri' not in table else 'label' if not shows else 'one of them only'}"
+        )
     table = table.sort_values("uri", kind="stable").reset_index(drop=True)
     seen, doubt = look_at_files(root, table["uri"]), _doubtful_rows(table, shows[0])
     seen = [s if isinstance(s, str) else doubt.get(i) or _other_size(table, i, s) or s for i, s in enumerate(seen)]
     bad = np.array([isinstance(s, str) for s in seen], bool)
-    rejected = pd.DataFrame([*((u, s) for u, s in zip(table["uri"], seen) if isinstance(s, str)), *lost], columns=["uri", "reason"], dtype=object)
-    if bad.all(): raise DataError(f"expected images in {root}, but none of {len(bad)} could be used" + (f"; the first, {rejected['uri'][0]}: {rejected['reason'][0]}" if len(bad) else "; the table is empty"))
-    found = Manifest(_fill_columns(table[~bad].reset_index(drop=True), [s for s in seen if not isinstance(s, str)], dataset, shows[0]), root, dataset, rejected)
+    rejected = pd.DataFrame(
+        [*((u, s) for u, s in zip(table["uri"], seen) if isinstance(s, str)), *lost],
+        columns=["uri", "reason"],
+        dtype=object,
+    )
+    if bad.all():
+        raise DataError(
+            f"expected images in {root}, but none of {len(bad)} could be used"
+            + (f"; the first, {rejected['uri'][0]}: {rejected['reason'][0]}" if len(bad) else "; the table is empty")
+        )
+    found = Manifest(
+        _fill_columns(
+            table[~bad].reset_index(drop=True), [s for s in seen if not isinstance(s, str)], dataset, shows[0]
+        ),
+        root,
+        dataset,
+        rejected,
+    )
     if shows == ["label"] and len(found.classes) < 2 or not found.classes:
-        raise DataError(f"expected at least {1 + (shows == ['label'])} classes, found {len(found.classes)}{''.join(f' ({c!r})' for c in found.classes)} among {len(found)} images; add images of the other classes" + (f", or repair the {len(rejected)} that were rejected, such as {rejected['uri'][0]}: {rejected['reason'][0]}" if len(rejected) else ""))
+        raise DataError(
+            (
+                f"expected at least {1 + (shows == ['label'])} classes, found "
+                f"{len(found.classes)}{''.join(f' ({c!r})' for c in found.classes)} among {len(found)} images; add "
+                "images of the other classes"
+            )
+            + (
+                (
+                    f", or repair the {len(rejected)} that were rejected, such as {rejected['uri'][0]}: "
+                    f"{rejected['reason'][0]}"
+                )
+                if len(rejected)
+                else ""
+            )
+        )
     return found
 
 # %% ../../nbs/1_data/04_ingest.ipynb #3be1015d
@@ -108,88 +181,158 @@ def _doubtful_rows(table, shows):
     "Row to why it cannot be used."
     found, repeat, said = {}, table["uri"].duplicated(), {}
     if shows == "label":
-        for uri, word in zip(table["uri"], table["label"]): said.setdefault(uri, set()).add(str(word))
+        for uri, word in zip(table["uri"], table["label"]):
+            said.setdefault(uri, set()).add(str(word))
     for i, (uri, value) in enumerate(zip(table["uri"], table[shows])):
-        if shows == "label" and value != value or value is None: found[i] = "expected a label, got none; add one"
-        elif len(said.get(uri, ())) > 1: found[i] = f"expected one label, got {', '.join(sorted(said[uri]))} in different lines; keep the right one"
-        elif repeat[i]: found[i] = "expected each file once, it was listed before; remove the line"
-        elif "pii_status" in table and isinstance(word := table["pii_status"][i], str) and word not in ("", *STATUSES): found[i] = f"expected a pii_status of {', '.join(STATUSES)}, got {word!r}; correct it"
+        if shows == "label" and value != value or value is None:
+            found[i] = "expected a label, got none; add one"
+        elif len(said.get(uri, ())) > 1:
+            found[i] = f"expected one label, got {', '.join(sorted(said[uri]))} in different lines; keep the right one"
+        elif repeat[i]:
+            found[i] = "expected each file once, it was listed before; remove the line"
+        elif "pii_status" in table and isinstance(word := table["pii_status"][i], str) and word not in ("", *STATUSES):
+            found[i] = f"expected a pii_status of {', '.join(STATUSES)}, got {word!r}; correct it"
     return found
+
 
 def _other_size(table, i, seen):
     "Why a declared size does not fit, or nothing."
     said = tuple(table[c][i] for c in ("width", "height")) if {"width", "height"} <= set(table) else seen[1:3]
-    if any(v != v or v is None for v in said) or tuple(map(int, said)) == tuple(seen[1:3]): return ""
-    return f"expected {int(said[0])} x {int(said[1])} pixels as its source says, the file has {seen[1]} x {seen[2]}; its boxes would lie elsewhere, so fetch the right file or correct the source"
+    if any(v != v or v is None for v in said) or tuple(map(int, said)) == tuple(seen[1:3]):
+        return ""
+    return (
+        f"expected {int(said[0])} x {int(said[1])} pixels as its source says, the file has {seen[1]} x {seen[2]}; its "
+        "boxes would lie elsewhere, so fetch the right file or correct the source"
+    )
 
 # %% ../../nbs/1_data/04_ingest.ipynb #224924e3
-def _box(box): # as a manifest keeps it
-    return {"label": _spell(box["label"]), **{c: round(float(box[c]), 2) + 0. for c in ("x1", "y1", "x2", "y2")}, "ignore": bool(box.get("ignore", False))}
+def _box(box):  # as a manifest keeps it
+    return {
+        "label": _spell(box["label"]),
+        **{c: round(float(box[c]), 2) + 0.0 for c in ("x1", "y1", "x2", "y2")},
+        "ignore": bool(box.get("ignore", False)),
+    }
 
-def _spell(word): return unicodedata.normalize("NFC", str(word)) # one spelling of each accent
+
+def _spell(word):  # one spelling of each accent
+    return unicodedata.normalize("NFC", str(word))
+
 
 def _fill_columns(
-    table:"pd.DataFrame", # uri, label | labels | boxes, and what else is known
-    seen:list, # (content, width, height, when taken) a row
-    dataset:Dataset, # what is declared of all images
-    shows:str="label", # or labels, or boxes
-) -> "pd.DataFrame": # all columns of a manifest
+    table: "pd.DataFrame",  # uri, label | labels | boxes, and what else is known
+    seen: list,  # (content, width, height, when taken) a row
+    dataset: Dataset,  # what is declared of all images
+    shows: str = "label",  # or labels, or boxes
+) -> "pd.DataFrame":  # all columns of a manifest
     "Keys, sizes, and what the data set says where the row says nothing."
     content, width, height, taken = zip(*seen)
     text = lambda column: table[column].astype(object).where(table[column].notna(), "").map(_spell)
-    defaults = {"group": "", "source": dataset.source, "licence": dataset.licence, "owner": dataset.owner, "captured_at": np.array(taken, object), "pii_status": dataset.pii_status or "unchecked"}
+    defaults = {
+        "group": "",
+        "source": dataset.source,
+        "licence": dataset.licence,
+        "owner": dataset.owner,
+        "captured_at": np.array(taken, object),
+        "pii_status": dataset.pii_status or "unchecked",
+    }
     attributes = [c for c in table if str(c).startswith("attribute.")]
-    several = {"labels": lambda row: sorted(set(map(_spell, row))), "boxes": lambda row: [_box(box) for box in row]}.get(shows)
+    several = {
+        "labels": lambda row: sorted(set(map(_spell, row))),
+        "boxes": lambda row: [_box(box) for box in row],
+    }.get(shows)
     more = {shows: [several(row) for row in table[shows]]} if several else {}
-    table = table.assign(**{c: text(c) for c in attributes}, **{k: text(k).where(text(k) != "", v) if k in table else v for k, v in defaults.items()},
-                         content=content, width=width, height=height, label="" if more else text("label"), **more)
+    table = table.assign(
+        **{c: text(c) for c in attributes},
+        **{k: text(k).where(text(k) != "", v) if k in table else v for k, v in defaults.items()},
+        content=content,
+        width=width,
+        height=height,
+        label="" if more else text("label"),
+        **more,
+    )
     repeat = table.groupby("content").cumcount()
-    return table.assign(image=[c[:16] + (f"-{r}" if r else "") for c, r in zip(content, repeat)])[[*COLUMNS, *more, *attributes]]
+    return table.assign(image=[c[:16] + (f"-{r}" if r else "") for c, r in zip(content, repeat)])[
+        [*COLUMNS, *more, *attributes]
+    ]
 
 # %% ../../nbs/1_data/04_ingest.ipynb #4650b174
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic"}
 
+
 def list_folder(
-    root, # its sub-folders are the classes
-    group_from:str|None=None, # regular expression on the path; its first group is what must not straddle a split
-    label_from:str|None=None, # first or parent: a folder's name; or a regular expression on the path
-) -> Listing: # rows sorted by path
+    root,  # its sub-folders are the classes
+    group_from: str | None = None,  # regular expression on the path; its first group is what must not straddle a split
+    label_from: str | None = None,  # first or parent: a folder's name; or a regular expression on the path
+) -> Listing:  # rows sorted by path
     "List a folder of images by what their paths say."
     pd, root = need("pandas", "train"), Path(root)
-    if not root.is_dir(): raise DataError(f"expected a folder of class folders, but {root} is no folder; check the path")
+    if not root.is_dir():
+        raise DataError(f"expected a folder of class folders, but {root} is no folder; check the path")
     files, said = _find_images(root), read_declared(root)
-    if not files: raise DataError(f"expected images ({', '.join(sorted(EXTENSIONS))}) in class folders below {root}, found none; check the path")
+    if not files:
+        raise DataError(
+            f"expected images ({', '.join(sorted(EXTENSIONS))}) in class folders below {root}, found none; check the "
+            "path"
+        )
     label_from = label_from or said.get("label_from") or "first"
     labels = dict(zip(files, _read_labels(files, label_from)))
     loose, files = [f for f in files if not labels[f]], [f for f in files if labels[f]]
-    if not files: raise DataError(f"expected class folders below {root}, but its {len(loose)} images lie in it directly; put each class in a folder of its own, or read the class from the name with label_from")
-    table = pd.DataFrame({"uri": files, "label": [labels[f] for f in files], "group": read_path(files, group_from or said.get("group_from"), "group_from")})
+    if not files:
+        raise DataError(
+            f"expected class folders below {root}, but its {len(loose)} images lie in it directly; put each class in "
+            "a folder of its own, or read the class from the name with label_from"
+        )
+    table = pd.DataFrame({
+        "uri": files,
+        "label": [labels[f] for f in files],
+        "group": read_path(files, group_from or said.get("group_from"), "group_from"),
+    })
     table, lost = _add_attributes(table, root, said.get("attributes"))
-    lost += [(f, "expected it in a class folder, it lies beside them; move it into one" if label_from in FOLDERS else f"expected a label in its path, but label_from {label_from!r} does not match; rename it") for f in loose]
-    if label_from == "first": lost += [(f, "expected images in this class folder, found none; remove it or fill it") for f in _empty_classes(root, files)]
+    lost += [
+        (
+            f,
+            "expected it in a class folder, it lies beside them; move it into one"
+            if label_from in FOLDERS
+            else f"expected a label in its path, but label_from {label_from!r} does not match; rename it",
+        )
+        for f in loose
+    ]
+    if label_from == "first":
+        lost += [
+            (f, "expected images in this class folder, found none; remove it or fill it")
+            for f in _empty_classes(root, files)
+        ]
     return Listing(table, root, lost)
 
+
 def ingest_folder(
-    root, # its sub-folders are the classes
-    dataset:Dataset|None=None, # what is declared; `dataset.yaml` by default
-    group_from:str|None=None, # as for `list_folder`
-    label_from:str|None=None, # likewise
-) -> Manifest: # rows sorted by path
+    root,  # its sub-folders are the classes
+    dataset: Dataset | None = None,  # what is declared; `dataset.yaml` by default
+    group_from: str | None = None,  # as for `list_folder`
+    label_from: str | None = None,  # likewise
+) -> Manifest:  # rows sorted by path
     "Make a manifest from a folder of images."
     listing = list_folder(root, group_from, label_from)
     return ingest_table(listing.table, root, dataset or Dataset.load(root), listing.lost)
 
 # %% ../../nbs/1_data/04_ingest.ipynb #a201852d
 def _find_images(
-    root:Path, # a folder
-) -> list[str]: # paths below it that are images by their extension, sorted
+    root: Path,  # a folder
+) -> list[str]:  # paths below it that are images by their extension, sorted
     "Look through a folder and what is linked into it."
     found = []
     for folder, below, names in os.walk(root, followlinks=True):
-        above = lambda name: (os.path.realpath(folder) + os.sep).startswith(os.path.realpath(os.path.join(folder, name)) + os.sep)
+        above = lambda name: (os.path.realpath(folder) + os.sep).startswith(
+            os.path.realpath(os.path.join(folder, name)) + os.sep
+        )
         below[:] = [name for name in below if not name.startswith(".") and not above(name)]
-        found += [(Path(folder)/name).relative_to(root).as_posix() for name in names if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS]
+        found += [
+            (Path(folder) / name).relative_to(root).as_posix()
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
+        ]
     return sorted(found)
+
 
 def _empty_classes(root, files):
     "Folders in the place of a class, without an image."
@@ -198,47 +341,84 @@ def _empty_classes(root, files):
 
 # %% ../../nbs/1_data/04_ingest.ipynb #c774f866
 def sample_folder(
-    root, # a folder of images, at any depth
-) -> Manifest: # without labels
+    root,  # a folder of images, at any depth
+) -> Manifest:  # without labels
     "Make a manifest of images that nobody has labelled, such as a sample from production."
     pd, root = need("pandas", "train"), Path(root).resolve()
     files = _find_images(root) if root.is_dir() else []
     seen = look_at_files(root, files)
     good = [not isinstance(s, str) for s in seen]
-    if not any(good): raise DataError(f"expected images ({', '.join(sorted(EXTENSIONS))}) below {root}, found none that can be used; check the path")
+    if not any(good):
+        raise DataError(
+            f"expected images ({', '.join(sorted(EXTENSIONS))}) below {root}, found none that can be used; check the "
+            "path"
+        )
     table = pd.DataFrame({"uri": [f for f, g in zip(files, good) if g], "label": ""})
-    rejected = pd.DataFrame([(f, s) for f, s, g in zip(files, seen, good) if not g], columns=["uri", "reason"], dtype=object)
-    return Manifest(_fill_columns(table, [s for s in seen if not isinstance(s, str)], Dataset.load(root)), root, Dataset.load(root), rejected)
+    rejected = pd.DataFrame(
+        [(f, s) for f, s, g in zip(files, seen, good) if not g], columns=["uri", "reason"], dtype=object
+    )
+    return Manifest(
+        _fill_columns(table, [s for s in seen if not isinstance(s, str)], Dataset.load(root)),
+        root,
+        Dataset.load(root),
+        rejected,
+    )
 
 # %% ../../nbs/1_data/04_ingest.ipynb #f8eb0670
-FOLDERS = {"first": 0, "parent": -2} # which part of a path
+FOLDERS = {"first": 0, "parent": -2}  # which part of a path
+
 
 def read_path(
-    uris:list[str], # paths
-    expression:str|None, # regular
-    what:str, # group_from or label_from
-) -> list[str]: # what its first group found, each; `""` where the path has none
+    uris: list[str],  # paths
+    expression: str | None,  # regular
+    what: str,  # group_from or label_from
+) -> list[str]:  # what its first group found, each; `""` where the path has none
     "Read a word from each path."
-    if not expression: return [""] * len(uris)
-    try: pattern = re.compile(expression)
-    except re.error as error: raise DataError(f"expected a regular expression in {what}, got {expression!r}: {error}; correct it") from None
+    if not expression:
+        return [""] * len(uris)
+    try:
+        pattern = re.compile(expression)
+    except re.error as error:
+        raise DataError(f"expected a regular expression in {what}, got {expression!r}: {error}; correct it") from None
     matches = [pattern.search(uri) for uri in uris]
-    if not any(matches): raise DataError(f"expected {what} to match paths such as {uris[0]!r}, but {expression!r} matches none of {len(uris)}; correct it")
+    if not any(matches):
+        raise DataError(
+            f"expected {what} to match paths such as {uris[0]!r}, but {expression!r} matches none of {len(uris)}; "
+            "correct it"
+        )
     return [(m.group(1 if pattern.groups else 0) or "") if m else "" for m in matches]
 
 # %% ../../nbs/1_data/04_ingest.ipynb #9e11248a
-def _read_labels(uris, label_from): # a class each, `""` where the path has none
-    if label_from not in FOLDERS: return read_path(uris, label_from, "label_from")
+def _read_labels(uris, label_from):  # a class each, `""` where the path has none
+    if label_from not in FOLDERS:
+        return read_path(uris, label_from, "label_from")
     return [uri.split("/")[FOLDERS[label_from]] if "/" in uri else "" for uri in uris]
 
-def _add_attributes(table, root, name): # the table, and (uri, reason) of lines that name no image
+
+def _add_attributes(table, root, name):  # the table, and (uri, reason) of lines that name no image
     "Columns of a CSV file beside the images; its column `uri` names them."
-    if not name: return table, []
+    if not name:
+        return table, []
     pd = need("pandas", "train")
-    try: more = pd.read_csv(root/name, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error: raise DataError(f"expected a CSV file of attributes in {root/name}, but: {' '.join(str(error).split())}; correct `attributes` in dataset.yaml") from None
-    if "uri" not in more or len(more.columns) < 2 or more["uri"].duplicated().any(): raise DataError(f"expected a column uri, each path once, and further columns in {root/name}, got {', '.join(more)}; paths are relative to {root.name}")
+    try:
+        more = pd.read_csv(root / name, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"expected a CSV file of attributes in {root / name}, but: {' '.join(str(error).split())}; correct "
+            "`attributes` in dataset.yaml"
+        ) from None
+    if "uri" not in more or len(more.columns) < 2 or more["uri"].duplicated().any():
+        raise DataError(
+            f"expected a column uri, each path once, and further columns in {root / name}, got {', '.join(more)}; "
+            f"paths are relative to {root.name}"
+        )
     strange = sorted(set(more["uri"]) - set(table["uri"]))
-    if len(strange) == len(more): raise DataError(f"expected paths such as {table['uri'][0]!r} in the column uri of {root/name}, got {more['uri'][0]!r}; none of {len(more)} names an image")
+    if len(strange) == len(more):
+        raise DataError(
+            f"expected paths such as {table['uri'][0]!r} in the column uri of {root / name}, got {more['uri'][0]!r}; "
+            f"none of {len(more)} names an image"
+        )
     more = more.rename(columns={c: f"attribute.{c}" for c in more if c != "uri"})
-    return table.merge(more, "left", on="uri"), [(uri, f"named in {name}, but no such image is there; correct the line") for uri in strange]
+    return table.merge(more, "left", on="uri"), [
+        (uri, f"named in {name}, but no such image is there; correct the line") for uri in strange
+    ]

@@ -13,76 +13,123 @@ from ..core import DataError, canonical_json, digest_bytes, digest_json, private
 
 # %% ../../nbs/1_data/21_ledger.ipynb #acfacde5
 def _read_looks(
-    path:Path, # of the JSONL file
-) -> list[dict]: # all looks
+    path: Path,  # of the JSONL file
+) -> list[dict]:  # all looks
     "Read a ledger and check its chain."
     lines, looks = path.read_text().splitlines() if path.exists() else [], []
     for i, line in enumerate(lines, 1):
-        try: look = json.loads(line)
-        except json.JSONDecodeError: look = None
-        whole = isinstance(look, dict) and look.get("digest") == digest_json({k: v for k, v in look.items() if k != "digest"})
+        try:
+            look = json.loads(line)
+        except json.JSONDecodeError:
+            look = None
+        whole = isinstance(look, dict) and look.get("digest") == digest_json({
+            k: v for k, v in look.items() if k != "digest"
+        })
         if not whole or look.get("before") != (looks[-1]["digest"] if looks else ""):
-            raise DataError(f"expected line {i} of {path} as it was written, after the line above it, but a look was changed or removed; fetch the original")
+            raise DataError(
+                f"expected line {i} of {path} as it was written, after the line above it, but a look was changed or "
+                "removed; fetch the original"
+            )
         looks.append(look)
     return looks
 
 # %% ../../nbs/1_data/21_ledger.ipynb #a1675121
 def _user():
     "The name of the user, or the number where a container has no names."
-    try: return getpass.getuser()
-    except (KeyError, OSError): return f"user {os.getuid()}"
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
 
 class Ledger:
     "Looks at a hold-out, one line each."
-    def __init__(self,
-        path, # of the JSONL file; made at the first look
-    ): self.path = Path(path)
+
+    def __init__(
+        self,
+        path,  # of the JSONL file; made at the first look
+    ):
+        self.path = Path(path)
 
     @property
-    def looks(self) -> list[dict]: # who, at, purpose, bundle, splits, before, digest
+    def looks(self) -> list[dict]:  # who, at, purpose, bundle, splits, before, digest
         "All looks, checked."
         return _read_looks(self.path)
-    def look(self,
-        purpose:str, # what for, such as `"evaluate"`
-        bundle:str, # digest of the model
-        splits:str, # digest of the splits
-        who:str="", # the user by default
-    ) -> int: # looks so far at this hold-out, this one included
+
+    def look(
+        self,
+        purpose: str,  # what for, such as `"evaluate"`
+        bundle: str,  # digest of the model
+        splits: str,  # digest of the splits
+        who: str = "",  # the user by default
+    ) -> int:  # looks so far at this hold-out, this one included
         "Write a look down, before looking."
         try:
             private_folder(self.path.parent)
-            with self.path.open("a") as file: return _append(file, self.path, dict(who=who or _user(), at=utc_now(), purpose=purpose, bundle=bundle, splits=splits))
+            with self.path.open("a") as file:
+                return _append(
+                    file,
+                    self.path,
+                    dict(who=who or _user(), at=utc_now(), purpose=purpose, bundle=bundle, splits=splits),
+                )
         except OSError as error:
-            raise DataError(f"expected to write to {self.path}, but that is not possible ({error.strerror.lower()}); a look that is not written down is not allowed, so choose another folder") from None
+            raise DataError(
+                f"expected to write to {self.path}, but that is not possible ({error.strerror.lower()}); a look that "
+                "is not written down is not allowed, so choose another folder"
+            ) from None
+
     @property
-    def head(self) -> str: # digest of the last look, `""` before the first
+    def head(self) -> str:  # digest of the last look, `""` before the first
         "What to quote, so that a look that is cut off at the end is missed."
         return self.looks[-1]["digest"] if len(self) else ""
-    def verify(self) -> int: # number of looks
+
+    def verify(self) -> int:  # number of looks
         "Check the chain; a changed line is an error."
         return len(self.looks)
-    def __len__(self): return len(self.looks)
-    def __bool__(self): return True
-    def __repr__(self): return f"Ledger of {len(self)} looks"
-    def to_dict(self) -> list[dict]: # plain data
+
+    def __len__(self):
+        return len(self.looks)
+
+    def __bool__(self):
+        return True
+
+    def __repr__(self):
+        return f"Ledger of {len(self)} looks"
+
+    def to_dict(self) -> list[dict]:  # plain data
         "All looks."
         return self.looks
+
     def _repr_html_(self):
         from cvkit.pages import fragment, table
-        return fragment(table([{"look": i, "who": l["who"], "purpose": l["purpose"], "model": l["bundle"][:12], "hold-out": l["splits"][:12]} for i, l in enumerate(self.looks, 1)]))
+
+        return fragment(
+            table([
+                {
+                    "look": i,
+                    "who": l["who"],
+                    "purpose": l["purpose"],
+                    "model": l["bundle"][:12],
+                    "hold-out": l["splits"][:12],
+                }
+                for i, l in enumerate(self.looks, 1)
+            ])
+        )
 
 # %% ../../nbs/1_data/21_ledger.ipynb #27f26271
 def _append(
-    file, # the ledger, open for appending
-    path:Path, # of the same file
-    look:dict, # who, at, purpose, bundle, splits
-) -> int: # looks at this hold-out
+    file,  # the ledger, open for appending
+    path: Path,  # of the same file
+    look: dict,  # who, at, purpose, bundle, splits
+) -> int:  # looks at this hold-out
     "Chain a look to the last one, unless it is the same look again."
     import fcntl
+
     fcntl.flock(file, fcntl.LOCK_EX)
     looks = _read_looks(path)
     mine = [l for l in looks if l["splits"] == look["splits"]]
-    if any((l["bundle"], l["purpose"]) == (look["bundle"], look["purpose"]) for l in mine): return len(mine)
+    if any((l["bundle"], l["purpose"]) == (look["bundle"], look["purpose"]) for l in mine):
+        return len(mine)
     look["before"] = looks[-1]["digest"] if looks else ""
     file.write(canonical_json({**look, "digest": digest_json(look)}) + "\n")
     file.flush()

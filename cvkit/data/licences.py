@@ -15,179 +15,391 @@ from ..core import DataError, ParameterError, need
 # %% ../../nbs/1_data/13_licences.ipynb #5e2555e6
 USES = ("research", "commercial", "derived")
 
+
 @dataclass(frozen=True)
 class Terms:
     "What may be done with data, and what is owed for it."
-    expression:str # the licence, as SPDX writes it where it knows it
-    research:bool|None=None # may be learned from in research; None: not known
-    commercial:bool|None=None # may be learned from for a product
-    derived:bool|None=None # what was made of the images may be passed on
-    share_alike:bool=False # and then under the same terms
-    attribution:bool=False # its authors are to be named
-    url:str="" # where it can be read
-    why:str="" # what stands behind the answers
 
-    def to_dict(self) -> dict: return asdict(self) # plain data
-    def __repr__(self): return f"{self.expression or 'no licence'}: {said(self)}"
+    expression: str  # the licence, as SPDX writes it where it knows it
+    research: bool | None = None  # may be learned from in research; None: not known
+    commercial: bool | None = None  # may be learned from for a product
+    derived: bool | None = None  # what was made of the images may be passed on
+    share_alike: bool = False  # and then under the same terms
+    attribution: bool = False  # its authors are to be named
+    url: str = ""  # where it can be read
+    why: str = ""  # what stands behind the answers
+
+    def to_dict(self) -> dict:  # plain data
+        return asdict(self)
+
+    def __repr__(self):
+        return f"{self.expression or 'no licence'}: {said(self)}"
+
     def _repr_html_(self):
         from cvkit.pages import fragment
+
         return fragment(terms_table([self]))
 
+
 def said(
-    terms:Terms, # of a licence
-) -> str: # one clause
+    terms: Terms,  # of a licence
+) -> str:  # one clause
     "What a licence allows, in words."
     words = {True: "allows {} use", False: "does not allow {} use", None: "is not known to allow {} use"}
-    owed = [*(["name its authors"] if terms.attribution else []), *(["share under the same terms"] if terms.share_alike else [])]
-    passed = {True: "what is made of it may be passed on", False: "what is made of it may not be passed on", None: "whether what is made of it may be passed on is not known"}[terms.derived]
-    return "; ".join([words[terms.research].format("research"), words[terms.commercial].format("commercial"), passed, *([" and ".join(owed)] if owed else [])])
+    owed = [
+        *(["name its authors"] if terms.attribution else []),
+        *(["share under the same terms"] if terms.share_alike else []),
+    ]
+    passed = {
+        True: "what is made of it may be passed on",
+        False: "what is made of it may not be passed on",
+        None: "whether what is made of it may be passed on is not known",
+    }[terms.derived]
+    return "; ".join([
+        words[terms.research].format("research"),
+        words[terms.commercial].format("commercial"),
+        passed,
+        *([" and ".join(owed)] if owed else []),
+    ])
+
 
 def terms_row(
-    terms:Terms, # of a licence
-    images:int|None=None, # how many stand under it
-) -> dict: # column to text
+    terms: Terms,  # of a licence
+    images: int | None = None,  # how many stand under it
+) -> dict:  # column to text
     "A licence as a row of a table."
     yes = {True: "yes", False: "no", None: "not known"}
     owed = [*(["attribution"] if terms.attribution else []), *(["share alike"] if terms.share_alike else [])]
-    return {"licence": terms.expression or "none declared", **({"images": images} if images is not None else {}), "research": yes[terms.research], "commercial": yes[terms.commercial], "derived works": yes[terms.derived],
-            "owed": ", ".join(owed) or ("nothing" if terms.research else "not known" if terms.research is None else ""), "because": terms.why}
+    return {
+        "licence": terms.expression or "none declared",
+        **({"images": images} if images is not None else {}),
+        "research": yes[terms.research],
+        "commercial": yes[terms.commercial],
+        "derived works": yes[terms.derived],
+        "owed": ", ".join(owed) or ("nothing" if terms.research else "not known" if terms.research is None else ""),
+        "because": terms.why,
+    }
+
 
 def terms_table(
-    terms, # list of Terms
-    images=None, # list of int, how many stand under each
-) -> str: # a block for a page
+    terms,  # list of Terms
+    images=None,  # list of int, how many stand under each
+) -> str:  # a block for a page
     "Licences as a table with links."
     from cvkit.pages import Block, escape, table
+
     tone = {"yes": "good", "no": "bad", "not known": "unsure"}
-    shown = lambda t, row: {**row, **({"licence": Block(f'<a href="{escape(t.url)}">{escape(row["licence"])}</a>')} if t.url else {}), **{k: Block(f'<span class="badge {tone[row[k]]}">{row[k]}</span>') for k in ("research", "commercial", "derived works")}}
-    return table([shown(t, terms_row(t, n)) for t, n in zip(terms, images if images is not None else [None] * len(terms))])
+    shown = lambda t, row: {
+        **row,
+        **({"licence": Block(f'<a href="{escape(t.url)}">{escape(row["licence"])}</a>')} if t.url else {}),
+        **{
+            k: Block(f'<span class="badge {tone[row[k]]}">{row[k]}</span>')
+            for k in ("research", "commercial", "derived works")
+        },
+    }
+    return table([
+        shown(t, terms_row(t, n)) for t, n in zip(terms, images if images is not None else [None] * len(terms))
+    ])
 
 # %% ../../nbs/1_data/13_licences.ipynb #5340312c
 _CC = re.compile(r"CC-BY(?P<nc>-NC)?(?P<last>-SA|-ND)?-(?P<version>[1-4]\.\d)(?P<port>-[A-Z-]+)?")
-_FREE, _NAMED, _SHARED = (dict(research=True, commercial=True, derived=True, **more) for more in ({}, dict(attribution=True), dict(attribution=True, share_alike=True)))
-_SOFTWARE, _LIBRARY = "written for software; as a licence of data it asks for its notice to be kept", "written for software; whether a model is a work based on its data is not settled, and Legal should read it before anything is passed on"
+_FREE, _NAMED, _SHARED = (
+    dict(research=True, commercial=True, derived=True, **more)
+    for more in ({}, dict(attribution=True), dict(attribution=True, share_alike=True))
+)
+_SOFTWARE, _LIBRARY = (
+    "written for software; as a licence of data it asks for its notice to be kept",
+    (
+        "written for software; whether a model is a work based on its data is not settled, and Legal should read it "
+        "before anything is passed on"
+    ),
+)
 _PERMISSION = "its terms allow the use of a picture, and forbid machine learning without permission"
 
 KNOWN = {
-    **dict.fromkeys(("CC0-1.0", "PDDL-1.0", "Unlicense", "0BSD", "MIT-0", "DL-DE-ZERO-2.0"), _FREE | dict(why="given to the public")),
-    **dict.fromkeys(("ODC-By-1.0", "CDLA-Permissive-1.0", "O-UDA-1.0", "DL-DE-BY-2.0", "OGL-UK-3.0", "etalab-2.0", "NLOD-2.0"), _NAMED | dict(why="a licence for data: use as you like, name where they come from")),
-    "CDLA-Permissive-2.0": _NAMED | dict(why="a licence for data: whoever passes them on adds its text; what is computed from them is free of it"),
-    "C-UDA-1.0": _NAMED | dict(why="for computation only: a model may be learned from the data, pictures may not be used as pictures"),
-    "ODbL-1.0": _SHARED | dict(why="a licence for data bases: one that is made of it stays under the same terms, and says where it comes from"),
-    "CDLA-Sharing-1.0": _SHARED | dict(why="a licence for data: data that are passed on stay under the same terms; what is computed from them is free of it"),
-    **dict.fromkeys(("MIT", "ISC", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "BSL-1.0", "Zlib"), _NAMED | dict(why=_SOFTWARE)),
-    **dict.fromkeys((f"{name}-{version}{end}" for name, versions in (("GPL", ("2.0", "3.0")), ("LGPL", ("2.1", "3.0")), ("AGPL", ("3.0",))) for version in versions for end in ("", "-only", "-or-later")), _SHARED | dict(why=_LIBRARY)),
+    **dict.fromkeys(
+        ("CC0-1.0", "PDDL-1.0", "Unlicense", "0BSD", "MIT-0", "DL-DE-ZERO-2.0"), _FREE | dict(why="given to the public")
+    ),
+    **dict.fromkeys(
+        ("ODC-By-1.0", "CDLA-Permissive-1.0", "O-UDA-1.0", "DL-DE-BY-2.0", "OGL-UK-3.0", "etalab-2.0", "NLOD-2.0"),
+        _NAMED | dict(why="a licence for data: use as you like, name where they come from"),
+    ),
+    "CDLA-Permissive-2.0": _NAMED
+    | dict(why="a licence for data: whoever passes them on adds its text; what is computed from them is free of it"),
+    "C-UDA-1.0": _NAMED
+    | dict(why="for computation only: a model may be learned from the data, pictures may not be used as pictures"),
+    "ODbL-1.0": _SHARED
+    | dict(
+        why="a licence for data bases: one that is made of it stays under the same terms, and says where it comes from"
+    ),
+    "CDLA-Sharing-1.0": _SHARED
+    | dict(
+        why=(
+            "a licence for data: data that are passed on stay under the same terms; what is computed from them is "
+            "free of it"
+        )
+    ),
+    **dict.fromkeys(
+        ("MIT", "ISC", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "BSL-1.0", "Zlib"), _NAMED | dict(why=_SOFTWARE)
+    ),
+    **dict.fromkeys(
+        (
+            f"{name}-{version}{end}"
+            for name, versions in (("GPL", ("2.0", "3.0")), ("LGPL", ("2.1", "3.0")), ("AGPL", ("3.0",)))
+            for version in versions
+            for end in ("", "-only", "-or-later")
+        ),
+        _SHARED | dict(why=_LIBRARY),
+    ),
     "LicenseRef-own": _FREE | dict(why="declared to be your own pictures"),
-    "LicenseRef-Pexels": dict(research=False, commercial=False, derived=False, url="https://www.pexels.com/terms-of-service", why=_PERMISSION), "LicenseRef-Unsplash": dict(research=False, commercial=False, derived=False, url="https://unsplash.com/license", why=_PERMISSION)}
+    "LicenseRef-Pexels": dict(
+        research=False, commercial=False, derived=False, url="https://www.pexels.com/terms-of-service", why=_PERMISSION
+    ),
+    "LicenseRef-Unsplash": dict(
+        research=False, commercial=False, derived=False, url="https://unsplash.com/license", why=_PERMISSION
+    ),
+}
+
 
 def _one(name):
     "Terms of one SPDX identifier; nothing is known of one that stands nowhere."
     found = next((terms for known, terms in KNOWN.items() if known.lower() == name.lower()), None)
-    if not found and name.endswith("+"): return replace(_one(name[:-1]), expression=name)
-    name, url = next((known for known in KNOWN if known.lower() == name.lower()), name), "" if name.lower().startswith("licenseref-") else f"https://spdx.org/licenses/{name}.html"
-    if found: return Terms(name, **{"url": url, **found})
-    if not (cc := _CC.fullmatch(name)): return Terms(name, url=url, why="it is not in cvkit's table, so nothing is known to be allowed; Legal must read it")
-    why = {"-SA": "what is made of it stays under the same terms", "-ND": "what is made of it may not be passed on", None: "use as you like, name the authors"}[cc["last"]] + ("; not for commercial use" if cc["nc"] else "")
+    if not found and name.endswith("+"):
+        return replace(_one(name[:-1]), expression=name)
+    name, url = (
+        next((known for known in KNOWN if known.lower() == name.lower()), name),
+        "" if name.lower().startswith("licenseref-") else f"https://spdx.org/licenses/{name}.html",
+    )
+    if found:
+        return Terms(name, **{"url": url, **found})
+    if not (cc := _CC.fullmatch(name)):
+        return Terms(
+            name, url=url, why="it is not in cvkit's table, so nothing is known to be allowed; Legal must read it"
+        )
+    why = {
+        "-SA": "what is made of it stays under the same terms",
+        "-ND": "what is made of it may not be passed on",
+        None: "use as you like, name the authors",
+    }[cc["last"]] + ("; not for commercial use" if cc["nc"] else "")
     return Terms(name, True, not cc["nc"], cc["last"] != "-ND", cc["last"] == "-SA", True, url, why)
 
 # %% ../../nbs/1_data/13_licences.ipynb #2acd1e13
 def _spelled(text):
     "A text as an SPDX expression, or None."
     licences = need("packaging.licenses", "train")
-    text = re.sub(r"^https?://(www\.)?spdx\.org/licenses/([\w.+-]+?)(\.html|\.json)?/?$", r"\2", " ".join(str(text).split()))
-    text = re.sub(r"^https?://(www\.)?creativecommons\.org/licenses/([a-z-]+)/(\d\.\d)(/[a-z]{2,3})?(/.*)?$", lambda m: f"CC-{m[2]}-{m[3]}{(m[4] or '').replace('/', '-')}", text)
+    text = re.sub(
+        r"^https?://(www\.)?spdx\.org/licenses/([\w.+-]+?)(\.html|\.json)?/?$", r"\2", " ".join(str(text).split())
+    )
+    text = re.sub(
+        r"^https?://(www\.)?creativecommons\.org/licenses/([a-z-]+)/(\d\.\d)(/[a-z]{2,3})?(/.*)?$",
+        lambda m: f"CC-{m[2]}-{m[3]}{(m[4] or '').replace('/', '-')}",
+        text,
+    )
     text = re.sub(r"^https?://(www\.)?creativecommons\.org/publicdomain/zero/1\.0(/.*)?$", "CC0-1.0", text)
     for spelling in (text, "-".join(text.split())):
-        try: return str(licences.canonicalize_license_expression(spelling))
-        except licences.InvalidLicenseExpression: pass
+        try:
+            return str(licences.canonicalize_license_expression(spelling))
+        except licences.InvalidLicenseExpression:
+            pass
+
 
 def together(
-    terms, # Terms, one or more
-) -> Terms: # what all of them allow
+    terms,  # Terms, one or more
+) -> Terms:  # what all of them allow
     "Several licences at once: the strictest counts."
     terms = list(terms)
-    if len(terms) == 1: return terms[0]
+    if len(terms) == 1:
+        return terms[0]
     every = lambda answers: False if False in answers else None if None in answers else True
     kinds = {re.sub(r"-[\d.]+.*", "", t.expression) for t in terms if t.share_alike}
-    clash = "; two licences each ask for their own terms, so nothing that is made of both can be passed on" if len(kinds) > 1 else ""
+    clash = (
+        "; two licences each ask for their own terms, so nothing that is made of both can be passed on"
+        if len(kinds) > 1
+        else ""
+    )
     rights = {use: every([getattr(t, use) for t in terms]) for use in USES}
-    return Terms(" AND ".join(f"({t.expression})" if " OR " in t.expression else t.expression for t in terms), **rights | ({"derived": False} if clash else {}), share_alike=any(t.share_alike for t in terms), attribution=any(t.attribution for t in terms),
-                 why="; ".join(f"{t.expression}: {t.why}" for t in terms) + clash)
+    return Terms(
+        " AND ".join(f"({t.expression})" if " OR " in t.expression else t.expression for t in terms),
+        **rights | ({"derived": False} if clash else {}),
+        share_alike=any(t.share_alike for t in terms),
+        attribution=any(t.attribution for t in terms),
+        why="; ".join(f"{t.expression}: {t.why}" for t in terms) + clash,
+    )
+
 
 def _either(terms):
     "A choice of licences: the one that allows most, commercial use first."
     order = lambda answer: {True: 2, None: 1, False: 0}[answer]
-    best = max(terms, key=lambda t: (order(t.commercial), order(t.research), order(t.derived), not t.share_alike, not t.attribution))
-    return replace(best, expression=" OR ".join(t.expression for t in terms), why=f"{best.expression} is chosen: {best.why}")
+    best = max(
+        terms,
+        key=lambda t: (order(t.commercial), order(t.research), order(t.derived), not t.share_alike, not t.attribution),
+    )
+    return replace(
+        best, expression=" OR ".join(t.expression for t in terms), why=f"{best.expression} is chosen: {best.why}"
+    )
+
 
 def _read(tokens):
     "Terms of the tokens up to a closing bracket; OR binds less than AND."
     choices, these = [], []
     while tokens and tokens[0] != ")":
         word = tokens.pop(0)
-        if word == "OR": choices, these = [*choices, these], []
-        elif word == "(": these.append(_read(tokens)); tokens.pop(0)
-        elif word == "WITH": these[-1] = replace(these[-1], expression=f"{these[-1].expression} WITH {tokens[0]}", why=f"{these[-1].why}; {tokens.pop(0)} permits more, which is not counted here")
-        elif word != "AND": these.append(_one(word))
+        if word == "OR":
+            choices, these = [*choices, these], []
+        elif word == "(":
+            these.append(_read(tokens))
+            tokens.pop(0)
+        elif word == "WITH":
+            these[-1] = replace(
+                these[-1],
+                expression=f"{these[-1].expression} WITH {tokens[0]}",
+                why=f"{these[-1].why}; {tokens.pop(0)} permits more, which is not counted here",
+            )
+        elif word != "AND":
+            these.append(_one(word))
     read = [together(ts) for ts in [*choices, these]]
     return read[0] if len(read) == 1 else _either(read)
 
+
 def licence_terms(
-    expression:str, # SPDX, such as `"CC-BY-4.0"` or `"MIT OR Apache-2.0"`; `"LicenseRef-own"` for your own pictures
-) -> Terms: # None for each use where the licence is not known
+    expression: str,  # SPDX, such as `"CC-BY-4.0"` or `"MIT OR Apache-2.0"`; `"LicenseRef-own"` for your own pictures
+) -> Terms:  # None for each use where the licence is not known
     "What a licence allows."
-    if not str(expression or "").strip(): return Terms("", why="no licence is declared, and without one nothing is allowed that the law does not")
-    if (spelled := _spelled(expression)) is None: return Terms(" ".join(str(expression).split()), why="it is no SPDX expression, so nothing is known to be allowed; Legal must read it")
+    if not str(expression or "").strip():
+        return Terms("", why="no licence is declared, and without one nothing is allowed that the law does not")
+    if (spelled := _spelled(expression)) is None:
+        return Terms(
+            " ".join(str(expression).split()),
+            why="it is no SPDX expression, so nothing is known to be allowed; Legal must read it",
+        )
     return _read(re.findall(r"[()]|[^\s()]+", spelled))
 
+
 def licence_allows(
-    licence:str, # an SPDX expression; `LicenseRef-own` for your own pictures
-    use:str, # `"research"`, `"commercial"` or `"derived"`: to pass on what was made of the images
-) -> bool|None: # None where the licence is not known
+    licence: str,  # an SPDX expression; `LicenseRef-own` for your own pictures
+    use: str,  # `"research"`, `"commercial"` or `"derived"`: to pass on what was made of the images
+) -> bool | None:  # None where the licence is not known
     "Whether a data licence allows a use."
-    if use not in USES: raise ParameterError(f"expected a use ({', '.join(USES)}), got {use!r}; name one of them")
+    if use not in USES:
+        raise ParameterError(f"expected a use ({', '.join(USES)}), got {use!r}; name one of them")
     return getattr(licence_terms(licence), use)
 
 # %% ../../nbs/1_data/13_licences.ipynb #9b2adbab
 @dataclass(repr=False)
 class Licences:
     "The licences of a data set's images, and what they allow together."
-    images:dict # expression to how many stand under it, the most first
-    each:list # Terms of each, in this order
-    terms:Terms # of all of them together
 
-    def needing(self, use:str) -> list[str]: # expressions that do not allow a use, or are not known to
+    images: dict  # expression to how many stand under it, the most first
+    each: list  # Terms of each, in this order
+    terms: Terms  # of all of them together
+
+    def needing(self, use: str) -> list[str]:  # expressions that do not allow a use, or are not known to
         "Which licences stand in the way of a use."
         return [t.expression or "none declared" for t in self.each if getattr(t, use) is not True]
-    def to_dict(self) -> dict: return {"images": self.images, "each": [t.to_dict() for t in self.each], "together": self.terms.to_dict()} # plain data
-    def __repr__(self): return "\n".join([*(f"{n:,} images under {t}" for t, n in zip(self.each, self.images.values())), *([f"together: {said(self.terms)}"] if len(self.each) > 1 else [])])
-    def rows(self) -> tuple: # Terms, and how many images stand under each
+
+    def to_dict(self) -> dict:  # plain data
+        return {"images": self.images, "each": [t.to_dict() for t in self.each], "together": self.terms.to_dict()}
+
+    def __repr__(self):
+        return "\n".join([
+            *(f"{n:,} images under {t}" for t, n in zip(self.each, self.images.values())),
+            *([f"together: {said(self.terms)}"] if len(self.each) > 1 else []),
+        ])
+
+    def rows(self) -> tuple:  # Terms, and how many images stand under each
         "The licences, and where there are several, what they allow together."
-        whole = [replace(self.terms, expression="all of them", url="", why="the strictest counts" + (self.terms.why[self.terms.why.index("; two licences"):] if "; two licences" in self.terms.why else ""))] if len(self.each) > 1 else []
+        whole = (
+            [
+                replace(
+                    self.terms,
+                    expression="all of them",
+                    url="",
+                    why="the strictest counts"
+                    + (
+                        self.terms.why[self.terms.why.index("; two licences") :]
+                        if "; two licences" in self.terms.why
+                        else ""
+                    ),
+                )
+            ]
+            if len(self.each) > 1
+            else []
+        )
         return self.each + whole, [*self.images.values(), *([sum(self.images.values())] if whole else [])]
+
     def _repr_html_(self):
         from cvkit.pages import fragment
+
         return fragment(terms_table(*self.rows()))
 
+
 def manifest_licences(
-    manifest, # a Manifest
-) -> Licences: # the strictest of its rows
+    manifest,  # a Manifest
+) -> Licences:  # the strictest of its rows
     "What the images of a manifest allow together."
-    if not len(manifest): raise DataError("expected images in the manifest, got none; ingest a folder that has some")
+    if not len(manifest):
+        raise DataError("expected images in the manifest, got none; ingest a folder that has some")
     said = [str(row or manifest.dataset.licence or "") for row in manifest.table["licence"]]
     images = {name: said.count(name) for name in sorted(set(said), key=lambda name: (-said.count(name), name))}
     each = list(map(licence_terms, images))
     return Licences(images, each, together(each))
 
 # %% ../../nbs/1_data/13_licences.ipynb #50fcba79
-_HUB = {"odbl-1.0": "odbl", "odc-by-1.0": "odc-by", "pddl-1.0": "pddl", **{f"{n}-{v}{e}": f"{n}-{v}" for n, v in (("gpl", "2.0"), ("gpl", "3.0"), ("lgpl", "2.1"), ("lgpl", "3.0"), ("agpl", "3.0")) for e in ("", "+", "-only", "-or-later")},
-        **{name: name for name in ("cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0",
-                                   "cdla-sharing-1.0", "cdla-permissive-1.0", "cdla-permissive-2.0", "mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "unlicense", "zlib", "bsl-1.0", "etalab-2.0")}}
+_HUB = {
+    "odbl-1.0": "odbl",
+    "odc-by-1.0": "odc-by",
+    "pddl-1.0": "pddl",
+    **{
+        f"{n}-{v}{e}": f"{n}-{v}"
+        for n, v in (("gpl", "2.0"), ("gpl", "3.0"), ("lgpl", "2.1"), ("lgpl", "3.0"), ("agpl", "3.0"))
+        for e in ("", "+", "-only", "-or-later")
+    },
+    **{
+        name: name
+        for name in (
+            "cc0-1.0",
+            "cc-by-2.0",
+            "cc-by-2.5",
+            "cc-by-3.0",
+            "cc-by-4.0",
+            "cc-by-sa-3.0",
+            "cc-by-sa-4.0",
+            "cc-by-nc-2.0",
+            "cc-by-nc-3.0",
+            "cc-by-nc-4.0",
+            "cc-by-nd-4.0",
+            "cc-by-nc-nd-3.0",
+            "cc-by-nc-nd-4.0",
+            "cc-by-nc-sa-2.0",
+            "cc-by-nc-sa-3.0",
+            "cc-by-nc-sa-4.0",
+            "cdla-sharing-1.0",
+            "cdla-permissive-1.0",
+            "cdla-permissive-2.0",
+            "mit",
+            "apache-2.0",
+            "bsd-2-clause",
+            "bsd-3-clause",
+            "isc",
+            "unlicense",
+            "zlib",
+            "bsl-1.0",
+            "etalab-2.0",
+        )
+    },
+}
+
 
 def hub_licence(
-    terms:Terms, # of a licence
-) -> dict: # front matter of a card
+    terms: Terms,  # of a licence
+) -> dict:  # front matter of a card
     "The licence as Hugging Face writes it."
-    if found := _HUB.get(terms.expression.lower()): return {"license": found}
-    if not terms.expression: return {"license": "unknown"}
-    return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", terms.expression.lower()).strip("-.") or "unknown", **({"license_link": terms.url} if terms.url else {})}
+    if found := _HUB.get(terms.expression.lower()):
+        return {"license": found}
+    if not terms.expression:
+        return {"license": "unknown"}
+    return {
+        "license": "other",
+        "license_name": re.sub(r"[^a-z0-9.]+", "-", terms.expression.lower()).strip("-.") or "unknown",
+        **({"license_link": terms.url} if terms.url else {}),
+    }

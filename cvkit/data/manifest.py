@@ -16,174 +16,377 @@ from ..core import DataError, atomic_folder, canonical_json, digest_bytes, diges
 from .preprocess import decode_image
 
 # %% ../../nbs/1_data/03_manifest.ipynb #ae820c59
-LAYOUT = ("label_from", "group_from", "attributes", "strata", "columns", "separator", "positive") # how the source is to be read; strata: attribute to stratum to its share of what the model will meet; columns: what a manifest calls it, to what a table does; separator: of several labels in one cell; positive: of two classes, the one that is looked for
-STATUSES = ("unchecked", "none", "found", "redacted", "cleared") # of personal data: nobody has looked; a person declares that there can be none; there is some; it is covered; a person has looked
-BASES = ("consent", "contract", "legal obligation", "vital interests", "public task", "legitimate interests") # GDPR, Article 6(1) a to f
+# how the source is to be read; strata: attribute to stratum to its share of what the model will meet; columns: what a
+# manifest calls it, to what a table does; separator: of several labels in one cell; positive: of two classes, the one
+# that is looked for
+LAYOUT = ("label_from", "group_from", "attributes", "strata", "columns", "separator", "positive")
+# of personal data: nobody has looked; a person declares that there can be none; there is some; it is covered; a person
+# has looked
+STATUSES = ("unchecked", "none", "found", "redacted", "cleared")
+BASES = (
+    "consent",
+    "contract",
+    "legal obligation",
+    "vital interests",
+    "public task",
+    "legitimate interests",
+)  # GDPR, Article 6(1) a to f
+
 
 def read_declared(
-    folder, # of the images; its `dataset.yaml` is read where there is one
-) -> dict: # name to text: fields of Dataset, and of LAYOUT
+    folder,  # of the images; its `dataset.yaml` is read where there is one
+) -> dict:  # name to text: fields of Dataset, and of LAYOUT
     "What dataset.yaml says."
     import yaml
-    path, known = Path(folder)/"dataset.yaml", (*Dataset.__dataclass_fields__, *LAYOUT)
-    try: values = (yaml.safe_load(path.read_text()) if path.exists() else {}) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error: raise DataError(f"expected YAML in {path}, but {' '.join(str(error).split())}; correct it") from None
-    if not isinstance(values, dict): raise DataError(f"expected lines like `owner: Ada` in {path}, got {values!r:.40}; write name and value, one a line")
+
+    path, known = Path(folder) / "dataset.yaml", (*Dataset.__dataclass_fields__, *LAYOUT)
+    try:
+        values = (yaml.safe_load(path.read_text()) if path.exists() else {}) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"expected YAML in {path}, but {' '.join(str(error).split())}; correct it") from None
+    if not isinstance(values, dict):
+        raise DataError(
+            f"expected lines like `owner: Ada` in {path}, got {values!r:.40}; write name and value, one a line"
+        )
     unknown = sorted(map(str, set(values) - set(known)))
-    if unknown: raise DataError(f"expected {', '.join(known)} in {path}, got {', '.join(unknown)}; correct the name or remove it")
+    if unknown:
+        raise DataError(
+            f"expected {', '.join(known)} in {path}, got {', '.join(unknown)}; correct the name or remove it"
+        )
     return {k: v if k in ("strata", "columns") else str(v) for k, v in values.items() if v is not None}
+
 
 @dataclass
 class Dataset:
     "What people declare of a data set."
-    name:str # of the data set
-    owner:str="" # a person or an organisation
-    licence:str="" # SPDX identifier
-    source:str="" # where the images come from
-    intended_use:str="" # what they may be used for
-    pii_basis:str="" # why personal data may be processed, or that there is none
-    citation:str="" # how to cite it
-    pii_status:str="" # one of `STATUSES`, of all images that say nothing else
-    lawful_basis:str="" # of processing personal data: one of `BASES`
-    consent:str="" # how it was obtained, where it is the basis
-    ccpa:str="" # the notice that was given in California, or why none is due
-    retention_until:str="" # the day on which the images must be gone, such as `2027-12-31`
-    contact:str="" # whom a person asks to be forgotten
+
+    name: str  # of the data set
+    owner: str = ""  # a person or an organisation
+    licence: str = ""  # SPDX identifier
+    source: str = ""  # where the images come from
+    intended_use: str = ""  # what they may be used for
+    pii_basis: str = ""  # why personal data may be processed, or that there is none
+    citation: str = ""  # how to cite it
+    pii_status: str = ""  # one of `STATUSES`, of all images that say nothing else
+    lawful_basis: str = ""  # of processing personal data: one of `BASES`
+    consent: str = ""  # how it was obtained, where it is the basis
+    ccpa: str = ""  # the notice that was given in California, or why none is due
+    retention_until: str = ""  # the day on which the images must be gone, such as `2027-12-31`
+    contact: str = ""  # whom a person asks to be forgotten
 
     def __post_init__(self):
         from datetime import date
+
         for name, known in (("pii_status", STATUSES), ("lawful_basis", BASES)):
-            if (said := getattr(self, name)) and said not in known: raise DataError(f"expected {name} of {self.name} to be one of {', '.join(known)}, got {said!r}; correct it")
-        try: date.fromisoformat(self.retention_until or "2000-01-01")
-        except ValueError: raise DataError(f"expected a day such as 2027-12-31 in retention_until of {self.name}, got {self.retention_until!r}; correct it") from None
+            if (said := getattr(self, name)) and said not in known:
+                raise DataError(
+                    f"expected {name} of {self.name} to be one of {', '.join(known)}, got {said!r}; correct it"
+                )
+        try:
+            date.fromisoformat(self.retention_until or "2000-01-01")
+        except ValueError:
+            raise DataError(
+                f"expected a day such as 2027-12-31 in retention_until of {self.name}, got {self.retention_until!r}; "
+                "correct it"
+            ) from None
+
     @classmethod
-    def load(cls,
-        folder, # of the images; its `dataset.yaml` is read where there is one
-    ) -> "Dataset": # named after the folder by default
+    def load(
+        cls,
+        folder,  # of the images; its `dataset.yaml` is read where there is one
+    ) -> "Dataset":  # named after the folder by default
         "Read dataset.yaml."
-        return cls(**{"name": Path(folder).resolve().name, **{k: v for k, v in read_declared(folder).items() if k in cls.__dataclass_fields__}})
-    def undeclared(self) -> list[str]: # field names; a citation is welcome but nobody's duty, and what personal data ask for is asked where there may be some
+        return cls(**{
+            "name": Path(folder).resolve().name,
+            **{k: v for k, v in read_declared(folder).items() if k in cls.__dataclass_fields__},
+        })
+
+    def undeclared(
+        self,
+        # field names; a citation is welcome but nobody's duty, and what personal data ask for is asked where there may
+        # be some
+    ) -> list[str]:
         "What nobody has declared yet."
-        asked = ["owner", "licence", "source", "intended_use", "pii_basis"] + (["pii_status", "lawful_basis", "retention_until", "contact"] if self.pii_status != "none" else [])
+        asked = ["owner", "licence", "source", "intended_use", "pii_basis"] + (
+            ["pii_status", "lawful_basis", "retention_until", "contact"] if self.pii_status != "none" else []
+        )
         return [k for k in asked if not getattr(self, k)]
-    def to_dict(self) -> dict: # plain data
+
+    def to_dict(self) -> dict:  # plain data
         "All fields."
         return asdict(self)
 
 # %% ../../nbs/1_data/03_manifest.ipynb #8c7baddf
 @contextmanager
 def writing_folder(
-    path, # where the folder shall stand; one that is there is replaced at the end
+    path,  # where the folder shall stand; one that is there is replaced at the end
 ):
     "Fill a folder, whole or not at all; where nothing can be written, say so."
     try:
-        with atomic_folder(path) as part: yield part
+        with atomic_folder(path) as part:
+            yield part
     except OSError as error:
-        raise DataError(f"expected to write to {path}, but that is not possible ({(error.strerror or str(error)).lower()}); choose another folder, or ask for the right to write") from None
+        raise DataError(
+            f"expected to write to {path}, but that is not possible ({(error.strerror or str(error)).lower()}); "
+            "choose another folder, or ask for the right to write"
+        ) from None
 
 # %% ../../nbs/1_data/03_manifest.ipynb #3012cee1
-COLUMNS = ("image", "content", "uri", "label", "group", "source", "licence", "owner", "captured_at", "pii_status", "width", "height")
+COLUMNS = (
+    "image",
+    "content",
+    "uri",
+    "label",
+    "group",
+    "source",
+    "licence",
+    "owner",
+    "captured_at",
+    "pii_status",
+    "width",
+    "height",
+)
+
 
 @dataclass
 class Manifest:
     "A data set, one row an image."
-    table:"pd.DataFrame" # the columns above, `attribute.<name>`, and where an image has several labels or boxes, `labels` or `boxes`
-    root:Path # what uri is relative to
-    dataset:Dataset # what was declared
-    rejected:"pd.DataFrame"=None # uri, reason: what could not be read
-    show_uncleared:bool=False # whether pictures may be shown that nobody has cleared of personal data
+
+    # the columns above, `attribute.<name>`, and where an image has several labels or boxes, `labels` or `boxes`
+    table: "pd.DataFrame"
+    root: Path  # what uri is relative to
+    dataset: Dataset  # what was declared
+    rejected: "pd.DataFrame" = None  # uri, reason: what could not be read
+    show_uncleared: bool = False  # whether pictures may be shown that nobody has cleared of personal data
 
     def __post_init__(self):
-        if self.rejected is None: self.rejected = need("pandas", "train").DataFrame({"uri": [], "reason": []}, dtype=object)
-    def __len__(self): return len(self.table)
+        if self.rejected is None:
+            self.rejected = need("pandas", "train").DataFrame({"uri": [], "reason": []}, dtype=object)
+
+    def __len__(self):
+        return len(self.table)
+
     @property
-    def task(self) -> str: return "detection" if "boxes" in self.table else "multilabel" if "labels" in self.table else "classification" # what an image is labelled with: boxes, any number of labels, or one
+    def task(self) -> str:  # what an image is labelled with: boxes, any number of labels, or one
+        return "detection" if "boxes" in self.table else "multilabel" if "labels" in self.table else "classification"
+
     @property
-    def label_sets(self) -> list: return [sorted({box["label"] for box in boxes}) for boxes in self.table["boxes"]] if self.task == "detection" else [list(row) for row in self.table["labels"]] if self.task == "multilabel" else [[word] for word in self.table["label"]] # n sorted lists of text
+    def label_sets(self) -> list:  # n sorted lists of text
+        return (
+            [sorted({box["label"] for box in boxes}) for boxes in self.table["boxes"]]
+            if self.task == "detection"
+            else [list(row) for row in self.table["labels"]]
+            if self.task == "multilabel"
+            else [[word] for word in self.table["label"]]
+        )
+
     @property
-    def labels(self) -> np.ndarray: return np.array([" + ".join(row) for row in self.label_sets] + [""], object)[:-1] # `(n,)` text; several are joined, `""` where there is none
+    def labels(self) -> np.ndarray:  # `(n,)` text; several are joined, `""` where there is none
+        return np.array([" + ".join(row) for row in self.label_sets] + [""], object)[:-1]
+
     @property
-    def classes(self) -> tuple: return tuple(sorted({word for row in self.label_sets for word in row})) # text, sorted
+    def classes(self) -> tuple:  # text, sorted
+        return tuple(sorted({word for row in self.label_sets for word in row}))
+
     @property
-    def presence(self) -> np.ndarray: return _presence(self.classes, self.label_sets) # `(n,c)` bool: what is in each image
+    def presence(self) -> np.ndarray:  # `(n,c)` bool: what is in each image
+        return _presence(self.classes, self.label_sets)
+
     @property
-    def targets(self) -> np.ndarray: return _one_target(self) # `(n,)` int, an index into classes; of one label an image only
+    def targets(self) -> np.ndarray:  # `(n,)` int, an index into classes; of one label an image only
+        return _one_target(self)
+
     @property
-    def groups(self) -> np.ndarray: return self.table["group"].to_numpy(object) # `(n,)` text, `""` where none
+    def groups(self) -> np.ndarray:  # `(n,)` text, `""` where none
+        return self.table["group"].to_numpy(object)
+
     @property
-    def attributes(self) -> dict: return {c.removeprefix("attribute."): self.table[c].to_numpy(object) for c in self.table if c.startswith("attribute.")} # name to `(n,)` text
+    def attributes(self) -> dict:  # name to `(n,)` text
+        return {
+            c.removeprefix("attribute."): self.table[c].to_numpy(object)
+            for c in self.table
+            if c.startswith("attribute.")
+        }
+
     @property
-    def digest(self) -> str: return digest_json(_identity(self.table)) # 64 hexadecimal digits: of content, labels or boxes, groups and attributes; never of places
-    def path(self, row:int) -> Path: return self.root/self.table["uri"].iloc[row]
-    def read(self, row:int) -> bytes: # the file as it was when the manifest was made
+    def digest(
+        self,
+    ) -> str:  # 64 hexadecimal digits: of content, labels or boxes, groups and attributes; never of places
+        return digest_json(_identity(self.table))
+
+    def path(self, row: int) -> Path:
+        return self.root / self.table["uri"].iloc[row]
+
+    def read(self, row: int) -> bytes:  # the file as it was when the manifest was made
         "Read an image's file, and see that it is still the same."
         uri, content = self.table["uri"].iloc[row], self.table["content"].iloc[row]
-        try: file = (self.root/uri).read_bytes()
-        except OSError as error: raise DataError(f"expected the image {uri} in {self.root}, but: {error.strerror.lower()}; ingest again") from None
-        if digest_bytes(file) != content: raise DataError(f"expected {uri} as it was ingested ({content[:12]}), found {digest_bytes(file)[:12]}; ingest again")
+        try:
+            file = (self.root / uri).read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"expected the image {uri} in {self.root}, but: {error.strerror.lower()}; ingest again"
+            ) from None
+        if digest_bytes(file) != content:
+            raise DataError(
+                f"expected {uri} as it was ingested ({content[:12]}), found {digest_bytes(file)[:12]}; ingest again"
+            )
         return file
-    def picture(self, row:int) -> np.ndarray: return decode_image(self.read(row)) if self.may_show(row) else _veil(*self.table[["width", "height", "pii_status"]].iloc[row]) # `(h,w,3)` uint8 for a page: the image, or a field that says why not
-    def may_show(self, row:int) -> bool: return self.show_uncleared or self.table["pii_status"].iloc[row] in CLEARED # whether a page may carry its picture
-    def take(self, rows) -> "Manifest": return replace(self, table=self.table.iloc[np.asarray(rows)].reset_index(drop=True)) # rows: `(k,)` int, or `(n,)` bool; in the order given
-    def save(self, folder) -> Path: # the new folder `manifest` in it
+
+    def picture(self, row: int) -> np.ndarray:  # `(h,w,3)` uint8 for a page: the image, or a field that says why not
+        return (
+            decode_image(self.read(row))
+            if self.may_show(row)
+            else _veil(*self.table[["width", "height", "pii_status"]].iloc[row])
+        )
+
+    def may_show(self, row: int) -> bool:  # whether a page may carry its picture
+        return self.show_uncleared or self.table["pii_status"].iloc[row] in CLEARED
+
+    def take(self, rows) -> "Manifest":  # rows: `(k,)` int, or `(n,)` bool; in the order given
+        return replace(self, table=self.table.iloc[np.asarray(rows)].reset_index(drop=True))
+
+    def save(self, folder) -> Path:  # the new folder `manifest` in it
         "Write manifest.parquet, rejected.csv and manifest.json."
-        with writing_folder(Path(folder)/"manifest") as part:
-            self.table.to_parquet(part/"manifest.parquet", index=False)
-            self.rejected.to_csv(part/"rejected.csv", index=False)
-            write_json(part/"manifest.json", {"root": str(self.root), "digest": self.digest, "dataset": self.dataset, "show_uncleared": self.show_uncleared})
-        return Path(folder)/"manifest"
+        with writing_folder(Path(folder) / "manifest") as part:
+            self.table.to_parquet(part / "manifest.parquet", index=False)
+            self.rejected.to_csv(part / "rejected.csv", index=False)
+            write_json(
+                part / "manifest.json",
+                {
+                    "root": str(self.root),
+                    "digest": self.digest,
+                    "dataset": self.dataset,
+                    "show_uncleared": self.show_uncleared,
+                },
+            )
+        return Path(folder) / "manifest"
+
     @classmethod
-    def load(cls, folder) -> "Manifest": return _load_manifest(cls, Path(folder)) # one that `save` wrote, checked against its digest
-    def to_dict(self) -> dict: # plain data
+    def load(cls, folder) -> "Manifest":  # one that `save` wrote, checked against its digest
+        return _load_manifest(cls, Path(folder))
+
+    def to_dict(self) -> dict:  # plain data
         "What a report says of it."
-        return {"dataset": self.dataset.to_dict(), "images": len(self), "task": self.task, "classes": dict(zip(self.classes, self.presence.sum(0).tolist())), "rejected": self.rejected.to_dict("records"), "digest": self.digest}
-    def __repr__(self): return f"Manifest {self.dataset.name} {self.digest[:12]}: {len(self)} images, {len(self.classes)} classes, {len(self.rejected)} rejected"
-    def _repr_html_(self): return _show_manifest(self)
+        return {
+            "dataset": self.dataset.to_dict(),
+            "images": len(self),
+            "task": self.task,
+            "classes": dict(zip(self.classes, self.presence.sum(0).tolist())),
+            "rejected": self.rejected.to_dict("records"),
+            "digest": self.digest,
+        }
+
+    def __repr__(self):
+        return (
+            f"Manifest {self.dataset.name} {self.digest[:12]}: {len(self)} images, {len(self.classes)} classes, "
+            f"{len(self.rejected)} rejected"
+        )
+
+    def _repr_html_(self):
+        return _show_manifest(self)
 
 # %% ../../nbs/1_data/03_manifest.ipynb #c92c9d5b
-CLEARED = ("none", "redacted", "cleared") # nobody can be in it, as a person declares; covered; or a person has looked
+CLEARED = ("none", "redacted", "cleared")  # nobody can be in it, as a person declares; covered; or a person has looked
+
 
 def _veil(width, height, status):
     "A gray field of an image's proportions, which says that it is not shown."
     from PIL import Image, ImageDraw
+
     field = Image.new("RGB", [max(1, round(side * 240 / max(width, height))) for side in (width, height)], "#d9dee4")
-    ImageDraw.Draw(field).multiline_text((field.width / 2, field.height / 2), f"not shown:\n{status}", "#5b6675", anchor="mm", align="center", font_size=22)
+    ImageDraw.Draw(field).multiline_text(
+        (field.width / 2, field.height / 2),
+        f"not shown:\n{status}",
+        "#5b6675",
+        anchor="mm",
+        align="center",
+        font_size=22,
+    )
     return np.asarray(field)
+
 
 def _identity(table):
     "What makes a data set this one: whatever the order of its rows, labels or boxes."
     plain = lambda value: sorted(map(canonical_json, value)) if isinstance(value, list) else str(value)
-    columns = ["content", "label", "group", *(c for c in ("labels", "boxes") if c in table), *sorted(c for c in table if c.startswith("attribute."))]
+    columns = [
+        "content",
+        "label",
+        "group",
+        *(c for c in ("labels", "boxes") if c in table),
+        *sorted(c for c in table if c.startswith("attribute.")),
+    ]
     return {"columns": columns, "rows": sorted(map(list, zip(*(map(plain, table[c]) for c in columns))))}
+
 
 def _presence(classes, label_sets):
     "Which class is in which image."
     return np.array([[c in row for c in classes] for row in label_sets], bool).reshape(len(label_sets), -1)
 
+
 def _one_target(manifest):
     "An index into classes, for each image."
-    if manifest.task != "classification": raise DataError(f"expected one label an image, got {manifest.task} data ({'boxes' if manifest.task == 'detection' else 'any number of labels'} an image); use what learns from them")
+    if manifest.task != "classification":
+        raise DataError(
+            f"expected one label an image, got {manifest.task} data "
+            f"({'boxes' if manifest.task == 'detection' else 'any number of labels'} an image); use what learns from "
+            "them"
+        )
     return np.searchsorted(np.array(manifest.classes, object), manifest.table["label"].to_numpy(object))
+
 
 def _load_manifest(cls, folder):
     "Read manifest.parquet, rejected.csv and manifest.json."
     pd = need("pandas", "train")
-    folder = folder if (folder/"manifest.json").exists() else folder/"manifest"
-    if not (folder/"manifest.json").exists(): raise DataError(f"expected a manifest in {folder}, found none; make one with `cvkit ingest`")
-    about, table = read_json(folder/"manifest.json"), pd.read_parquet(folder/"manifest.parquet")
-    for column in {"labels", "boxes"} & set(table): table[column] = [list(row) for row in table[column]]
-    found = cls(table, Path(about["root"]), Dataset(**about["dataset"]), pd.read_csv(folder/"rejected.csv", keep_default_na=False, dtype=str), about.get("show_uncleared", False))
-    if found.digest != about["digest"]: raise DataError(f"expected manifest {about['digest'][:12]} in {folder}, found {found.digest[:12]}; the table was changed, ingest again")
+    folder = folder if (folder / "manifest.json").exists() else folder / "manifest"
+    if not (folder / "manifest.json").exists():
+        raise DataError(f"expected a manifest in {folder}, found none; make one with `cvkit ingest`")
+    about, table = read_json(folder / "manifest.json"), pd.read_parquet(folder / "manifest.parquet")
+    for column in {"labels", "boxes"} & set(table):
+        table[column] = [list(row) for row in table[column]]
+    found = cls(
+        table,
+        Path(about["root"]),
+        Dataset(**about["dataset"]),
+        pd.read_csv(folder / "rejected.csv", keep_default_na=False, dtype=str),
+        about.get("show_uncleared", False),
+    )
+    if found.digest != about["digest"]:
+        raise DataError(
+            f"expected manifest {about['digest'][:12]} in {folder}, found {found.digest[:12]}; the table was changed, "
+            "ingest again"
+        )
     return found
+
 
 def _show_manifest(manifest):
     "A manifest as HTML."
     from cvkit.pages import code, definition, fragment, table
+
     about, presence = manifest.dataset, manifest.presence
-    facts = {"data set": about.name, "digest": code(manifest.digest[:12]), "images": f"{len(manifest)}, and {len(manifest.rejected)} rejected", "licence": about.licence or "not declared", "not declared": ", ".join(about.undeclared()) or "nothing",
-             "personal data": ", ".join(f"{status} ({n:,} images)" for status, n in manifest.table["pii_status"].value_counts().items())}
+    facts = {
+        "data set": about.name,
+        "digest": code(manifest.digest[:12]),
+        "images": f"{len(manifest)}, and {len(manifest.rejected)} rejected",
+        "licence": about.licence or "not declared",
+        "not declared": ", ".join(about.undeclared()) or "nothing",
+        "personal data": ", ".join(
+            f"{status} ({n:,} images)" for status, n in manifest.table["pii_status"].value_counts().items()
+        ),
+    }
     facts |= {name: ", ".join(sorted(set(values))[:6]) for name, values in manifest.attributes.items()}
     boxes = [box["label"] for row in manifest.table["boxes"] for box in row] if manifest.task == "detection" else []
-    classes = [{"class": c, **({"boxes": boxes.count(c)} if boxes else {}), "images": int(here.sum()), "groups": len(set(manifest.groups[here]) - {""}) or "none"} for c, here in zip(manifest.classes, presence.T)]
-    refused = [table(manifest.rejected.head(8).to_dict("records"), caption=f"rejected: {len(manifest.rejected)}")] if len(manifest.rejected) else []
+    classes = [
+        {
+            "class": c,
+            **({"boxes": boxes.count(c)} if boxes else {}),
+            "images": int(here.sum()),
+            "groups": len(set(manifest.groups[here]) - {""}) or "none",
+        }
+        for c, here in zip(manifest.classes, presence.T)
+    ]
+    refused = (
+        [table(manifest.rejected.head(8).to_dict("records"), caption=f"rejected: {len(manifest.rejected)}")]
+        if len(manifest.rejected)
+        else []
+    )
     return fragment(definition(facts), table(classes), *refused)

@@ -16,118 +16,242 @@ from ..core import DataError
 from .preprocess import FORMATS, decode_image
 
 # %% ../../nbs/1_data/11_metadata.ipynb #8b66d773
-DRAWS_JPEG = {*range(0xc0, 0xd0), 0xd8, 0xd9, 0xda, 0xdb, 0xdc, 0xdd, 0xde, 0xdf} # frames, tables, scans, start and end
+DRAWS_JPEG = {
+    *range(0xC0, 0xD0),
+    0xD8,
+    0xD9,
+    0xDA,
+    0xDB,
+    0xDC,
+    0xDD,
+    0xDE,
+    0xDF,
+}  # frames, tables, scans, start and end
 
-def _jpeg_parts(file): # of (marker, start, end), the whole file from 0 to its end; marker None: bytes that belong to nothing
+
+def _jpeg_parts(file):
+    # of (marker, start, end), the whole file from 0 to its end; marker None: bytes that belong to nothing
     "The segments of a JPEG, each with the scan that follows it."
     at, parts = 0, []
     while at < len(file):
-        if not (found := re.compile(rb"\xff+([\x01\xc0-\xfe])").match(file, at)): return [*parts, (None, at, len(file))]
+        if not (found := re.compile(rb"\xff+([\x01\xc0-\xfe])").match(file, at)):
+            return [*parts, (None, at, len(file))]
         marker, end = found[1][0], found.end()
-        if marker not in (1, 0xd8, 0xd9, *range(0xd0, 0xd8)): end += int.from_bytes(file[end:end + 2], "big")
-        if marker == 0xda: # entropy-coded: to the next marker that is neither a stuffed byte nor a restart
+        if marker not in (1, 0xD8, 0xD9, *range(0xD0, 0xD8)):
+            end += int.from_bytes(file[end : end + 2], "big")
+        if marker == 0xDA:  # entropy-coded: to the next marker that is neither a stuffed byte nor a restart
             after = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]").search(file, end)
             end = after.start() if after else len(file)
         parts.append((marker, at, min(end, len(file))))
         at = end
-        if marker == 0xd9: return parts + ([(None, at, len(file))] if at < len(file) else [])
+        if marker == 0xD9:
+            return parts + ([(None, at, len(file))] if at < len(file) else [])
     return parts
+
 
 def _named(marker, body):
     "What a segment of a JPEG is; nothing where it belongs to the picture."
-    if marker is None: return "bytes after the image"
-    if marker in DRAWS_JPEG: return ""
-    if marker == 0xe0 and body[:5] == b"JFIF\0": return "" if len(body) == 14 and body[12:] == b"\0\0" else "thumbnail"
-    if marker == 0xee and body[:5] == b"Adobe" and len(body) == 12: return ""
-    names = {b"Exif\0": "EXIF", b"http://ns.adobe.com/": "XMP", b"ICC_PROFILE\0": "colour profile", b"Photoshop 3.0": "IPTC", b"MPF\0": "further pictures", b"JFXX": "thumbnail", b"JP\0\0": "provenance (C2PA)"}
-    return next((name for start, name in names.items() if body.startswith(start)), "comment" if marker == 0xfe else f"APP{marker - 0xe0}" if 0xe0 <= marker < 0xf0 else f"marker {marker:02x}")
+    if marker is None:
+        return "bytes after the image"
+    if marker in DRAWS_JPEG:
+        return ""
+    if marker == 0xE0 and body[:5] == b"JFIF\0":
+        return "" if len(body) == 14 and body[12:] == b"\0\0" else "thumbnail"
+    if marker == 0xEE and body[:5] == b"Adobe" and len(body) == 12:
+        return ""
+    names = {
+        b"Exif\0": "EXIF",
+        b"http://ns.adobe.com/": "XMP",
+        b"ICC_PROFILE\0": "colour profile",
+        b"Photoshop 3.0": "IPTC",
+        b"MPF\0": "further pictures",
+        b"JFXX": "thumbnail",
+        b"JP\0\0": "provenance (C2PA)",
+    }
+    return next(
+        (name for start, name in names.items() if body.startswith(start)),
+        "comment" if marker == 0xFE else f"APP{marker - 0xE0}" if 0xE0 <= marker < 0xF0 else f"marker {marker:02x}",
+    )
 
-def _look_jpeg(file): # (kind, where, start, end)
+
+def _look_jpeg(file):  # (kind, where, start, end)
     "What a JPEG says beside its picture."
-    return [(name, f"byte {start}", start, end) for marker, start, end in _jpeg_parts(file) if (name := _named(marker, file[start + 4:end]))]
+    return [
+        (name, f"byte {start}", start, end)
+        for marker, start, end in _jpeg_parts(file)
+        if (name := _named(marker, file[start + 4 : end]))
+    ]
 
 # %% ../../nbs/1_data/11_metadata.ipynb #77d5a698
-DRAWS_PNG, DRAWS_WEBP = ("IHDR", "PLTE", "tRNS", "IDAT", "IEND", "gAMA", "cHRM", "sRGB", "sBIT"), ("VP8 ", "VP8L", "VP8X", "ALPH")
+DRAWS_PNG, DRAWS_WEBP = (
+    ("IHDR", "PLTE", "tRNS", "IDAT", "IEND", "gAMA", "cHRM", "sRGB", "sBIT"),
+    ("VP8 ", "VP8L", "VP8X", "ALPH"),
+)
 
-def _png_chunks(file): # (name, start, end); name None: after the end
+
+def _png_chunks(file):  # (name, start, end); name None: after the end
     "The chunks of a PNG."
     at = 8
     while at < len(file):
-        end = at + 12 + int.from_bytes(file[at:at + 4], "big")
-        if end > len(file): break
-        name = file[at + 4:at + 8].decode("latin-1")
+        end = at + 12 + int.from_bytes(file[at : at + 4], "big")
+        if end > len(file):
+            break
+        name = file[at + 4 : at + 8].decode("latin-1")
         yield name, at, end
         at = end
-        if name == "IEND": break
-    if at < len(file): yield None, at, len(file)
+        if name == "IEND":
+            break
+    if at < len(file):
+        yield None, at, len(file)
 
-def _raw_size(header): # bytes of all rows, each with its filter
+
+def _raw_size(header):  # bytes of all rows, each with its filter
     "How long the pixels of a PNG are, before compression."
     w, h, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
-    passes = [(0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2)] if interlaced else [(0, 1, 0, 1)]
+    passes = (
+        [(0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2)]
+        if interlaced
+        else [(0, 1, 0, 1)]
+    )
     sides = [(len(range(x, w, dx)), len(range(y, h, dy))) for x, dx, y, dy in passes]
     return sum((1 + -(-wide * bits // 8)) * high for wide, high in sides if wide)
 
-def _png_pixels(file): # compressed, and whether more was behind them
+
+def _png_pixels(file):  # compressed, and whether more was behind them
     "The pixels of a PNG and nothing behind them."
-    parts = {name: [file[s + 8:e - 4] for n, s, e in _png_chunks(file) if n == name] for name in ("IHDR", "IDAT")}
+    parts = {name: [file[s + 8 : e - 4] for n, s, e in _png_chunks(file) if n == name] for name in ("IHDR", "IDAT")}
     size, whole, work = _raw_size(parts["IHDR"][0]), b"".join(parts["IDAT"]), zlib.decompressobj()
     raw = work.decompress(whole, size)
     more = work.decompress(work.unconsumed_tail, 1) or work.unused_data
     return (zlib.compress(raw), True) if more else (whole, False)
 
+
 def _look_png(file):
     "What a PNG says beside its picture."
-    names = {None: "bytes after the image", "eXIf": "EXIF", "iCCP": "colour profile", "tIME": "date", "tEXt": "text", "zTXt": "text", "iTXt": "text"}
-    found = [(names.get(name, f"chunk {name}"), f"byte {start}", start, end) for name, start, end in _png_chunks(file) if name not in DRAWS_PNG]
-    try: hidden = _png_pixels(file)[1]
-    except (zlib.error, struct.error, KeyError, IndexError): return [*found, ("pixels that cannot be read", "IDAT", 0, 0)]
+    names = {
+        None: "bytes after the image",
+        "eXIf": "EXIF",
+        "iCCP": "colour profile",
+        "tIME": "date",
+        "tEXt": "text",
+        "zTXt": "text",
+        "iTXt": "text",
+    }
+    found = [
+        (names.get(name, f"chunk {name}"), f"byte {start}", start, end)
+        for name, start, end in _png_chunks(file)
+        if name not in DRAWS_PNG
+    ]
+    try:
+        hidden = _png_pixels(file)[1]
+    except (zlib.error, struct.error, KeyError, IndexError):
+        return [*found, ("pixels that cannot be read", "IDAT", 0, 0)]
     return [*found, ("bytes after the image", "IDAT", 0, 0)] if hidden else found
+
 
 def _webp_chunks(file):
     "The chunks of a WebP; name None: after the end."
     at, last = 12, min(len(file), 8 + int.from_bytes(file[4:8], "little"))
     while at + 8 <= last:
-        end = at + 8 + (size := int.from_bytes(file[at + 4:at + 8], "little")) + size % 2
-        yield file[at:at + 4].decode("latin-1"), at, min(end, len(file))
+        end = at + 8 + (size := int.from_bytes(file[at + 4 : at + 8], "little")) + size % 2
+        yield file[at : at + 4].decode("latin-1"), at, min(end, len(file))
         at = end
-    if at < len(file): yield None, at, len(file)
+    if at < len(file):
+        yield None, at, len(file)
+
 
 def _look_webp(file):
     "What a WebP says beside its picture."
     names = {None: "bytes after the image", "EXIF": "EXIF", "XMP ": "XMP", "ICCP": "colour profile"}
-    return [(names.get(name, f"chunk {name}"), f"byte {start}", start, end) for name, start, end in _webp_chunks(file) if name not in DRAWS_WEBP]
+    return [
+        (names.get(name, f"chunk {name}"), f"byte {start}", start, end)
+        for name, start, end in _webp_chunks(file)
+        if name not in DRAWS_WEBP
+    ]
 
 # %% ../../nbs/1_data/11_metadata.ipynb #28348f4a
-DRAWS_TIFF = {254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339, 530, 532} # size, depth, compression, strips, tiles, colours
-WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8} # bytes a value of each type
+DRAWS_TIFF = {
+    254,
+    256,
+    257,
+    258,
+    259,
+    262,
+    266,
+    273,
+    277,
+    278,
+    279,
+    284,
+    317,
+    320,
+    322,
+    323,
+    324,
+    325,
+    338,
+    339,
+    530,
+    532,
+}  # size, depth, compression, strips, tiles, colours
+WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # bytes a value of each type
+
 
 def _look_tiff(file):
     "What a TIFF says beside its picture."
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(file[:4])
-    if not order: return [("a kind of TIFF that is not looked into", "byte 0", 0, len(file))]
-    names = {34665: "EXIF", 34853: "GPS", 700: "XMP", 33723: "IPTC", 34377: "IPTC", 34675: "colour profile", 274: "orientation", 271: "camera", 272: "camera", 306: "date", 315: "author", 33432: "copyright", 270: "description", 330: "further pictures"}
-    at, = struct.unpack_from(order + "I", file, 4)
-    count, = struct.unpack_from(order + "H", file, at)
+    if not order:
+        return [("a kind of TIFF that is not looked into", "byte 0", 0, len(file))]
+    names = {
+        34665: "EXIF",
+        34853: "GPS",
+        700: "XMP",
+        33723: "IPTC",
+        34377: "IPTC",
+        34675: "colour profile",
+        274: "orientation",
+        271: "camera",
+        272: "camera",
+        306: "date",
+        315: "author",
+        33432: "copyright",
+        270: "description",
+        330: "further pictures",
+    }
+    (at,) = struct.unpack_from(order + "I", file, 4)
+    (count,) = struct.unpack_from(order + "H", file, at)
     used, found, where = [(0, 8), (at, at + 6 + 12 * count)], [], {}
     for i in range(count):
         tag, kind, n, offset = struct.unpack_from(order + "HHII", file, at + 2 + 12 * i)
         size, place = n * WIDTHS.get(kind, 1), at + 10 + 12 * i
-        if size > 4: used.append((offset, offset + size)); place = offset
-        if tag in (273, 279, 324, 325): where[tag] = np.frombuffer(file, order + ("H" if kind == 3 else "I"), n, place).tolist()
-        if tag not in DRAWS_TIFF: found.append((names.get(tag, f"tag {tag}"), f"tag {tag}", place, place + size))
-    if struct.unpack_from(order + "I", file, at + 2 + 12 * count)[0]: found.append(("further pictures", "a second table", 0, 0))
-    used += [(start, start + size) for a, b in ((273, 279), (324, 325)) if a in where for start, size in zip(where[a], where[b])]
+        if size > 4:
+            used.append((offset, offset + size))
+            place = offset
+        if tag in (273, 279, 324, 325):
+            where[tag] = np.frombuffer(file, order + ("H" if kind == 3 else "I"), n, place).tolist()
+        if tag not in DRAWS_TIFF:
+            found.append((names.get(tag, f"tag {tag}"), f"tag {tag}", place, place + size))
+    if struct.unpack_from(order + "I", file, at + 2 + 12 * count)[0]:
+        found.append(("further pictures", "a second table", 0, 0))
+    used += [
+        (start, start + size)
+        for a, b in ((273, 279), (324, 325))
+        if a in where
+        for start, size in zip(where[a], where[b])
+    ]
     return found + _unused(used, len(file))
+
 
 def _unused(used, length):
     "Stretches of more than padding that nothing points to."
     end, found = 0, []
     for start, stop in [*sorted(used), (length, length)]:
-        if start > end + 3: found.append(("bytes that nothing points to", f"byte {end}", end, start))
+        if start > end + 3:
+            found.append(("bytes that nothing points to", f"byte {end}", end, start))
         end = max(end, stop)
     return found
+
 
 def _look_bmp(file):
     "What a BMP says beside its picture."
@@ -135,65 +259,142 @@ def _look_bmp(file):
     colours = struct.unpack_from("<I", file, 46)[0] or (1 << bits if bits <= 8 else 0)
     pixels = size if packed not in (0, 3) else -(-w * bits // 32) * 4 * abs(h)
     found = [("colour profile", "header", 0, 0)] if header == 124 and file[70:74] in (b"MBED", b"LINK") else []
-    return found + _unused([(0, 14 + header + 4 * colours + (12 if packed == 3 and header == 40 else 0)), (start, start + pixels)], len(file))
+    return found + _unused(
+        [(0, 14 + header + 4 * colours + (12 if packed == 3 and header == 40 else 0)), (start, start + pixels)],
+        len(file),
+    )
 
 # %% ../../nbs/1_data/11_metadata.ipynb #8de5ec49
-SIGNS = {b"Exif\0\0": "EXIF", b"http://ns.adobe.com/": "XMP", b"<x:xmpmeta": "XMP", b"<rdf:RDF": "XMP", b"Photoshop 3.0": "IPTC", b"8BIM\x04\x04": "IPTC", b"ICC_PROFILE\0": "colour profile", b"urn:uuid:": "provenance", b"GPSLatitude": "GPS"}
-LOOK = {b"\xff\xd8": _look_jpeg, b"\x89PNG": _look_png, b"RIFF": _look_webp, b"II": _look_tiff, b"MM": _look_tiff, b"BM": _look_bmp}
+SIGNS = {
+    b"Exif\0\0": "EXIF",
+    b"http://ns.adobe.com/": "XMP",
+    b"<x:xmpmeta": "XMP",
+    b"<rdf:RDF": "XMP",
+    b"Photoshop 3.0": "IPTC",
+    b"8BIM\x04\x04": "IPTC",
+    b"ICC_PROFILE\0": "colour profile",
+    b"urn:uuid:": "provenance",
+    b"GPSLatitude": "GPS",
+}
+LOOK = {
+    b"\xff\xd8": _look_jpeg,
+    b"\x89PNG": _look_png,
+    b"RIFF": _look_webp,
+    b"II": _look_tiff,
+    b"MM": _look_tiff,
+    b"BM": _look_bmp,
+}
+
 
 def _inside_exif(block):
     "What EXIF holds that is worse than the name of a camera."
-    return [word for word, signs in {"GPS": (b"\x25\x88\x04\0", b"\x88\x25\0\x04"), "thumbnail": (b"\xff\xd8\xff",)}.items() if any(s in block for s in signs)]
+    return [
+        word
+        for word, signs in {"GPS": (b"\x25\x88\x04\0", b"\x88\x25\0\x04"), "thumbnail": (b"\xff\xd8\xff",)}.items()
+        if any(s in block for s in signs)
+    ]
+
 
 def find_metadata(
-    file:bytes, # of an image
-) -> list: # dicts of kind, where and bytes (how many), in the order of the file; nothing of the content
+    file: bytes,  # of an image
+) -> list:  # dicts of kind, where and bytes (how many), in the order of the file; nothing of the content
     "What a file says beside its picture."
     look = next((f for start, f in LOOK.items() if file.startswith(start)), None)
-    if not look: raise DataError(f"expected an image ({', '.join(FORMATS)}), got {file[:12]!r}...; is it a file of another kind?")
-    try: found = look(file)
-    except (struct.error, ValueError): found = [("a structure that cannot be read", "byte 0", 0, len(file))]
-    inside = [(kind, f"in EXIF, {where}", start, end) for name, where, start, end in found if name in ("EXIF", "GPS") for kind in _inside_exif(file[start:end])]
+    if not look:
+        raise DataError(
+            f"expected an image ({', '.join(FORMATS)}), got {file[:12]!r}...; is it a file of another kind?"
+        )
+    try:
+        found = look(file)
+    except (struct.error, ValueError):
+        found = [("a structure that cannot be read", "byte 0", 0, len(file))]
+    inside = [
+        (kind, f"in EXIF, {where}", start, end)
+        for name, where, start, end in found
+        if name in ("EXIF", "GPS")
+        for kind in _inside_exif(file[start:end])
+    ]
     known = [(start, end) for _, _, start, end in found]
-    hidden = [(kind, f"byte {at.start()}", *at.span()) for sign, kind in SIGNS.items() for at in re.finditer(re.escape(sign), file) if not any(s <= at.start() < e for s, e in known)]
-    return [{"kind": kind, "where": where, "bytes": end - start} for kind, where, start, end in [*found, *inside, *hidden]]
+    hidden = [
+        (kind, f"byte {at.start()}", *at.span())
+        for sign, kind in SIGNS.items()
+        for at in re.finditer(re.escape(sign), file)
+        if not any(s <= at.start() < e for s, e in known)
+    ]
+    return [
+        {"kind": kind, "where": where, "bytes": end - start} for kind, where, start, end in [*found, *inside, *hidden]
+    ]
 
 # %% ../../nbs/1_data/11_metadata.ipynb #343e5446
-def _to_srgb(picture): # the same picture where its profile is sRGB, or none, or cannot be used
+def _to_srgb(picture):  # the same picture where its profile is sRGB, or none, or cannot be used
     "Pixels in sRGB, as far as a profile says what they are."
     from PIL import ImageCms
+
     profile, mode = picture.info.get("icc_profile"), {"L": "L", "RGB": "RGB", "CMYK": "CMYK"}.get(picture.mode)
-    if not profile or not mode: return picture
-    try: transform = ImageCms.buildTransform(ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB"), mode, "RGB" if mode == "CMYK" else mode)
-    except (ImageCms.PyCMSError, OSError): return picture
+    if not profile or not mode:
+        return picture
+    try:
+        transform = ImageCms.buildTransform(
+            ImageCms.ImageCmsProfile(BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            mode,
+            "RGB" if mode == "CMYK" else mode,
+        )
+    except (ImageCms.PyCMSError, OSError):
+        return picture
     steps = np.arange(0, 257, 32).clip(max=255).astype(np.uint8)
-    cube = Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), -1).reshape(27, 27, 3)) if mode == "RGB" else Image.fromarray(steps[None])
-    if mode != "CMYK" and np.abs(np.asarray(transform.apply(cube.copy()), int) - np.asarray(cube, int)).max() <= 2: return picture
+    cube = (
+        Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), -1).reshape(27, 27, 3))
+        if mode == "RGB"
+        else Image.fromarray(steps[None])
+    )
+    if mode != "CMYK" and np.abs(np.asarray(transform.apply(cube.copy()), int) - np.asarray(cube, int)).max() <= 2:
+        return picture
     return transform.apply(picture)
 
 # %% ../../nbs/1_data/11_metadata.ipynb #b26b8b8d
-SAVING = {"JPEG": dict(quality=95, subsampling=0), "PNG": {}, "WEBP": dict(lossless=True, exact=True), "TIFF": dict(compression="tiff_adobe_deflate"), "BMP": {}}
+SAVING = {
+    "JPEG": dict(quality=95, subsampling=0),
+    "PNG": {},
+    "WEBP": dict(lossless=True, exact=True),
+    "TIFF": dict(compression="tiff_adobe_deflate"),
+    "BMP": {},
+}
+
 
 def encode_image(
-    picture:Image.Image, # its pixels are all that is used
-    format:str, # one of `FORMATS`; JPEG at quality 95, 4:4:4, the others without loss
-) -> bytes: # of a file without metadata
+    picture: Image.Image,  # its pixels are all that is used
+    format: str,  # one of `FORMATS`; JPEG at quality 95, 4:4:4, the others without loss
+) -> bytes:  # of a file without metadata
     "Write pixels, and nothing else."
-    if format == "BMP" and picture.mode not in ("1", "L", "P", "RGB"): picture = picture.convert("RGB")
-    if format == "JPEG" and picture.mode not in ("L", "RGB", "CMYK"): picture = picture.convert("RGB")
-    if format == "WEBP" and picture.mode not in ("RGB", "RGBA"): picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    if format == "BMP" and picture.mode not in ("1", "L", "P", "RGB"):
+        picture = picture.convert("RGB")
+    if format == "JPEG" and picture.mode not in ("L", "RGB", "CMYK"):
+        picture = picture.convert("RGB")
+    if format == "WEBP" and picture.mode not in ("RGB", "RGBA"):
+        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
     fresh, out = Image.frombytes(picture.mode, picture.size, picture.tobytes()), BytesIO()
-    if picture.mode == "P": fresh.putpalette(picture.getpalette())
-    if "transparency" in picture.info and picture.mode in ("P", "L", "RGB"): fresh.info["transparency"] = picture.info["transparency"]
+    if picture.mode == "P":
+        fresh.putpalette(picture.getpalette())
+    if "transparency" in picture.info and picture.mode in ("P", "L", "RGB"):
+        fresh.info["transparency"] = picture.info["transparency"]
     fresh.save(out, format, **SAVING[format])
     return out.getvalue()
+
 
 def _strip_jpeg(file):
     "The same scan without the rest."
     thumbless = lambda body: body[:2] + b"\0\x10" + body[4:16] + b"\0\0"
-    kept = [file[s:e] for marker, s, e in _jpeg_parts(file) if marker is not None and not _named(marker, file[s + 4:e])]
-    jfif = [thumbless(file[s:e]) for marker, s, e in _jpeg_parts(file) if marker == 0xe0 and file[s + 4:s + 9] == b"JFIF\0" and _named(marker, file[s + 4:e])]
+    kept = [
+        file[s:e] for marker, s, e in _jpeg_parts(file) if marker is not None and not _named(marker, file[s + 4 : e])
+    ]
+    jfif = [
+        thumbless(file[s:e])
+        for marker, s, e in _jpeg_parts(file)
+        if marker == 0xE0 and file[s + 4 : s + 9] == b"JFIF\0" and _named(marker, file[s + 4 : e])
+    ]
     return b"".join([kept[0], *jfif[:1], *kept[1:]]) + (b"" if kept[-1][-2:] == b"\xff\xd9" else b"\xff\xd9")
+
 
 def _strip_png(file):
     "The same pixels without the rest."
@@ -202,31 +403,47 @@ def _strip_png(file):
     before, after = [b for n, b in parts if n not in ("IDAT", "IEND")], [b for n, b in parts if n == "IEND"][:1]
     return b"".join([file[:8], *before, chunk(b"IDAT", _png_pixels(file)[0]), *after])
 
+
 def _strip_webp(file):
     "The same frame without the rest."
     parts = [(n, bytearray(file[s:e])) for n, s, e in _webp_chunks(file) if n in DRAWS_WEBP]
     for name, part in parts:
-        if name == "VP8X": part[8] &= 0x10 # of its flags, only that there is transparency
+        if name == "VP8X":
+            part[8] &= 0x10  # of its flags, only that there is transparency
     body = b"WEBP" + b"".join(bytes(p) for _, p in parts)
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 # %% ../../nbs/1_data/11_metadata.ipynb #fc31bbd0
 STRIP = {"JPEG": _strip_jpeg, "MPO": _strip_jpeg, "PNG": _strip_png, "WEBP": _strip_webp}
 
+
 def strip_metadata(
-    file:bytes, # of an image
-    max_pixels:int=64_000_000, # width times height that may be declared
-    convert:bool=True, # to sRGB where a profile says that the colours are others; or leave the numbers, which are what a model sees, and drop the profile
-) -> bytes: # the same format, upright
+    file: bytes,  # of an image
+    max_pixels: int = 64_000_000,  # width times height that may be declared
+    # to sRGB where a profile says that the colours are others; or leave the numbers, which are what a model sees, and
+    # drop the profile
+    convert: bool = True,
+) -> bytes:  # the same format, upright
     "The picture and nothing else, proved by its bytes."
-    decode_image(file, max_pixels) # or the reason why not
+    decode_image(file, max_pixels)  # or the reason why not
     with Image.open(BytesIO(file), formats=FORMATS) as picture:
         kind, turned = picture.format, picture.getexif().get(0x0112, 1) not in (0, 1)
         coloured = _to_srgb(picture) if convert else picture
-        if turned or coloured is not picture or kind not in STRIP: clean = encode_image(ImageOps.exif_transpose(coloured) if turned else coloured, "JPEG" if kind == "MPO" else kind)
+        if turned or coloured is not picture or kind not in STRIP:
+            clean = encode_image(
+                ImageOps.exif_transpose(coloured) if turned else coloured, "JPEG" if kind == "MPO" else kind
+            )
         else:
-            try: clean = STRIP[kind](file)
-            except (zlib.error, struct.error, LookupError): clean = encode_image(picture, "JPEG" if kind == "MPO" else kind) # what Pillow forgives, the walk may not
+            try:
+                clean = STRIP[kind](file)
+            except (zlib.error, struct.error, LookupError):
+                clean = encode_image(
+                    picture, "JPEG" if kind == "MPO" else kind
+                )  # what Pillow forgives, the walk may not
     left = find_metadata(clean)
-    if left: raise DataError(f"expected nothing beside the picture, but {left[0]['kind']} ({left[0]['where']}) is left; report the file's kind, and write it with another program first")
+    if left:
+        raise DataError(
+            f"expected nothing beside the picture, but {left[0]['kind']} ({left[0]['where']}) is left; report the "
+            "file's kind, and write it with another program first"
+        )
     return clean

@@ -20,39 +20,60 @@ from .preprocess import Preprocess
 # %% ../../nbs/1_data/14_pixels.ipynb #c9c46f81
 class Rows:
     "Rows of several arrays on disk, read when they are asked for."
-    def __init__(self,
-        arrays:list, # memory-mapped, of rows of one shape
-        places:np.ndarray, # `(n,2)` int: which array, which row
-        shape:tuple, # of one row
-        dtype, # of the rows
-    ): self.arrays, self.places, self.shape, self.dtype = arrays, places.reshape(-1, 2), (len(places), *shape), np.dtype(dtype)
-    def __len__(self): return len(self.places)
-    def __getitem__(self,
-        index, # a number, a slice, numbers, or a mask
-    ) -> np.ndarray: # one row, or `(k,*shape)`
+
+    def __init__(
+        self,
+        arrays: list,  # memory-mapped, of rows of one shape
+        places: np.ndarray,  # `(n,2)` int: which array, which row
+        shape: tuple,  # of one row
+        dtype,  # of the rows
+    ):
+        self.arrays, self.places, self.shape, self.dtype = (
+            arrays,
+            places.reshape(-1, 2),
+            (len(places), *shape),
+            np.dtype(dtype),
+        )
+
+    def __len__(self):
+        return len(self.places)
+
+    def __getitem__(
+        self,
+        index,  # a number, a slice, numbers, or a mask
+    ) -> np.ndarray:  # one row, or `(k,*shape)`
         "Read rows, in the order of the index."
         places = self.places[index]
-        if places.ndim == 1: return np.array(self.arrays[places[0]][places[1]])
+        if places.ndim == 1:
+            return np.array(self.arrays[places[0]][places[1]])
         found = np.empty((len(places), *self.shape[1:]), self.dtype)
         for array in np.unique(places[:, 0]):
             here = places[:, 0] == array
             found[here] = self.arrays[array][places[here, 1]]
         return found
-    def __array__(self, dtype=None, copy=None): return self[:] if dtype is None else self[:].astype(dtype)
-    def __repr__(self): return f"Rows {self.shape} {self.dtype} in {len(self.arrays)} arrays"
+
+    def __array__(self, dtype=None, copy=None):
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+    def __repr__(self):
+        return f"Rows {self.shape} {self.dtype} in {len(self.arrays)} arrays"
 
 # %% ../../nbs/1_data/14_pixels.ipynb #f5f3d9b3
 class Store:
     "Rows of one shape and dtype, kept by the digest of what they were made from."
-    def __init__(self,
-        folder, # private
-        shape:tuple, # of one row
-        dtype, # of the rows
-    ): self.folder, self.shape, self.dtype = Path(folder), tuple(shape), np.dtype(dtype)
 
-    def find(self,
-        contents, # n digests; one may stand twice
-    ) -> dict: # content to (name of an array, row)
+    def __init__(
+        self,
+        folder,  # private
+        shape: tuple,  # of one row
+        dtype,  # of the rows
+    ):
+        self.folder, self.shape, self.dtype = Path(folder), tuple(shape), np.dtype(dtype)
+
+    def find(
+        self,
+        contents,  # n digests; one may stand twice
+    ) -> dict:  # content to (name of an array, row)
         "Where the rows are that are known."
         wanted, known = set(contents), {}
         for names in sorted(self.folder.glob("*.txt")):
@@ -60,42 +81,69 @@ class Store:
                 known |= {c: (names.stem, i) for i, c in enumerate(names.read_text().split()) if c in wanted}
                 wanted -= known.keys()
         return known
-    def missing(self, contents) -> np.ndarray: # numbers of the contents that are not known, each once
+
+    def missing(self, contents) -> np.ndarray:  # numbers of the contents that are not known, each once
         known, first = self.find(contents), {}
-        for i, c in enumerate(contents): first.setdefault(c, i)
+        for i, c in enumerate(contents):
+            first.setdefault(c, i)
         return np.array([i for c, i in first.items() if c not in known], int)
-    def rows(self, contents) -> Rows: # one a content, in their order
+
+    def rows(self, contents) -> Rows:  # one a content, in their order
         "The rows of contents that are all known."
         known = self.find(contents)
         lost = [c for c in contents if c not in known]
-        if lost: raise DataError(f"expected {lost[0][:12]} in {self.folder.name}, but it holds {len(known)} of {len(contents)}; extract the features again")
+        if lost:
+            raise DataError(
+                f"expected {lost[0][:12]} in {self.folder.name}, but it holds {len(known)} of {len(contents)}; "
+                "extract the features again"
+            )
         names = sorted({name for name, _ in known.values()})
-        number, arrays = {name: i for i, name in enumerate(names)}, [np.load(self.folder/f"{name}.npy", mmap_mode="r") for name in names]
-        return Rows(arrays, np.array([(number[known[c][0]], known[c][1]) for c in contents], int), self.shape, self.dtype)
+        number, arrays = (
+            {name: i for i, name in enumerate(names)},
+            [np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in names],
+        )
+        return Rows(
+            arrays, np.array([(number[known[c][0]], known[c][1]) for c in contents], int), self.shape, self.dtype
+        )
 
-    def add(self, contents, values): # n digests; `(n,*shape)`
+    def add(self, contents, values):  # n digests; `(n,*shape)`
         "Keep new rows."
         name = digest_json(list(contents))[:32]
         handle, part = tempfile.mkstemp(".npy", ".", self.folder)
         try:
-            with os.fdopen(handle, "wb") as file: np.save(file, np.asarray(values, self.dtype).reshape(-1, *self.shape))
-            write_atomic(self.folder/f"{name}.txt", "\n".join(contents))
-            os.replace(part, self.folder/f"{name}.npy")
-        finally: Path(part).unlink(missing_ok=True)
+            with os.fdopen(handle, "wb") as file:
+                np.save(file, np.asarray(values, self.dtype).reshape(-1, *self.shape))
+            write_atomic(self.folder / f"{name}.txt", "\n".join(contents))
+            os.replace(part, self.folder / f"{name}.npy")
+        finally:
+            Path(part).unlink(missing_ok=True)
+
     @contextmanager
-    def adding(self, size:int=512): # rows in one array
+    def adding(self, size: int = 512):  # rows in one array
         "A function that keeps rows; what waits is written at the end, whatever ends it."
         contents, values = [], []
+
         def flush():
-            if contents: self.add(contents, np.concatenate(values)); contents.clear(); values.clear()
+            if contents:
+                self.add(contents, np.concatenate(values))
+                contents.clear()
+                values.clear()
+
         def keep(some, rows):
-            contents.extend(some); values.append(rows)
-            if len(contents) >= size: flush()
-        try: yield keep
-        finally: flush()
-    def remove(self, contents, write:bool=True) -> int: # digests; write: or only count them; number of rows
+            contents.extend(some)
+            values.append(rows)
+            if len(contents) >= size:
+                flush()
+
+        try:
+            yield keep
+        finally:
+            flush()
+
+    def remove(self, contents, write: bool = True) -> int:  # digests; write: or only count them; number of rows
         "Take rows out for good."
         return sum(_take_out(names, set(contents), write) for names in sorted(self.folder.glob("*.txt")))
+
 
 def _take_out(names, gone, write):
     "Write what remains of an array and of its names anew, and remove the old files; the number of rows that go."
@@ -103,16 +151,18 @@ def _take_out(names, gone, write):
     keep = [i for i, c in enumerate(listed) if c not in gone]
     if write and len(keep) < len(listed):
         kept = np.load(file, mmap_mode="r") if file.exists() and keep else None
-        if kept is not None: Store(names.parent, kept.shape[1:], kept.dtype).add([listed[i] for i in keep], kept[keep])
-        for path in (names, file): path.unlink(missing_ok=True)
+        if kept is not None:
+            Store(names.parent, kept.shape[1:], kept.dtype).add([listed[i] for i in keep], kept[keep])
+        for path in (names, file):
+            path.unlink(missing_ok=True)
     return len(listed) - len(keep)
 
 # %% ../../nbs/1_data/14_pixels.ipynb #c7b2d74f
 def work_ahead(
-    make, # called with an item, in a thread
-    items, # what is worked through
-    depth:int=4, # items that may wait, beside one a core
-): # (item, result) in the order of `items`
+    make,  # called with an item, in a thread
+    items,  # what is worked through
+    depth: int = 4,  # items that may wait, beside one a core
+):  # (item, result) in the order of `items`
     "Make results with as many threads as there are cores, a few items ahead of who asks."
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with ThreadPoolExecutor(threads) as pool:
@@ -120,28 +170,40 @@ def work_ahead(
         try:
             for item in items:
                 waiting.append((item, pool.submit(make, item)))
-                if len(waiting) >= threads + depth: item, job = waiting.popleft(); yield item, job.result()
-            while waiting: item, job = waiting.popleft(); yield item, job.result()
-        finally: pool.shutdown(wait=False, cancel_futures=True)
+                if len(waiting) >= threads + depth:
+                    item, job = waiting.popleft()
+                    yield item, job.result()
+            while waiting:
+                item, job = waiting.popleft()
+                yield item, job.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 # %% ../../nbs/1_data/14_pixels.ipynb #bdb82302
 def pixel_store(
-    spec:Preprocess, # how images are decoded and resized
-) -> Store: # of `(size,size,3)` uint8
+    spec: Preprocess,  # how images are decoded and resized
+) -> Store:  # of `(size,size,3)` uint8
     "Where decoded pixels are kept."
     unseen = {"std": None} if spec.resize == "letterbox" else {"mean": None, "std": None}
-    return Store(cache_folder("pixels", digest_json({**spec.to_dict(), **unseen})[:24]), (spec.size, spec.size, 3), np.uint8)
+    return Store(
+        cache_folder("pixels", digest_json({**spec.to_dict(), **unseen})[:24]), (spec.size, spec.size, 3), np.uint8
+    )
+
 
 def cached_pixels(
-    manifest:Manifest, # n images
-    spec:Preprocess, # how they are decoded and resized
-    batch:int=8, # images at a time
-) -> Rows: # `(n,size,size,3)` uint8, read when asked for
+    manifest: Manifest,  # n images
+    spec: Preprocess,  # how they are decoded and resized
+    batch: int = 8,  # images at a time
+) -> Rows:  # `(n,size,size,3)` uint8, read when asked for
     "The pixels that the model sees; a second call decodes nothing."
     store, contents = pixel_store(spec), manifest.table["content"].to_numpy(str)
     missing = store.missing(contents)
-    work = [missing[i:i + batch] for i in range(0, len(missing), batch)]
+    work = [missing[i : i + batch] for i in range(0, len(missing), batch)]
     with store.adding() as keep:
-        for index, images in progress(work_ahead(lambda index: np.stack([spec.pixels(manifest.read(i)) for i in index]), work), "decoding", len(work)):
+        for index, images in progress(
+            work_ahead(lambda index: np.stack([spec.pixels(manifest.read(i)) for i in index]), work),
+            "decoding",
+            len(work),
+        ):
             keep(contents[index], images)
     return store.rows(contents)

@@ -20,14 +20,18 @@ from ..core import CvkitError, DataError, ParameterError, digest_json, need
 
 # %% ../../nbs/1_data/02_preprocess.ipynb #7ca21804
 def _upright_rgb(
-    picture:Image.Image, # opened, not yet decoded
-) -> Image.Image: # mode RGB
+    picture: Image.Image,  # opened, not yet decoded
+) -> Image.Image:  # mode RGB
     "One picture, turned upright, 8 bits a value, as RGB over white where it is transparent."
     deep = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG")
     if picture.mode in ("I", "F") and not deep:
-        raise DataError(f"expected 8 or 16 bits a value, got 32 (mode {picture.mode}), which has no fixed range; scale it to 8 bits and save it again")
+        raise DataError(
+            f"expected 8 or 16 bits a value, got 32 (mode {picture.mode}), which has no fixed range; scale it to 8 "
+            "bits and save it again"
+        )
     ImageOps.exif_transpose(picture, in_place=True)
-    if deep: return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
+    if deep:
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
@@ -36,43 +40,61 @@ def _upright_rgb(
 # %% ../../nbs/1_data/02_preprocess.ipynb #471e7126
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 
+
 @contextmanager
 def _opened(
-    data:bytes, # of a file
-    max_pixels:int, # width times height that may be declared
+    data: bytes,  # of a file
+    max_pixels: int,  # width times height that may be declared
 ):
     "One still picture, opened and not yet decoded; whatever goes wrong with it becomes one kind of error."
-    if not data: raise DataError("expected an image, got an empty file; remove it or fetch it again")
+    if not data:
+        raise DataError("expected an image, got an empty file; remove it or fetch it again")
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as picture:
             w, h = picture.size
-            if w * h > max_pixels: raise DataError(f"expected at most {max_pixels:,} pixels, the file declares {w} x {h}; make it smaller")
+            if w * h > max_pixels:
+                raise DataError(f"expected at most {max_pixels:,} pixels, the file declares {w} x {h}; make it smaller")
             frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
-            if frames > 1: raise DataError(f"expected one still image, got {frames} frames; save the frame that is meant")
+            if frames > 1:
+                raise DataError(f"expected one still image, got {frames} frames; save the frame that is meant")
             yield picture
-    except CvkitError: raise
-    except UnidentifiedImageError: raise DataError(f"expected an image ({', '.join(FORMATS)}), got {data[:12]!r}...; is it a file of another kind?") from None
-    except Image.DecompressionBombError: raise DataError(f"expected at most {max_pixels:,} pixels, the file declares far more; make it smaller") from None
+    except CvkitError:
+        raise
+    except UnidentifiedImageError:
+        raise DataError(
+            f"expected an image ({', '.join(FORMATS)}), got {data[:12]!r}...; is it a file of another kind?"
+        ) from None
+    except Image.DecompressionBombError:
+        raise DataError(
+            f"expected at most {max_pixels:,} pixels, the file declares far more; make it smaller"
+        ) from None
     except Exception as error:
-        raise DataError(f"expected a whole image, but it cannot be decoded ({str(error).split(' (')[0]}); fetch it again") from None
+        raise DataError(
+            f"expected a whole image, but it cannot be decoded ({str(error).split(' (')[0]}); fetch it again"
+        ) from None
+
 
 def decode_image(
-    data:bytes, # of a file
-    max_pixels:int=64_000_000, # width times height that may be declared
-) -> np.ndarray: # `(h,w,3)` uint8 RGB
+    data: bytes,  # of a file
+    max_pixels: int = 64_000_000,  # width times height that may be declared
+) -> np.ndarray:  # `(h,w,3)` uint8 RGB
     "Decode one still image, or say why not."
-    with _opened(data, max_pixels) as picture: return np.asarray(_upright_rgb(picture))
+    with _opened(data, max_pixels) as picture:
+        return np.asarray(_upright_rgb(picture))
 
 # %% ../../nbs/1_data/02_preprocess.ipynb #3a4fe1dd
 def read_notes(
-    file:bytes, # of an image that can be decoded
-) -> dict: # camera and taken (such as `2024-05-31T10:02:03`), text; `""` where the notes do not say
+    file: bytes,  # of an image that can be decoded
+) -> dict:  # camera and taken (such as `2024-05-31T10:02:03`), text; `""` where the notes do not say
     "What a camera has noted in EXIF."
     try:
-        with Image.open(BytesIO(file), formats=FORMATS) as picture: notes, raw = Image.Exif(), picture.info.get("exif")
-        if raw: notes.load(raw)
-        said = [notes.get(0x010f), notes.get(0x0110), notes.get_ifd(0x8769).get(0x9003) or notes.get(0x0132)]
-    except Exception: said = [None] * 3
+        with Image.open(BytesIO(file), formats=FORMATS) as picture:
+            notes, raw = Image.Exif(), picture.info.get("exif")
+        if raw:
+            notes.load(raw)
+        said = [notes.get(0x010F), notes.get(0x0110), notes.get_ifd(0x8769).get(0x9003) or notes.get(0x0132)]
+    except Exception:
+        said = [None] * 3
     make, model, when = (str(word or "").strip("\0 ") for word in said)
     taken = when.replace(":", "-", 2).replace(" ", "T") if re.fullmatch(r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d", when) else ""
     return {"camera": f"{make} {model}".strip(), "taken": taken}
@@ -80,31 +102,39 @@ def read_notes(
 # %% ../../nbs/1_data/02_preprocess.ipynb #589504d7
 class Letterbox(NamedTuple):
     "Where a picture lies in a square: `x * scale_x + left`, `y * scale_y + top`."
-    width:int # of the picture in the square, in pixels
-    height:int # likewise
-    left:int # pixels of the bar at the left
-    top:int # pixels of the bar above
-    scale_x:float # pixels of the square a pixel of the picture
-    scale_y:float # likewise; differs from `scale_x` because sides are whole pixels
 
-    def place(self,
-        boxes, # `(n,4)` left, top, right, bottom, in pixels of the picture
-    ) -> np.ndarray: # `(n,4)` float64, in pixels of the square
+    width: int  # of the picture in the square, in pixels
+    height: int  # likewise
+    left: int  # pixels of the bar at the left
+    top: int  # pixels of the bar above
+    scale_x: float  # pixels of the square a pixel of the picture
+    scale_y: float  # likewise; differs from `scale_x` because sides are whole pixels
+
+    def place(
+        self,
+        boxes,  # `(n,4)` left, top, right, bottom, in pixels of the picture
+    ) -> np.ndarray:  # `(n,4)` float64, in pixels of the square
         "From the picture to the square."
         return np.reshape(boxes, (-1, 4)) * ([self.scale_x, self.scale_y] * 2) + [self.left, self.top] * 2
-    def restore(self,
-        boxes, # `(n,4)` left, top, right, bottom, in pixels of the square
-    ) -> np.ndarray: # `(n,4)` float64, in pixels of the picture
+
+    def restore(
+        self,
+        boxes,  # `(n,4)` left, top, right, bottom, in pixels of the square
+    ) -> np.ndarray:  # `(n,4)` float64, in pixels of the picture
         "From the square back to the picture."
         return (np.reshape(boxes, (-1, 4)) - [self.left, self.top] * 2) / ([self.scale_x, self.scale_y] * 2)
 
+
 def letterbox_geometry(
-    width:float, # of the picture, in pixels
-    height:float, # likewise
-    size:int=224, # side of the square, in pixels
-) -> Letterbox: # whole pixels, and the two scales that follow from them
+    width: float,  # of the picture, in pixels
+    height: float,  # likewise
+    size: int = 224,  # side of the square, in pixels
+) -> Letterbox:  # whole pixels, and the two scales that follow from them
     "The largest place in the middle of a square that keeps the proportions of a picture."
-    if min(width, height, size) <= 0: raise ParameterError(f"expected a width, a height and a size above 0, got {width}, {height} and {size}; take them from the image")
+    if min(width, height, size) <= 0:
+        raise ParameterError(
+            f"expected a width, a height and a size above 0, got {width}, {height} and {size}; take them from the image"
+        )
     longest = max(width, height)
     w, h = (max(1, round(side * size / longest)) for side in (width, height))
     return Letterbox(w, h, (size - w) // 2, (size - h) // 2, w / width, h / height)
@@ -112,81 +142,109 @@ def letterbox_geometry(
 # %% ../../nbs/1_data/02_preprocess.ipynb #d8962f72
 RESAMPLING = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos")}
 
+
 def resize_image(
-    image:np.ndarray, # `(h,w,3)` RGB or `(h,w)` gray, uint8
-    size:int=224, # side of the square, in pixels
-    resize:str="squash", # `"squash"` to the square, `"crop"` its centre, or `"letterbox"` with bars
-    interpolation:str="bicubic", # one of `RESAMPLING`
-    crop_ratio:float=.875, # share of the shorter side that `"crop"` keeps
-    colour:str="RGB", # or `"GRAY"`: the luminance in all three channels
-    fill:tuple=(128, 128, 128), # RGB of the bars of `"letterbox"`
-    part:tuple|None=None, # left, top, right, bottom in pixels of `image`: where the picture is, which is all of it by default
-) -> np.ndarray: # `(size,size,3)` uint8 RGB
+    image: np.ndarray,  # `(h,w,3)` RGB or `(h,w)` gray, uint8
+    size: int = 224,  # side of the square, in pixels
+    resize: str = "squash",  # `"squash"` to the square, `"crop"` its centre, or `"letterbox"` with bars
+    interpolation: str = "bicubic",  # one of `RESAMPLING`
+    crop_ratio: float = 0.875,  # share of the shorter side that `"crop"` keeps
+    colour: str = "RGB",  # or `"GRAY"`: the luminance in all three channels
+    fill: tuple = (128, 128, 128),  # RGB of the bars of `"letterbox"`
+    # left, top, right, bottom in pixels of `image`: where the picture is, which is all of it by default
+    part: tuple | None = None,
+) -> np.ndarray:  # `(size,size,3)` uint8 RGB
     "To the square that the model sees."
     if image.dtype != np.uint8 or image.shape[2:] not in ((), (3,)) or image.ndim < 2:
-        raise DataError(f"expected one image (h,w,3) or (h,w) uint8, got {image.shape} {image.dtype}; scale to 0..255 and pass one at a time")
+        raise DataError(
+            f"expected one image (h,w,3) or (h,w) uint8, got {image.shape} {image.dtype}; scale to 0..255 and pass "
+            "one at a time"
+        )
     picture = Image.fromarray(image)
-    if colour == "GRAY": picture = picture.convert("L")
+    if colour == "GRAY":
+        picture = picture.convert("L")
     left, top, right, bottom = part or (0, 0, *picture.size)
     w, h = right - left, bottom - top
     side = min(w, h) * crop_ratio
-    box = (left + (w - side) / 2, top + (h - side) / 2, left + (w + side) / 2, top + (h + side) / 2) if resize == "crop" else (left, top, right, bottom)
+    box = (
+        (left + (w - side) / 2, top + (h - side) / 2, left + (w + side) / 2, top + (h + side) / 2)
+        if resize == "crop"
+        else (left, top, right, bottom)
+    )
     place = letterbox_geometry(w, h, size) if resize == "letterbox" else Letterbox(size, size, 0, 0, 1, 1)
     picture = picture.resize(place[:2], RESAMPLING[interpolation], box=box).convert("RGB")
-    if place[:2] == (size, size): return np.asarray(picture)
+    if place[:2] == (size, size):
+        return np.asarray(picture)
     square = Image.new("RGB", (size, size), tuple(fill))
     square.paste(picture, place[2:4])
     return np.asarray(square)
 
 # %% ../../nbs/1_data/02_preprocess.ipynb #34c65f15
 def _scaled_jpeg(
-    picture:Image.Image, # opened, not yet decoded
-    data:bytes, # its file
-    least:tuple, # width and height wanted, as stored
-) -> tuple[np.ndarray, tuple]|None: # upright `(h,w,3)` uint8 RGB and where the picture is in it; None: leave it to Pillow
+    picture: Image.Image,  # opened, not yet decoded
+    data: bytes,  # its file
+    least: tuple,  # width and height wanted, as stored
+    # upright `(h,w,3)` uint8 RGB and where the picture is in it; None: leave it to Pillow
+) -> tuple[np.ndarray, tuple] | None:
     "A JPEG at the fewest eighths of its size that are enough."
     jpeg = need("simplejpeg", "train")
-    if picture.format not in ("JPEG", "MPO") or picture.mode not in ("RGB", "L"): return None
+    if picture.format not in ("JPEG", "MPO") or picture.mode not in ("RGB", "L"):
+        return None
     least = [ceil(min(side, few)) for side, few in zip(picture.size, least)]
     n = next(n for n in (1, 2, 3, 4, 5, 8) if all(ceil(side * n / 8) >= few for side, few in zip(picture.size, least)))
     try:
         turn = picture.getexif().get(0x0112, 1)
-        if jpeg.decode_jpeg_header(data)[1::-1] != picture.size: return None
+        if jpeg.decode_jpeg_header(data)[1::-1] != picture.size:
+            return None
         image = jpeg.decode_jpeg(data, min_width=least[0], min_height=least[1], min_factor=1.5)
-    except Exception: return None # Pillow finds out what is wrong, if anything is
+    except Exception:
+        return None  # Pillow finds out what is wrong, if anything is
     w, h = (side * n / 8 for side in picture.size)
-    if turn in (5, 6, 7, 8): image, w, h = image.swapaxes(0, 1), h, w
+    if turn in (5, 6, 7, 8):
+        image, w, h = image.swapaxes(0, 1), h, w
     left = image.shape[1] - w if turn in (2, 3, 6, 7) else 0
     top = image.shape[0] - h if turn in (3, 4, 7, 8) else 0
-    return image[::-1 if turn in (3, 4, 7, 8) else 1, ::-1 if turn in (2, 3, 6, 7) else 1], (left, top, left + w, top + h)
+    return image[:: -1 if turn in (3, 4, 7, 8) else 1, :: -1 if turn in (2, 3, 6, 7) else 1], (
+        left,
+        top,
+        left + w,
+        top + h,
+    )
 
 # %% ../../nbs/1_data/02_preprocess.ipynb #34bf0199
 def decode_scaled(
-    data:bytes, # of a file
-    size:int=224, # side of the square that it will be, in pixels
-    resize:str="squash", # as in `resize_image`
-    crop_ratio:float=.875, # likewise
-    max_pixels:int=64_000_000, # width times height that may be declared
-) -> tuple[np.ndarray, tuple]: # `(h,w,3)` uint8 RGB, and the part of it that is the picture: left, top, right, bottom
+    data: bytes,  # of a file
+    size: int = 224,  # side of the square that it will be, in pixels
+    resize: str = "squash",  # as in `resize_image`
+    crop_ratio: float = 0.875,  # likewise
+    max_pixels: int = 64_000_000,  # width times height that may be declared
+) -> tuple[np.ndarray, tuple]:  # `(h,w,3)` uint8 RGB, and the part of it that is the picture: left, top, right, bottom
     "Decode one still image, a JPEG no larger than needed, or say why not."
     with _opened(data, max_pixels) as picture:
         side = size / crop_ratio if resize == "crop" else size
-        found = _scaled_jpeg(picture, data, letterbox_geometry(*picture.size, size)[:2] if resize == "letterbox" else (side, side))
-        if found: return found
+        found = _scaled_jpeg(
+            picture, data, letterbox_geometry(*picture.size, size)[:2] if resize == "letterbox" else (side, side)
+        )
+        if found:
+            return found
         image = np.asarray(_upright_rgb(picture))
         return image, (0, 0, *image.shape[1::-1])
 
 # %% ../../nbs/1_data/02_preprocess.ipynb #fcde4b22
 def normalise(
-    pixels:np.ndarray, # `(n,h,w,3)` uint8
-    mean:tuple=(.5, .5, .5), # of each channel, in [0, 1]
-    std:tuple=(.5, .5, .5), # of each channel, above 0
-) -> np.ndarray: # `(n,3,h,w)` float32: (pixels / 255 - mean) / std
+    pixels: np.ndarray,  # `(n,h,w,3)` uint8
+    mean: tuple = (0.5, 0.5, 0.5),  # of each channel, in [0, 1]
+    std: tuple = (0.5, 0.5, 0.5),  # of each channel, above 0
+) -> np.ndarray:  # `(n,3,h,w)` float32: (pixels / 255 - mean) / std
     "Scale each channel to what the network expects."
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
-        raise DataError(f"expected images (n,h,w,3) uint8, got {pixels.shape} {pixels.dtype}; stack what Preprocess.pixels returns")
+        raise DataError(
+            f"expected images (n,h,w,3) uint8, got {pixels.shape} {pixels.dtype}; stack what Preprocess.pixels returns"
+        )
     out = np.empty((len(pixels), 3, *pixels.shape[1:3]), np.float32)
-    for picture, planes in zip(pixels, out): # one at a time stays in the processor's cache, which is much quicker than all together
+    for picture, planes in zip(
+        pixels, out
+    ):  # one at a time stays in the processor's cache, which is much quicker than all together
         for k, (m, s) in enumerate(zip(mean, std)):
             np.multiply(picture[..., k], np.float32(1 / (255 * s)), out=planes[k], casting="unsafe")
             planes[k] -= np.float32(m / s)
@@ -196,47 +254,72 @@ def normalise(
 @dataclass(frozen=True)
 class Preprocess:
     "How an image becomes a model's input."
-    size:int=224 # side of the square, in pixels
-    resize:str="squash" # `"squash"` to the square, `"crop"` its centre, or `"letterbox"` with bars of the colour `mean`
-    interpolation:str="bicubic" # nearest, bilinear, bicubic or lanczos
-    crop_ratio:float=.875 # share of the shorter side that `"crop"` keeps
-    colour:str="RGB" # or `"GRAY"`: the luminance in all three channels
-    decoder:str="pillow" # or `"simplejpeg"`: faster for JPEG, and a little different
-    mean:tuple=(.5, .5, .5) # of each channel, in [0, 1]
-    std:tuple=(.5, .5, .5) # of each channel
+
+    size: int = 224  # side of the square, in pixels
+    # `"squash"` to the square, `"crop"` its centre, or `"letterbox"` with bars of the colour `mean`
+    resize: str = "squash"
+    interpolation: str = "bicubic"  # nearest, bilinear, bicubic or lanczos
+    crop_ratio: float = 0.875  # share of the shorter side that `"crop"` keeps
+    colour: str = "RGB"  # or `"GRAY"`: the luminance in all three channels
+    decoder: str = "pillow"  # or `"simplejpeg"`: faster for JPEG, and a little different
+    mean: tuple = (0.5, 0.5, 0.5)  # of each channel, in [0, 1]
+    std: tuple = (0.5, 0.5, 0.5)  # of each channel
 
     def __post_init__(self):
-        for name in ("mean", "std"): object.__setattr__(self, name, tuple(getattr(self, name)))
-        rules = {"size": (isinstance(self.size, int) and self.size > 0, "a whole number of pixels above 0"), "resize": (self.resize in ("squash", "crop", "letterbox"), "'squash', 'crop' or 'letterbox'"),
-                 "interpolation": (self.interpolation in RESAMPLING, ", ".join(RESAMPLING)), "crop_ratio": (0 < self.crop_ratio <= 1, "a share in (0, 1]"),
-                 "colour": (self.colour in ("RGB", "GRAY"), "'RGB' or 'GRAY'"), "decoder": (self.decoder in ("pillow", "simplejpeg"), "'pillow' or 'simplejpeg'"),
-                 "mean": (len(self.mean) == 3, "three numbers"), "std": (len(self.std) == 3 and min(self.std) > 0, "three numbers above 0")}
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        rules = {
+            "size": (isinstance(self.size, int) and self.size > 0, "a whole number of pixels above 0"),
+            "resize": (self.resize in ("squash", "crop", "letterbox"), "'squash', 'crop' or 'letterbox'"),
+            "interpolation": (self.interpolation in RESAMPLING, ", ".join(RESAMPLING)),
+            "crop_ratio": (0 < self.crop_ratio <= 1, "a share in (0, 1]"),
+            "colour": (self.colour in ("RGB", "GRAY"), "'RGB' or 'GRAY'"),
+            "decoder": (self.decoder in ("pillow", "simplejpeg"), "'pillow' or 'simplejpeg'"),
+            "mean": (len(self.mean) == 3, "three numbers"),
+            "std": (len(self.std) == 3 and min(self.std) > 0, "three numbers above 0"),
+        }
         for name, (holds, expected) in rules.items():
-            if not holds: raise ParameterError(f"expected {name} of Preprocess to be {expected}, got {getattr(self, name)!r}; correct it")
+            if not holds:
+                raise ParameterError(
+                    f"expected {name} of Preprocess to be {expected}, got {getattr(self, name)!r}; correct it"
+                )
+
     @classmethod
-    def from_dict(cls, values:dict) -> "Preprocess": # what `to_dict` gave
+    def from_dict(cls, values: dict) -> "Preprocess":  # what `to_dict` gave
         "Read a specification; a field that is not known is refused."
         unknown = set(values) - set(cls.__dataclass_fields__)
-        if unknown: raise ParameterError(f"expected fields of Preprocess ({', '.join(cls.__dataclass_fields__)}), got {sorted(unknown)}; was it written by another version of cvkit?")
+        if unknown:
+            raise ParameterError(
+                f"expected fields of Preprocess ({', '.join(cls.__dataclass_fields__)}), got {sorted(unknown)}; was "
+                "it written by another version of cvkit?"
+            )
         return cls(**values)
-    def to_dict(self) -> dict: # plain data
+
+    def to_dict(self) -> dict:  # plain data
         "All fields."
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
     @property
-    def digest(self) -> str: # 64 hexadecimal digits
+    def digest(self) -> str:  # 64 hexadecimal digits
         "Of all fields."
         return digest_json(self)
-    def pixels(self,
-        image, # bytes of a file, or `(h,w,3)` uint8 RGB
-    ) -> np.ndarray: # `(size,size,3)` uint8 RGB
+
+    def pixels(
+        self,
+        image,  # bytes of a file, or `(h,w,3)` uint8 RGB
+    ) -> np.ndarray:  # `(size,size,3)` uint8 RGB
         "Decode and resize."
         part = None
-        if not isinstance(image, np.ndarray) and self.decoder == "simplejpeg": image, part = decode_scaled(bytes(image), self.size, self.resize, self.crop_ratio)
-        elif not isinstance(image, np.ndarray): image = decode_image(bytes(image))
+        if not isinstance(image, np.ndarray) and self.decoder == "simplejpeg":
+            image, part = decode_scaled(bytes(image), self.size, self.resize, self.crop_ratio)
+        elif not isinstance(image, np.ndarray):
+            image = decode_image(bytes(image))
         fill = tuple(min(255, max(0, round(255 * m))) for m in self.mean)
         return resize_image(image, self.size, self.resize, self.interpolation, self.crop_ratio, self.colour, fill, part)
-    def tensor(self,
-        pixels:np.ndarray, # `(n,size,size,3)` uint8
-    ) -> np.ndarray: # `(n,3,size,size)` float32
+
+    def tensor(
+        self,
+        pixels: np.ndarray,  # `(n,size,size,3)` uint8
+    ) -> np.ndarray:  # `(n,3,size,size)` float32
         "Normalise."
         return normalise(pixels, self.mean, self.std)

@@ -14,68 +14,135 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from ..core import DataError, MissingExtra, ParameterError, cache_folder, digest_bytes, digest_file, digest_json, need, progress, read_json, write_atomic, write_json
+from cvkit.core import (
+    DataError,
+    MissingExtra,
+    ParameterError,
+    cache_folder,
+    digest_bytes,
+    digest_file,
+    digest_json,
+    need,
+    progress,
+    read_json,
+    write_atomic,
+    write_json,
+)
 from .manifest import Manifest
 from .metadata import encode_image, find_metadata, strip_metadata
 from .preprocess import FORMATS, decode_image
 
 # %% ../../nbs/1_data/12_redact.ipynb #428a96b1
-def _package_folder(module, pinned): # where an installed package lies
+def _package_folder(module, pinned):  # where an installed package lies
     found = importlib.util.find_spec(module)
-    if found: return Path(found.origin).parent
+    if found:
+        return Path(found.origin).parent
     raise MissingExtra(f"{module} is needed here and is not installed; run: pip install --no-deps {pinned}")
 
-def _smaller(pixels, longest): # the picture no longer than that, and pixels of it a pixel of the picture
-    (h, w), scale = pixels.shape[:2], min(1., longest / max(pixels.shape))
-    return (pixels, 1.) if scale == 1 else (np.asarray(Image.fromarray(pixels).resize((max(1, round(w * scale)), max(1, round(h * scale))), Image.Resampling.BILINEAR)), scale)
 
-def _boxes(corners, scores, kind, scale=1.): # plain dictionaries
-    return [{**{c: round(float(v) / scale, 2) for c, v in zip(("x1", "y1", "x2", "y2"), row)}, "kind": kind, "score": round(float(s), 4)} for row, s in zip(corners, scores)]
+def _smaller(pixels, longest):  # the picture no longer than that, and pixels of it a pixel of the picture
+    (h, w), scale = pixels.shape[:2], min(1.0, longest / max(pixels.shape))
+    return (
+        (pixels, 1.0)
+        if scale == 1
+        else (
+            np.asarray(
+                Image.fromarray(pixels).resize(
+                    (max(1, round(w * scale)), max(1, round(h * scale))), Image.Resampling.BILINEAR
+                )
+            ),
+            scale,
+        )
+    )
+
+
+def _boxes(corners, scores, kind, scale=1.0):  # plain dictionaries
+    return [
+        {
+            **{c: round(float(v) / scale, 2) for c, v in zip(("x1", "y1", "x2", "y2"), row)},
+            "kind": kind,
+            "score": round(float(s), 4),
+        }
+        for row, s in zip(corners, scores)
+    ]
+
 
 class FaceDetector:
     "Faces, by the MTCNN of facenet-pytorch."
-    def __init__(self,
-        smallest:int=20, # side of a face, in pixels
-        thresholds:tuple=(.6, .7, .7), # of its three networks; lower finds more, also what is no face
-        longest:int=2560, # side of the picture that is looked at; a larger one is made smaller
+
+    def __init__(
+        self,
+        smallest: int = 20,  # side of a face, in pixels
+        thresholds: tuple = (0.6, 0.7, 0.7),  # of its three networks; lower finds more, also what is no face
+        longest: int = 2560,  # side of the picture that is looked at; a larger one is made smaller
     ):
-        folder, self.smallest, self.longest = _package_folder("facenet_pytorch", "facenet-pytorch==2.6.0"), smallest, longest
+        folder, self.smallest, self.longest = (
+            _package_folder("facenet_pytorch", "facenet-pytorch==2.6.0"),
+            smallest,
+            longest,
+        )
         need("torch", "train")
-        self.network = need("facenet_pytorch.models.mtcnn", "privacy").MTCNN(keep_all=True, min_face_size=smallest, thresholds=list(thresholds), device="cpu")
-        self.digest = digest_json(["mtcnn", smallest, thresholds, longest, [digest_file(folder/"data"/f"{n}net.pt") for n in "pro"]])
-    def __call__(self,
-        pixels:np.ndarray, # `(h,w,3)` uint8 RGB
-    ) -> list: # dicts of x1, y1, x2, y2 (pixels), kind, score
+        self.network = need("facenet_pytorch.models.mtcnn", "privacy").MTCNN(
+            keep_all=True, min_face_size=smallest, thresholds=list(thresholds), device="cpu"
+        )
+        self.digest = digest_json([
+            "mtcnn",
+            smallest,
+            thresholds,
+            longest,
+            [digest_file(folder / "data" / f"{n}net.pt") for n in "pro"],
+        ])
+
+    def __call__(
+        self,
+        pixels: np.ndarray,  # `(h,w,3)` uint8 RGB
+    ) -> list:  # dicts of x1, y1, x2, y2 (pixels), kind, score
         "Where faces are."
         image, scale = _smaller(pixels, self.longest)
-        if min(image.shape[:2]) < self.smallest: return []
+        if min(image.shape[:2]) < self.smallest:
+            return []
         corners, scores = self.network.detect(image)
         return _boxes(corners, scores, "face", scale) if corners is not None else []
 
 # %% ../../nbs/1_data/12_redact.ipynb #c98973cb
 class TextDetector:
     "Lines of text, by the detector of PP-OCR v4; nothing is read."
-    def __init__(self,
-        sure:float=.3, # of a pixel, to belong to text
-        least:float=.5, # mean of a patch, to be a line
-        grow:float=1.6, # area over circumference, times this, in pixels: how far a box reaches beyond its patch
-        longest:int=1984, # side of the picture that is looked at
+
+    def __init__(
+        self,
+        sure: float = 0.3,  # of a pixel, to belong to text
+        least: float = 0.5,  # mean of a patch, to be a line
+        grow: float = 1.6,  # area over circumference, times this, in pixels: how far a box reaches beyond its patch
+        longest: int = 1984,  # side of the picture that is looked at
     ):
-        graph = _package_folder("rapidocr_onnxruntime", "rapidocr-onnxruntime==1.4.4")/"models"/"ch_PP-OCRv4_det_infer.onnx"
+        graph = (
+            _package_folder("rapidocr_onnxruntime", "rapidocr-onnxruntime==1.4.4")
+            / "models"
+            / "ch_PP-OCRv4_det_infer.onnx"
+        )
         self.sure, self.least, self.grow, self.longest = sure, least, grow, longest
         self.session = need("onnxruntime", "train").InferenceSession(str(graph), providers=["CPUExecutionProvider"])
         self.digest = digest_json(["pp-ocr det", sure, least, grow, longest, digest_file(graph)])
-    def map(self, pixels): # `(h,w,3)` uint8 RGB
+
+    def map(self, pixels):  # `(h,w,3)` uint8 RGB
         "`(H,W)` how sure the network is of text, of a picture with its shorter side at 736 pixels if it fits."
         h, w = pixels.shape[:2]
         scale = min(max(1, 736 / min(h, w)), self.longest / max(h, w))
         wide, high = (max(1, round(side * scale)) for side in (w, h))
         canvas = np.zeros((-(-high // 32) * 32, -(-wide // 32) * 32, 3), np.float32)
-        canvas[:high, :wide] = np.asarray(Image.fromarray(pixels).resize((wide, high), Image.Resampling.BILINEAR))[..., ::-1] / np.float32(127.5) - 1
-        return self.session.run(None, {self.session.get_inputs()[0].name: canvas.transpose(2, 0, 1)[None]})[0][0, 0, :high, :wide]
-    def __call__(self,
-        pixels:np.ndarray, # `(h,w,3)` uint8 RGB
-    ) -> list: # dicts of x1, y1, x2, y2 (pixels), kind, score
+        canvas[:high, :wide] = (
+            np.asarray(Image.fromarray(pixels).resize((wide, high), Image.Resampling.BILINEAR))[..., ::-1]
+            / np.float32(127.5)
+            - 1
+        )
+        return self.session.run(None, {self.session.get_inputs()[0].name: canvas.transpose(2, 0, 1)[None]})[0][
+            0, 0, :high, :wide
+        ]
+
+    def __call__(
+        self,
+        pixels: np.ndarray,  # `(h,w,3)` uint8 RGB
+    ) -> list:  # dicts of x1, y1, x2, y2 (pixels), kind, score
         "Where text is."
         sure, images = self.map(pixels), need("scipy.ndimage", "train")
         patches, n = images.label(sure > self.sure, np.ones((3, 3)))
@@ -91,176 +158,314 @@ class TextDetector:
 # %% ../../nbs/1_data/12_redact.ipynb #a8fbcc56
 DETECTORS = {"face": FaceDetector, "text": TextDetector}
 
+
 def load_detectors(
-    names="face,text", # names of `DETECTORS` or `module:name`, in one text or a list; or a dict of name to detector
-) -> dict: # name to detector
+    names="face,text",  # names of `DETECTORS` or `module:name`, in one text or a list; or a dict of name to detector
+) -> dict:  # name to detector
     "Open detectors by name."
-    if isinstance(names, dict): return names
+    if isinstance(names, dict):
+        return names
     found = {}
     for name in (w.strip() for w in (names.split(",") if isinstance(names, str) else names)):
         module, _, what = name.partition(":")
-        if name not in DETECTORS and not what: raise ParameterError(f"expected detectors {', '.join(DETECTORS)} or your own as module:name, got {name!r}; correct it")
-        try: made = DETECTORS[name] if name in DETECTORS else getattr(importlib.import_module(module), what)
-        except (ModuleNotFoundError, AttributeError) as error: raise ParameterError(f"expected a detector in {name}, but {error}; check the name, and that Python finds the module") from None
+        if name not in DETECTORS and not what:
+            raise ParameterError(
+                f"expected detectors {', '.join(DETECTORS)} or your own as module:name, got {name!r}; correct it"
+            )
+        try:
+            made = DETECTORS[name] if name in DETECTORS else getattr(importlib.import_module(module), what)
+        except (ModuleNotFoundError, AttributeError) as error:
+            raise ParameterError(
+                f"expected a detector in {name}, but {error}; check the name, and that Python finds the module"
+            ) from None
         found[name] = made() if inspect.isclass(made) else made
     return found
 
+
 def _digest_of(name, detector):
     "What stands for a detector: its own digest, or its source."
-    if hasattr(detector, "digest"): return detector.digest
-    try: return digest_json([name, inspect.getsource(detector if inspect.isroutine(detector) else type(detector))])
-    except (OSError, TypeError): raise ParameterError(f"expected a detector {name} with a digest or with source code, found neither; give it an attribute `digest` that changes when it does") from None
+    if hasattr(detector, "digest"):
+        return detector.digest
+    try:
+        return digest_json([name, inspect.getsource(detector if inspect.isroutine(detector) else type(detector))])
+    except (OSError, TypeError):
+        raise ParameterError(
+            f"expected a detector {name} with a digest or with source code, found neither; give it an attribute "
+            "`digest` that changes when it does"
+        ) from None
+
 
 def find_private(
-    pixels:np.ndarray, # `(h,w,3)` uint8 RGB, upright
-    detectors:dict, # name to detector, from `load_detectors`
-) -> list: # dicts of x1, y1, x2, y2 (pixels), kind, score, detector
+    pixels: np.ndarray,  # `(h,w,3)` uint8 RGB, upright
+    detectors: dict,  # name to detector, from `load_detectors`
+) -> list:  # dicts of x1, y1, x2, y2 (pixels), kind, score, detector
     "What all detectors find in a picture; only boxes are kept, never what is in them."
     found = []
     for name, detector in detectors.items():
         for box in detector(pixels):
-            try: sides, score, kind = [float(box[c]) for c in ("x1", "y1", "x2", "y2")], float(box.get("score", 1)), str(box["kind"])
-            except (KeyError, TypeError, ValueError, AttributeError): raise DataError(f"expected boxes with x1, y1, x2, y2 and kind from the detector {name}, got {sorted(box) if isinstance(box, dict) else type(box).__name__}; correct it") from None
-            if not np.isfinite(sides).all() or sides[2] <= sides[0] or sides[3] <= sides[1]: raise DataError(f"expected x1 < x2 and y1 < y2 from the detector {name}, got {sides}; correct it")
-            if not re.fullmatch("[a-z][a-z_]{0,31}", kind): raise DataError(f"expected a kind such as face from the detector {name}, in small letters, got {len(kind)} others; a kind goes into the log, so it must not hold what was read")
+            try:
+                sides, score, kind = (
+                    [float(box[c]) for c in ("x1", "y1", "x2", "y2")],
+                    float(box.get("score", 1)),
+                    str(box["kind"]),
+                )
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise DataError(
+                    f"expected boxes with x1, y1, x2, y2 and kind from the detector {name}, got "
+                    f"{sorted(box) if isinstance(box, dict) else type(box).__name__}; correct it"
+                ) from None
+            if not np.isfinite(sides).all() or sides[2] <= sides[0] or sides[3] <= sides[1]:
+                raise DataError(f"expected x1 < x2 and y1 < y2 from the detector {name}, got {sides}; correct it")
+            if not re.fullmatch("[a-z][a-z_]{0,31}", kind):
+                raise DataError(
+                    f"expected a kind such as face from the detector {name}, in small letters, got {len(kind)} "
+                    "others; a kind goes into the log, so it must not hold what was read"
+                )
             found.append({**dict(zip(("x1", "y1", "x2", "y2"), sides)), "kind": kind, "score": score, "detector": name})
     return found
 
 # %% ../../nbs/1_data/12_redact.ipynb #5a21a22f
-FILL = 0 # black, in every channel
+FILL = 0  # black, in every channel
+
 
 def grow_boxes(
-    boxes, # dicts of x1, y1, x2, y2
-    width:int, # of the picture, in pixels
-    height:int, # likewise
-    margin:float=.15, # of the box's width and height, on each side
-    grid:int=1, # pixels; sides lie on multiples of it, outwards
-) -> np.ndarray: # `(k,4)` int: left, top, right, bottom; what lies outside the picture is left out
+    boxes,  # dicts of x1, y1, x2, y2
+    width: int,  # of the picture, in pixels
+    height: int,  # likewise
+    margin: float = 0.15,  # of the box's width and height, on each side
+    grid: int = 1,  # pixels; sides lie on multiples of it, outwards
+) -> np.ndarray:  # `(k,4)` int: left, top, right, bottom; what lies outside the picture is left out
     "What is filled for each box."
     box = np.array([[b["x1"], b["y1"], b["x2"], b["y2"]] for b in boxes], float).reshape(-1, 4)
     more = margin * (box[:, 2:] - box[:, :2])
     low, high = np.floor((box[:, :2] - more) / grid) * grid, np.ceil((box[:, 2:] + more) / grid) * grid
     return np.clip(np.hstack([low, high]), 0, [width, height] * 2).astype(int)
 
+
 def redact_image(
-    pixels:np.ndarray, # `(h,w,3)` uint8
-    boxes, # dicts of x1, y1, x2, y2
-    margin:float=.15, # of the box's width and height, on each side
-    grid:int=1, # as in `grow_boxes`
-) -> np.ndarray: # `(h,w,3)` uint8, a new one
+    pixels: np.ndarray,  # `(h,w,3)` uint8
+    boxes,  # dicts of x1, y1, x2, y2
+    margin: float = 0.15,  # of the box's width and height, on each side
+    grid: int = 1,  # as in `grow_boxes`
+) -> np.ndarray:  # `(h,w,3)` uint8, a new one
     "Fill boxes with black."
     out = np.array(pixels)
-    for left, top, right, bottom in grow_boxes(boxes, *pixels.shape[1::-1], margin, grid): out[top:bottom, left:right] = FILL
+    for left, top, right, bottom in grow_boxes(boxes, *pixels.shape[1::-1], margin, grid):
+        out[top:bottom, left:right] = FILL
     return out
 
 # %% ../../nbs/1_data/12_redact.ipynb #1b27fee1
 def redact_file(
-    file:bytes, # of an image
-    boxes, # dicts of x1, y1, x2, y2: what to cover, in pixels of the upright picture
-    margin:float=.15, # of the box's width and height, on each side
-) -> tuple[bytes, np.ndarray]: # a file of the same format, and `(k,4)` int: what was filled
+    file: bytes,  # of an image
+    boxes,  # dicts of x1, y1, x2, y2: what to cover, in pixels of the upright picture
+    margin: float = 0.15,  # of the box's width and height, on each side
+) -> tuple[bytes, np.ndarray]:  # a file of the same format, and `(k,4)` int: what was filled
     "Cover, strip, write, and prove it."
     pixels = decode_image(file)
-    with Image.open(BytesIO(file), formats=FORMATS) as picture: kind, gray, clear = {"MPO": "JPEG"}.get(picture.format, picture.format), picture.mode in ("1", "L", "I", "I;16"), picture.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in picture.info
+    with Image.open(BytesIO(file), formats=FORMATS) as picture:
+        kind, gray, clear = (
+            {"MPO": "JPEG"}.get(picture.format, picture.format),
+            picture.mode in ("1", "L", "I", "I;16"),
+            picture.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in picture.info,
+        )
     grid = 8 if kind == "JPEG" else 1
     filled = grow_boxes(boxes, *pixels.shape[1::-1], margin, grid)
     wanted = redact_image(pixels, boxes, margin, grid)
-    new = encode_image(Image.fromarray(wanted[..., 0] if gray else wanted), kind) if len(filled) or clear else strip_metadata(file, convert=False)
+    new = (
+        encode_image(Image.fromarray(wanted[..., 0] if gray else wanted), kind)
+        if len(filled) or clear
+        else strip_metadata(file, convert=False)
+    )
     _prove(new, wanted, filled, kind == "JPEG")
     return new, filled
 
-def _prove(new, wanted, filled, lossy): # read what was written
+
+def _prove(new, wanted, filled, lossy):  # read what was written
     again, left = decode_image(new), find_metadata(new)
-    if left: raise DataError(f"expected nothing beside the picture, but {left[0]['kind']} is left; report the file's kind")
-    if again.shape != wanted.shape: raise DataError(f"expected a picture of {wanted.shape[1]} x {wanted.shape[0]} pixels, wrote {again.shape[1]} x {again.shape[0]}; report the file's kind")
+    if left:
+        raise DataError(f"expected nothing beside the picture, but {left[0]['kind']} is left; report the file's kind")
+    if again.shape != wanted.shape:
+        raise DataError(
+            f"expected a picture of {wanted.shape[1]} x {wanted.shape[0]} pixels, wrote {again.shape[1]} x "
+            f"{again.shape[0]}; report the file's kind"
+        )
     worst = max((int(again[t:b, l:r].max(initial=0)) for l, t, r, b in filled), default=0)
-    if worst > 2 * lossy: raise DataError(f"expected black where something was covered, found values up to {worst}; report the file's kind")
+    if worst > 2 * lossy:
+        raise DataError(
+            f"expected black where something was covered, found values up to {worst}; report the file's kind"
+        )
     far = np.abs(again.astype(np.int16) - wanted).mean()
-    if far > 10 * lossy: raise DataError(f"expected the picture as it was elsewhere, but values differ by {far:.1f} in the mean; report the file's kind")
+    if far > 10 * lossy:
+        raise DataError(
+            f"expected the picture as it was elsewhere, but values differ by {far:.1f} in the mean; report the file's "
+            "kind"
+        )
 
 # %% ../../nbs/1_data/12_redact.ipynb #6f6e6fa2
-def _check_place(root, out): # refuse a folder that touches the originals
+def _check_place(root, out):  # refuse a folder that touches the originals
     here, there = os.path.realpath(out) + os.sep, os.path.realpath(root) + os.sep
-    if here.startswith(there) or there.startswith(here): raise DataError(f"expected a folder apart from the originals in {root}, got {out}; originals are never overwritten, so name a folder beside them")
+    if here.startswith(there) or there.startswith(here):
+        raise DataError(
+            f"expected a folder apart from the originals in {root}, got {out}; originals are never overwritten, so "
+            "name a folder beside them"
+        )
 
-def _place(images, uri, mine, new): # where a file goes, if nothing of anybody else's is there
-    path = images/uri
+
+def _place(images, uri, mine, new):  # where a file goes, if nothing of anybody else's is there
+    path = images / uri
     linked = next((p for p in (path, *path.parents) if p.is_relative_to(images.parent) and p.is_symlink()), None)
-    if linked: raise DataError(f"expected a folder of its own, but {linked} is a link; remove it, or name another folder")
-    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(images)): raise DataError(f"expected a file below {images}, got {uri}; ingest again")
-    if path.exists() and (there := digest_file(path)) not in (mine, digest_bytes(new)): raise DataError(f"expected no file of anybody else in {path}, but one is there; it is not overwritten, so name another folder")
+    if linked:
+        raise DataError(f"expected a folder of its own, but {linked} is a link; remove it, or name another folder")
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(images)):
+        raise DataError(f"expected a file below {images}, got {uri}; ingest again")
+    if path.exists() and (there := digest_file(path)) not in (mine, digest_bytes(new)):
+        raise DataError(
+            f"expected no file of anybody else in {path}, but one is there; it is not overwritten, so name another "
+            "folder"
+        )
     return path
 
 # %% ../../nbs/1_data/12_redact.ipynb #72ba5b6b
-def _detections(content, file, detectors, key): # boxes found in a file, now or before
-    kept = cache_folder("detections", key[:24])/f"{content}.json"
-    if kept.exists(): return read_json(kept)
+def _detections(content, file, detectors, key):  # boxes found in a file, now or before
+    kept = cache_folder("detections", key[:24]) / f"{content}.json"
+    if kept.exists():
+        return read_json(kept)
     found = find_private(decode_image(file), detectors)
     write_atomic(kept, json.dumps(found))
     return found
 
+
 def _hidden(labels, mask):
     "Labelled boxes of which a tenth or more was covered: what a model should learn may be gone."
     sides = [[int(round(box[c])) for c in ("y1", "y2", "x1", "x2")] for box in labels]
-    shares = [float(mask[t:max(b, t + 1), l:max(r, l + 1)].mean()) if mask[t:, l:].size else 0. for t, b, l, r in sides]
-    return [{"label": box["label"], "share": round(s, 3)} for box, s in zip(labels, shares) if s >= .1]
+    shares = [
+        float(mask[t : max(b, t + 1), l : max(r, l + 1)].mean()) if mask[t:, l:].size else 0.0 for t, b, l, r in sides
+    ]
+    return [{"label": box["label"], "share": round(s, 3)} for box, s in zip(labels, shares) if s >= 0.1]
+
 
 def _redact_row(manifest, row, images, detectors, key, margin, before):
     "One image of a data set: what the log says of it."
     uri, content, w, h = manifest.table[["uri", "content", "width", "height"]].iloc[row]
-    if before.get("source") == content and (images/uri).is_file() and not (images/uri).is_symlink() and digest_file(images/uri) == before["content"]: return before
+    if (
+        before.get("source") == content
+        and (images / uri).is_file()
+        and not (images / uri).is_symlink()
+        and digest_file(images / uri) == before["content"]
+    ):
+        return before
     file, mask = manifest.read(row), np.zeros((h, w), bool)
     found = _detections(content, file, detectors, key)
     new, filled = redact_file(file, found, margin)
     write_atomic(_place(images, uri, before.get("content"), new), new)
-    for l, t, r, b in filled: mask[t:b, l:r] = True
+    for l, t, r, b in filled:
+        mask[t:b, l:r] = True
     labels = manifest.table["boxes"].iloc[row] if manifest.task == "detection" else []
-    return {"uri": uri, "source": content, "content": digest_bytes(new), "found": [{**box, "filled": f} for box, f in zip(found, filled.tolist())], "covered": round(float(mask.mean()), 5), "hides": _hidden(labels, mask)}
+    return {
+        "uri": uri,
+        "source": content,
+        "content": digest_bytes(new),
+        "found": [{**box, "filled": f} for box, f in zip(found, filled.tolist())],
+        "covered": round(float(mask.mean()), 5),
+        "hides": _hidden(labels, mask),
+    }
 
 # %% ../../nbs/1_data/12_redact.ipynb #ce9905a5
 @dataclass(repr=False)
 class Redacted:
     "A data set with what was found in it covered, and the log."
-    manifest:Manifest # of the new files
-    files:list # a dict an image: uri, source and content (digests), found, covered (share of the picture), hides
-    failed:list # dicts of uri and reason: what could not be processed, and is not in the manifest
-    about:dict # source (digest of the original manifest), detectors (name to digest), margin, images, new (processed now)
+
+    manifest: Manifest  # of the new files
+    files: list  # a dict an image: uri, source and content (digests), found, covered (share of the picture), hides
+    failed: list  # dicts of uri and reason: what could not be processed, and is not in the manifest
+    # source (digest of the original manifest), detectors (name to digest), margin, images, new (processed now)
+    about: dict
 
     @property
-    def boxes(self) -> list: # dicts of image, uri, kind, score, detector, x1, y1, x2, y2, left, top, right, bottom
+    def boxes(self) -> list:  # dicts of image, uri, kind, score, detector, x1, y1, x2, y2, left, top, right, bottom
         "A line a box: what was found, and the rectangle that was filled."
-        return [{"image": key, "uri": f["uri"], **{k: b[k] for k in ("kind", "score", "detector", "x1", "y1", "x2", "y2")}, **dict(zip(("left", "top", "right", "bottom"), b["filled"]))} for key, f in zip(self.manifest.table["image"], self.files) for b in f["found"]]
+        return [
+            {
+                "image": key,
+                "uri": f["uri"],
+                **{k: b[k] for k in ("kind", "score", "detector", "x1", "y1", "x2", "y2")},
+                **dict(zip(("left", "top", "right", "bottom"), b["filled"])),
+            }
+            for key, f in zip(self.manifest.table["image"], self.files)
+            for b in f["found"]
+        ]
+
     @property
-    def counts(self) -> dict: # kind to (boxes, images)
+    def counts(self) -> dict:  # kind to (boxes, images)
         "How much of each kind was covered."
         kinds = sorted({b["kind"] for b in self.boxes})
-        return {k: (sum(b["kind"] == k for b in self.boxes), len({b["image"] for b in self.boxes if b["kind"] == k})) for k in kinds}
+        return {
+            k: (sum(b["kind"] == k for b in self.boxes), len({b["image"] for b in self.boxes if b["kind"] == k}))
+            for k in kinds
+        }
+
     @property
-    def sentences(self) -> list: return _redacted_words(self) # texts: what was done, and what a person should look at
-    def to_dict(self) -> dict: return {"about": self.about, "counts": self.counts, "failed": self.failed, "files": self.files, "sentences": self.sentences} # plain data, and the state of the next run
-    def __repr__(self): return "\n".join(self.sentences)
+    def sentences(self) -> list:  # texts: what was done, and what a person should look at
+        return _redacted_words(self)
+
+    def to_dict(self) -> dict:  # plain data, and the state of the next run
+        return {
+            "about": self.about,
+            "counts": self.counts,
+            "failed": self.failed,
+            "files": self.files,
+            "sentences": self.sentences,
+        }
+
+    def __repr__(self):
+        return "\n".join(self.sentences)
+
     def _repr_html_(self):
         from cvkit.pages import fragment, table, text
-        rows = [{"kind": k, "boxes": boxes, "in images": images} for k, (boxes, images) in self.counts.items()]
-        return fragment(text(*self.sentences), *([table(rows)] if rows else []), *([table(self.failed[:20], caption=f"not processed: {len(self.failed)}")] if self.failed else []))
 
-def _redacted_words(r): # a redaction in sentences
+        rows = [{"kind": k, "boxes": boxes, "in images": images} for k, (boxes, images) in self.counts.items()]
+        return fragment(
+            text(*self.sentences),
+            *([table(rows)] if rows else []),
+            *([table(self.failed[:20], caption=f"not processed: {len(self.failed)}")] if self.failed else []),
+        )
+
+
+def _redacted_words(r):  # a redaction in sentences
     some, n = sum(bool(f["found"]) for f in r.files), len(r.files)
     kinds = ", ".join(f"{boxes:,} {k}" for k, (boxes, _) in r.counts.items()) or "nothing"
     left, hides = (r.manifest.table["pii_status"] == "found").sum(), [f for f in r.files if f["hides"]]
-    said = [f"{n:,} images redacted, {r.about['new']:,} of them now: {kinds} found by {', '.join(r.about['detectors'])}, and covered in {some:,} images. No metadata is left in any file."]
-    if r.failed: said.append(f"{len(r.failed):,} images could not be processed and are left out, such as {r.failed[0]['uri']}: {r.failed[0]['reason']}")
-    if left: said.append(f"In {left:,} images a person had found something and no detector did: they keep the status found, and nothing in them is covered.")
-    if hides: said.append(f"In {len(hides):,} images a tenth or more of a labelled box is covered, such as {hides[0]['hides'][0]['label']} in {hides[0]['uri']}: it may hide what a model should learn.")
+    said = [
+        (
+            f"{n:,} images redacted, {r.about['new']:,} of them now: {kinds} found by "
+            f"{', '.join(r.about['detectors'])}, and covered in {some:,} images. No metadata is left in any file."
+        )
+    ]
+    if r.failed:
+        said.append(
+            f"{len(r.failed):,} images could not be processed and are left out, such as {r.failed[0]['uri']}: "
+            f"{r.failed[0]['reason']}"
+        )
+    if left:
+        said.append(
+            f"In {left:,} images a person had found something and no detector did: they keep the status found, and "
+            "nothing in them is covered."
+        )
+    if hides:
+        said.append(
+            f"In {len(hides):,} images a tenth or more of a labelled box is covered, such as "
+            f"{hides[0]['hides'][0]['label']} in {hides[0]['uri']}: it may hide what a model should learn."
+        )
     return [*said, "Redacted is not anonymous: measure how many marked boxes were missed (redaction_recall)."]
 
+
 def redact_manifest(
-    manifest:Manifest, # of the originals
-    out, # folder to write: images/ with the paths of the originals, and redactions.json
-    detectors="face,text", # names, or a dict of name to detector; see `load_detectors`
-    margin:float=.15, # of a box's width and height, on each side
-    keep_time:bool=False, # of the day at which a picture was taken
-) -> Redacted: # the new manifest and the log
+    manifest: Manifest,  # of the originals
+    out,  # folder to write: images/ with the paths of the originals, and redactions.json
+    detectors="face,text",  # names, or a dict of name to detector; see `load_detectors`
+    margin: float = 0.15,  # of a box's width and height, on each side
+    keep_time: bool = False,  # of the day at which a picture was taken
+) -> Redacted:  # the new manifest and the log
     "Cover what detectors find in every image; what was done before is not done again."
     _check_place(manifest.root, out)
     out, detectors = Path(out), load_detectors(detectors)
@@ -269,31 +474,70 @@ def redact_manifest(
     files, failed, new = [], [], 0
     try:
         for row, uri in enumerate(progress(manifest.table["uri"].tolist(), "redacting", len(manifest))):
-            try: files.append((row, _redact_row(manifest, row, out/"images", detectors, digest_json(digests), margin, before.get(uri, {}))))
+            try:
+                files.append((
+                    row,
+                    _redact_row(
+                        manifest, row, out / "images", detectors, digest_json(digests), margin, before.get(uri, {})
+                    ),
+                ))
             except Exception as error:
-                if isinstance(error, OSError) or "name another folder" in str(error): raise # nothing that another picture would do better
-                failed.append({"uri": uri, "reason": str(error) if isinstance(error, DataError) else f"expected boxes, but a detector failed ({type(error).__name__}); try it on this picture"})
-            else: new += files[-1][1] is not before.get(uri)
-    finally: write_json(out/"redactions.json", {"about": recipe, "files": list((before | {f["uri"]: f for _, f in files}).values())})
+                if isinstance(error, OSError) or "name another folder" in str(error):
+                    raise  # nothing that another picture would do better
+                failed.append({
+                    "uri": uri,
+                    "reason": str(error)
+                    if isinstance(error, DataError)
+                    else f"expected boxes, but a detector failed ({type(error).__name__}); try it on this picture",
+                })
+            else:
+                new += files[-1][1] is not before.get(uri)
+    finally:
+        write_json(
+            out / "redactions.json",
+            {"about": recipe, "files": list((before | {f["uri"]: f for _, f in files}).values())},
+        )
     about = {**recipe, "source": manifest.digest, "images": len(files), "new": new}
-    found = Redacted(_new_manifest(manifest, files, failed, out/"images", keep_time), [f for _, f in files], failed, about)
-    write_json(out/"redactions.json", found)
+    found = Redacted(
+        _new_manifest(manifest, files, failed, out / "images", keep_time), [f for _, f in files], failed, about
+    )
+    write_json(out / "redactions.json", found)
     return found
 
-def _before(out, digests, margin): # what an earlier run with the same recipe has done, by uri; and the recipe
+
+def _before(out, digests, margin):  # what an earlier run with the same recipe has done, by uri; and the recipe
     recipe = {"detectors": digests, "margin": margin}
-    kept = read_json(out/"redactions.json") if (out/"redactions.json").exists() else {"about": recipe, "files": []}
+    kept = read_json(out / "redactions.json") if (out / "redactions.json").exists() else {"about": recipe, "files": []}
     same = {k: kept["about"].get(k) for k in recipe} == recipe
     return {f["uri"]: f if same else {k: f[k] for k in ("uri", "content")} for f in kept["files"]}, recipe
 
-def _new_manifest(manifest, files, failed, root, keep_time): # the manifest of the redacted files
-    if not files: raise DataError(f"expected images that can be redacted, but none of {len(manifest)} could; the first, {failed[0]['uri']}: {failed[0]['reason']}")
+
+def _new_manifest(manifest, files, failed, root, keep_time):  # the manifest of the redacted files
+    if not files:
+        raise DataError(
+            f"expected images that can be redacted, but none of {len(manifest)} could; the first, {failed[0]['uri']}: "
+            f"{failed[0]['reason']}"
+        )
     pd, rows = need("pandas", "train"), [row for row, _ in files]
     table, content = manifest.table.iloc[rows].reset_index(drop=True), [f["content"] for _, f in files]
     some = np.array([bool(f["found"]) for _, f in files])
-    status = table["pii_status"].where(table["pii_status"].isin(["none", "cleared"]) | ((table["pii_status"] == "found") & ~some), "redacted")
+    status = table["pii_status"].where(
+        table["pii_status"].isin(["none", "cleared"]) | ((table["pii_status"] == "found") & ~some), "redacted"
+    )
     repeat = pd.Series(content).groupby(content).cumcount()
-    table = table.assign(content=content, image=[c[:16] + (f"-{r}" if r else "") for c, r in zip(content, repeat)], pii_status=status, captured_at=table["captured_at"] if keep_time else table["captured_at"].str[:10])
-    about = replace(manifest.dataset, source=f"redacted from {manifest.digest}" + (f" ({manifest.dataset.source})" if manifest.dataset.source else ""), pii_status="redacted" if set(status) == {"redacted"} else "")
-    lost = pd.concat([manifest.rejected, pd.DataFrame(failed, columns=["uri", "reason"], dtype=object)], ignore_index=True)
+    table = table.assign(
+        content=content,
+        image=[c[:16] + (f"-{r}" if r else "") for c, r in zip(content, repeat)],
+        pii_status=status,
+        captured_at=table["captured_at"] if keep_time else table["captured_at"].str[:10],
+    )
+    about = replace(
+        manifest.dataset,
+        source=f"redacted from {manifest.digest}"
+        + (f" ({manifest.dataset.source})" if manifest.dataset.source else ""),
+        pii_status="redacted" if set(status) == {"redacted"} else "",
+    )
+    lost = pd.concat(
+        [manifest.rejected, pd.DataFrame(failed, columns=["uri", "reason"], dtype=object)], ignore_index=True
+    )
     return Manifest(table, root.resolve(), about, lost)

@@ -18,79 +18,152 @@ from .archives import PACKED, PIECE, TABLES, Limits, _Intake, _Refused, _disk, _
 from .ingest import EXTENSIONS
 
 # %% ../../nbs/1_data/10_remote.ipynb #71639488
-SECRET = re.compile(r"x-(amz|goog|oss|cos|ms)-.*|.*(sig|token|secret|passw|pwd|auth|cred|key|session|jwt|hmac).*|code|policy|expires|.*accessid|s[eprtv]|spr|sip|sk\w+", re.I)
+SECRET = re.compile(
+    r"x-(amz|goog|oss|cos|ms)-.*|.*(sig|token|secret|passw|pwd|auth|cred|key|session|jwt|hmac).*|code|policy|expires|.*accessid|s[eprtv]|spr|sip|sk\w+",
+    re.I,
+)
+
 
 def scrub_url(
-    url:str, # any address
-) -> str: # without user and fragment, and `***` for what looks like a secret
+    url: str,  # any address
+) -> str:  # without user and fragment, and `***` for what looks like a secret
     "What of an address may be written down."
     url = re.sub(r"://[^/?#\s]*@", "://", str(url).split("#")[0])
     secret = lambda key, value: SECRET.fullmatch(unquote(key)) or re.fullmatch(r"(?=\D*\d)[\w+/=%~-]{32,}", value)
-    return re.sub(r"([?&;])([^=&;]*)=([^&;]*)", lambda m: f"{m[1]}{m[2]}=" + ("***" if secret(m[2], m[3]) else m[3]), url)
+    return re.sub(
+        r"([?&;])([^=&;]*)=([^&;]*)", lambda m: f"{m[1]}{m[2]}=" + ("***" if secret(m[2], m[3]) else m[3]), url
+    )
 
-def _say(error): # what an exception says, in one line and without secrets
+
+def _say(error):  # what an exception says, in one line and without secrets
     text = re.sub(r"[a-zA-Z][\w+.-]*://[^\s'\"<>]+", lambda m: scrub_url(m[0]), " ".join(str(error).split()))
     return text[:300] or type(error).__name__
 
+
 def is_remote(
-    source, # a path or an address
-) -> bool: # True of `https://...`, `s3://...` and what else fsspec knows; a database's address is one too, so ask for that first
+    source,  # a path or an address
+    # True of `https://...`, `s3://...` and what else fsspec knows; a database's address is one too, so ask for that
+    # first
+) -> bool:
     "Whether a source is an address and not a path."
     return isinstance(source, str) and bool(re.match(r"[a-zA-Z][\w+.-]+(::|://)", source))
 
 # %% ../../nbs/1_data/10_remote.ipynb #689f5289
-ATTEMPTS, PAUSE, PATIENCE = 4, .5, 30. # in a row without progress; seconds before the second, doubled each time; seconds without a byte
+ATTEMPTS, PAUSE, PATIENCE = (
+    4,
+    0.5,
+    30.0,
+)  # in a row without progress; seconds before the second, doubled each time; seconds without a byte
+
 
 class _Redirect(urllib.request.HTTPRedirectHandler):
     "Follow a few redirects, none of them to a weaker place."
+
     max_redirections = 5
+
     def redirect_request(self, request, reply, code, text, headers, address):
         old, new = urlsplit(request.full_url), urlsplit(address)
         if new.scheme not in ("http", "https") or (old.scheme, new.scheme) == ("https", "http") or "@" in new.netloc:
-            raise DataError(f"expected a redirect that stays on {old.scheme}, got one to {scrub_url(address)}; give the address of the file itself")
+            raise DataError(
+                f"expected a redirect that stays on {old.scheme}, got one to {scrub_url(address)}; give the address "
+                "of the file itself"
+            )
         follow = super().redirect_request(request, reply, code, text, headers, address)
         token = request.unredirected_hdrs.get("Authorization")
-        if follow and token and (old.scheme, old.netloc) == (new.scheme, new.netloc): follow.add_unredirected_header("Authorization", token)
+        if follow and token and (old.scheme, old.netloc) == (new.scheme, new.netloc):
+            follow.add_unredirected_header("Authorization", token)
         return follow
 
-def _ask(url, headers): # the server's answer
+
+def _ask(url, headers):  # the server's answer
     opener, token = urllib.request.OpenerDirector(), os.environ.get("CVKIT_HTTP_TOKEN", "").strip()
-    for handler in (urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler, urllib.request.HTTPErrorProcessor, urllib.request.HTTPDefaultErrorHandler, _Redirect): opener.add_handler(handler())
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPErrorProcessor,
+        urllib.request.HTTPDefaultErrorHandler,
+        _Redirect,
+    ):
+        opener.add_handler(handler())
     request = urllib.request.Request(url, headers={"User-Agent": "cvkit", "Accept-Encoding": "identity", **headers})
-    if token and not re.fullmatch(r"[!-~]+", token): raise DataError("expected letters and digits in CVKIT_HTTP_TOKEN, got spaces or others; set it again")
-    if token and (request.type == "https" or urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")): request.add_unredirected_header("Authorization", f"Bearer {token}")
+    if token and not re.fullmatch(r"[!-~]+", token):
+        raise DataError("expected letters and digits in CVKIT_HTTP_TOKEN, got spaces or others; set it again")
+    if token and (request.type == "https" or urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")):
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
     return opener.open(request, timeout=PATIENCE)
 
-def _file_name(url, reply): # that a download is kept under
-    names = [unquote(urlsplit(url).path).split("/")[-1], reply.headers.get_filename() or "", unquote(urlsplit(reply.url).path).split("/")[-1]]
+
+def _file_name(url, reply):  # that a download is kept under
+    names = [
+        unquote(urlsplit(url).path).split("/")[-1],
+        reply.headers.get_filename() or "",
+        unquote(urlsplit(reply.url).path).split("/")[-1],
+    ]
     names = [re.sub(r"[\x00-\x1f\x7f\\\\/]", "_", name).lstrip(".")[-100:] for name in names]
-    return next((name for name in names if Path(name).suffix.lower() in EXTENSIONS | TABLES | PACKED), next(filter(None, names), "file"))
+    return next(
+        (name for name in names if Path(name).suffix.lower() in EXTENSIONS | TABLES | PACKED),
+        next(filter(None, names), "file"),
+    )
 
 # %% ../../nbs/1_data/10_remote.ipynb #9f8a3ede
-def _attempt(url, place, limits): # the file, whole; OSError where the server went away
-    part, begun, done = place/".part", place/".part.json", place/".whole.json"
-    known, whole = read_json(begun) if begun.exists() and part.exists() else {}, read_json(done) if done.exists() else {}
+def _attempt(url, place, limits):  # the file, whole; OSError where the server went away
+    part, begun, done = place / ".part", place / ".part.json", place / ".whole.json"
+    known, whole = (
+        read_json(begun) if begun.exists() and part.exists() else {},
+        read_json(done) if done.exists() else {},
+    )
     have, mark = part.stat().st_size if part.exists() else 0, known.get("etag") or known.get("modified")
     headers = {"Range": f"bytes={have}-", "If-Range": mark} if have and mark else {}
-    if not have and whole and (place/whole["name"]).is_file():
-        headers = {"If-None-Match": whole["etag"]} if whole["etag"] else {"If-Modified-Since": whole["modified"]} if whole["modified"] else {}
+    if not have and whole and (place / whole["name"]).is_file():
+        headers = (
+            {"If-None-Match": whole["etag"]}
+            if whole["etag"]
+            else {"If-Modified-Since": whole["modified"]}
+            if whole["modified"]
+            else {}
+        )
     with _ask(url, headers) as reply:
-        length, etag, name = reply.headers.get("Content-Length", ""), reply.headers.get("ETag", ""), _file_name(url, reply)
-        resumed = reply.status == 206 and reply.headers.get("Content-Range", "").startswith(f"bytes {have}-") and etag == known.get("etag", "")
+        length, etag, name = (
+            reply.headers.get("Content-Length", ""),
+            reply.headers.get("ETag", ""),
+            _file_name(url, reply),
+        )
+        resumed = (
+            reply.status == 206
+            and reply.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+            and etag == known.get("etag", "")
+        )
         if reply.status == 206 and not resumed:
             part.unlink(missing_ok=True)
             raise ConnectionError("it continued another file")
         total = (have if resumed else 0) + int(length) if length.isdigit() else None
-        if (total or 0) > limits.total_bytes: raise DataError(f"expected at most {limits.total_bytes:,} bytes, the server announces {total:,}; set Limits(total_bytes=...) if they are wanted")
-        count = _pour(reply, part, have if resumed else 0, limits, begun, {"etag": "" if etag.startswith("W/") else etag, "modified": reply.headers.get("Last-Modified", "")})
-        if total is not None and count != total: raise ConnectionError(f"{total:,} bytes were announced and {count:,} came")
+        if (total or 0) > limits.total_bytes:
+            raise DataError(
+                f"expected at most {limits.total_bytes:,} bytes, the server announces {total:,}; set "
+                "Limits(total_bytes=...) if they are wanted"
+            )
+        count = _pour(
+            reply,
+            part,
+            have if resumed else 0,
+            limits,
+            begun,
+            {"etag": "" if etag.startswith("W/") else etag, "modified": reply.headers.get("Last-Modified", "")},
+        )
+        if total is not None and count != total:
+            raise ConnectionError(f"{total:,} bytes were announced and {count:,} came")
     with _disk(place):
-        os.replace(part, place/name)
-        write_json(done, {"name": name, "etag": etag, "modified": reply.headers.get("Last-Modified", ""), "url": scrub_url(url)})
+        os.replace(part, place / name)
+        write_json(
+            done,
+            {"name": name, "etag": etag, "modified": reply.headers.get("Last-Modified", ""), "url": scrub_url(url)},
+        )
         begun.unlink()
-    return place/name
+    return place / name
 
-def _pour(reply, part, count, limits, begun, about): # bytes that the part has then
+
+def _pour(reply, part, count, limits, begun, about):  # bytes that the part has then
     with _disk(part.parent):
         write_json(begun, about)
         file = open(part, "r+b" if count else "wb", buffering=0)
@@ -98,173 +171,296 @@ def _pour(reply, part, count, limits, begun, about): # bytes that the part has t
         file.seek(count)
         while piece := reply.read(PIECE):
             count += len(piece)
-            if count > limits.total_bytes: raise DataError(f"expected at most {limits.total_bytes:,} bytes, got more; set Limits(total_bytes=...) if they are wanted")
-            with _disk(part.parent): file.write(piece)
+            if count > limits.total_bytes:
+                raise DataError(
+                    f"expected at most {limits.total_bytes:,} bytes, got more; set Limits(total_bytes=...) if they "
+                    "are wanted"
+                )
+            with _disk(part.parent):
+                file.write(piece)
     return count
 
 # %% ../../nbs/1_data/10_remote.ipynb #cafbd0c1
 def download(
-    url:str, # http or https; `#sha256=...` at its end is checked
-    folder, # where it shall stand, in a folder of its own
-    limits:Limits=Limits(), # total_bytes is what it may have
-) -> Path: # the file, under the server's name; one that did not change is not fetched again
+    url: str,  # http or https; `#sha256=...` at its end is checked
+    folder,  # where it shall stand, in a folder of its own
+    limits: Limits = Limits(),  # total_bytes is what it may have
+) -> Path:  # the file, under the server's name; one that did not change is not fetched again
     "Fetch a file by its address; what was fetched before a break is not fetched again."
     bare, _, fragment = url.partition("#")
     shown, wanted = scrub_url(url), fragment.removeprefix("sha256=").lower() if fragment.startswith("sha256=") else ""
-    if "@" in bare.split("://")[-1].split("?")[0].split("/")[0]: raise DataError(f"expected an address without a password, got one for {shown}; put a token into the environment variable CVKIT_HTTP_TOKEN")
-    if not re.match(r"https?://[^/?]", bare, re.I): raise DataError(f"expected an address that begins with https:// or http://, got {shown}; correct it")
-    place, failures = _private(Path(folder)/digest_json(shown)[:16]), 0
+    if "@" in bare.split("://")[-1].split("?")[0].split("/")[0]:
+        raise DataError(
+            f"expected an address without a password, got one for {shown}; put a token into the environment variable "
+            "CVKIT_HTTP_TOKEN"
+        )
+    if not re.match(r"https?://[^/?]", bare, re.I):
+        raise DataError(f"expected an address that begins with https:// or http://, got {shown}; correct it")
+    place, failures = _private(Path(folder) / digest_json(shown)[:16]), 0
     while True:
-        before = (place/".part").stat().st_size if (place/".part").exists() else 0
-        try: path = _attempt(quote(bare, safe="%/:=&?~#+!$,;'@()*[]"), place, limits); break
+        before = (place / ".part").stat().st_size if (place / ".part").exists() else 0
+        try:
+            path = _attempt(quote(bare, safe="%/:=&?~#+!$,;'@()*[]"), place, limits)
+            break
         except urllib.error.HTTPError as error:
-            if error.code == 304: path = place/read_json(place/".whole.json")["name"]; break
-            if error.code == 416: (place/".part").unlink(missing_ok=True)
-            elif error.code not in (408, 429, 500, 502, 503, 504): raise DataError(f"expected a file at {shown}, the server answers {error.code} ({http.client.responses.get(error.code, 'unknown')}); check the address, or the token in CVKIT_HTTP_TOKEN") from None
+            if error.code == 304:
+                path = place / read_json(place / ".whole.json")["name"]
+                break
+            if error.code == 416:
+                (place / ".part").unlink(missing_ok=True)
+            elif error.code not in (408, 429, 500, 502, 503, 504):
+                raise DataError(
+                    f"expected a file at {shown}, the server answers {error.code} "
+                    f"({http.client.responses.get(error.code, 'unknown')}); check the address, or the token in "
+                    "CVKIT_HTTP_TOKEN"
+                ) from None
             why = f"it answers {error.code}"
-        except (OSError, http.client.HTTPException, ValueError) as error: why = _say(error)
-        failures = 1 if (place/".part").exists() and (place/".part").stat().st_size > before else failures + 1
-        if failures >= ATTEMPTS: raise DataError(f"expected {shown} whole, but the server went away {failures} times: {why}; run it again, it goes on from there")
-        time.sleep(PAUSE * 2**(failures - 1))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            why = _say(error)
+        failures = 1 if (place / ".part").exists() and (place / ".part").stat().st_size > before else failures + 1
+        if failures >= ATTEMPTS:
+            raise DataError(
+                f"expected {shown} whole, but the server went away {failures} times: {why}; run it again, it goes on "
+                "from there"
+            )
+        time.sleep(PAUSE * 2 ** (failures - 1))
     _check_digest(path, wanted, shown)
     return path
 
-def _check_digest(path, wanted, shown): # remove a file that is another one
-    if not wanted or (found := digest_file(path)) == wanted: return
+
+def _check_digest(path, wanted, shown):  # remove a file that is another one
+    if not wanted or (found := digest_file(path)) == wanted:
+        return
     path.unlink()
     raise DataError(f"expected the file with SHA-256 {wanted} at {shown}, got {found}; ask its owner which is right")
 
 # %% ../../nbs/1_data/10_remote.ipynb #2a4bc3a2
-INDEX, GONE = ".cvkit-index", 20 # a line of JSON a file that was copied; failures in a row after which the source is gone
+INDEX, GONE = (
+    ".cvkit-index",
+    20,
+)  # a line of JSON a file that was copied; failures in a row after which the source is gone
 
-def _filesystem(url): # fsspec's, and the path in it
+
+def _filesystem(url):  # fsspec's, and the path in it
     fsspec, shown = need("fsspec", "remote"), scrub_url(url)
-    if re.search(r"://[^/?#]*:[^/?#]*@", url): raise DataError(f"expected an address without a password, got one for {shown}; put it into the environment, or into fsspec's configuration")
-    try: fs, top = fsspec.core.url_to_fs(url)
+    if re.search(r"://[^/?#]*:[^/?#]*@", url):
+        raise DataError(
+            f"expected an address without a password, got one for {shown}; put it into the environment, or into "
+            "fsspec's configuration"
+        )
+    try:
+        fs, top = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        known = need("fsspec.registry", "remote").known_implementations.get(re.split("::|://", url)[0], {"class": "fsspec."})["class"].split(".")[0]
-        raise MissingExtra(f"expected a driver for {shown}, but: {_say(error)}; run: pip install {known if known != 'fsspec' else 'what it names'}") from None
-    except Exception as error: raise DataError(f"expected an address that fsspec knows, got {shown}: {_say(error)}; correct it") from None # each driver has its own errors
+        known = (
+            need("fsspec.registry", "remote")
+            .known_implementations.get(re.split("::|://", url)[0], {"class": "fsspec."})["class"]
+            .split(".")[0]
+        )
+        raise MissingExtra(
+            f"expected a driver for {shown}, but: {_say(error)}; run: pip install "
+            f"{known if known != 'fsspec' else 'what it names'}"
+        ) from None
+    except Exception as error:
+        raise DataError(
+            f"expected an address that fsspec knows, got {shown}: {_say(error)}; correct it"
+        ) from None  # each driver has its own errors
     fs.invalidate_cache()
     return fs, top
 
-def _listed(fs, top): # (path there, name below it, what is known) of each file, a folder at a time
+
+def _listed(fs, top):  # (path there, name below it, what is known) of each file, a folder at a time
     about, folders = fs.info(top), deque([top])
-    if about["type"] != "directory": return (yield about["name"], about["name"].rstrip("/").split("/")[-1], about)
+    if about["type"] != "directory":
+        return (yield about["name"], about["name"].rstrip("/").split("/")[-1], about)
     while folders:
         for info in sorted(fs.ls(folders.popleft(), detail=True), key=lambda info: info["name"]):
             name = info["name"].rstrip("/")
             if info["type"] == "directory" and not info.get("islink"):
-                if len(name) > len(top.rstrip("/")): folders.append(name)
-            else: yield info["name"], name[len(top.rstrip("/")):].lstrip("/"), info
+                if len(name) > len(top.rstrip("/")):
+                    folders.append(name)
+            else:
+                yield info["name"], name[len(top.rstrip("/")) :].lstrip("/"), info
 
-def _stamp(info): # what changes when a file does; None where nothing tells
-    told = {key: str(info[key]) for key in ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "updated", "created") if info.get(key) is not None}
+
+def _stamp(info):  # what changes when a file does; None where nothing tells
+    told = {
+        key: str(info[key])
+        for key in (
+            "ETag",
+            "etag",
+            "md5Hash",
+            "content_md5",
+            "mtime",
+            "LastModified",
+            "last_modified",
+            "updated",
+            "created",
+        )
+        if info.get(key) is not None
+    }
     return digest_json({"size": info.get("size"), **told})[:24] if told else None
 
 # %% ../../nbs/1_data/10_remote.ipynb #9b495932
-def _copy(fs, path, name, size, intake): # one file; three attempts
+def _copy(fs, path, name, size, intake):  # one file; three attempts
     for left in (2, 1, 0):
         try:
-            with fs.open(path, "rb", block_size=4 * PIECE) as file: return intake.write(name, iter(lambda: file.read(PIECE), b""), size)
-        except (DataError, _Refused, FileNotFoundError, PermissionError): raise
-        except Exception: # each driver has its own errors
-            if not left: raise
+            with fs.open(path, "rb", block_size=4 * PIECE) as file:
+                return intake.write(name, iter(lambda: file.read(PIECE), b""), size)
+        except (DataError, _Refused, FileNotFoundError, PermissionError):
+            raise
+        except Exception:  # each driver has its own errors
+            if not left:
+                raise
         time.sleep(PAUSE * (3 - left))
 
+
 def fetch_tree(
-    url:str, # any address that fsspec knows: a file, or a folder at any depth
-    folder, # where the files shall stand; what it holds of an earlier run is kept up to date
-    limits:Limits=Limits(), # how much may come
-) -> list[tuple[str, str]]: # (key, why) of what was not copied
+    url: str,  # any address that fsspec knows: a file, or a folder at any depth
+    folder,  # where the files shall stand; what it holds of an earlier run is kept up to date
+    limits: Limits = Limits(),  # how much may come
+) -> list[tuple[str, str]]:  # (key, why) of what was not copied
     "Copy the pictures and tables of a bucket or a server that are new or changed."
     fs, top = _filesystem(url)
     intake, waiting, shown = _Intake(_private(folder), limits), deque(), scrub_url(url)
-    place, workers = intake.folder/INDEX, 8 if getattr(fs, "async_impl", False) else 1 # other drivers hold one connection
+    place, workers = (
+        intake.folder / INDEX,
+        8 if getattr(fs, "async_impl", False) else 1,
+    )  # other drivers hold one connection
     known = _read_index(place)
-    with _disk(place.parent): log = open(place, "a")
+    with _disk(place.parent):
+        log = open(place, "a")
     with log, ThreadPoolExecutor(workers) as pool:
         turn = {"gone": 0, "log": log, "shown": shown}
         for path, name, info in _patient(_listed(fs, top), shown):
             link = info.get("islink") or info["type"] not in ("file", "directory")
-            target = intake.admit(name, info.get("size") or 0, "expected a file, got a link; copy what it points to" if link else "")
+            target = intake.admit(
+                name, info.get("size") or 0, "expected a file, got a link; copy what it points to" if link else ""
+            )
             stamp = _stamp(info)
-            if target is None or (stamp and known.get(target) == stamp and (intake.folder/target).is_file()): continue
+            if target is None or (stamp and known.get(target) == stamp and (intake.folder / target).is_file()):
+                continue
             waiting.append((name, target, stamp, pool.submit(_copy, fs, path, target, info.get("size"), intake)))
-            if len(waiting) > 4 * workers: _settle(intake, turn, *waiting.popleft())
-        while waiting: _settle(intake, turn, *waiting.popleft())
+            if len(waiting) > 4 * workers:
+                _settle(intake, turn, *waiting.popleft())
+        while waiting:
+            _settle(intake, turn, *waiting.popleft())
     return _tidy(intake, place, shown)
+
 
 def _read_index(place):
     "Stamps by name; the last line may be half of one."
     found = {}
     for line in place.read_text().splitlines() if place.exists() else ():
-        try: found.update([json.loads(line)])
-        except ValueError: pass
+        try:
+            found.update([json.loads(line)])
+        except ValueError:
+            pass
     return found
+
 
 def _patient(listed, shown):
     "The list; an error says whose."
-    try: yield from listed
-    except DataError: raise
-    except Exception as error: raise DataError(f"expected files at {shown}, but: {_say(error)}; check the address and who may read there, then run it again") from None # each driver has its own errors
+    try:
+        yield from listed
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"expected files at {shown}, but: {_say(error)}; check the address and who may read there, then run it "
+            "again"
+        ) from None  # each driver has its own errors
+
 
 def _settle(intake, turn, name, target, stamp, copy):
     "Note how a copy ended."
-    try: copy.result()
-    except DataError: raise
-    except Exception as error: # each driver has its own errors
-        intake.lost.append((name, str(error) if isinstance(error, _Refused) else f"expected a file that can be copied, but: {_say(error)}; check it there"))
+    try:
+        copy.result()
+    except DataError:
+        raise
+    except Exception as error:  # each driver has its own errors
+        intake.lost.append((
+            name,
+            str(error)
+            if isinstance(error, _Refused)
+            else f"expected a file that can be copied, but: {_say(error)}; check it there",
+        ))
         turn["gone"] += not isinstance(error, _Refused)
-        if turn["gone"] >= GONE: raise DataError(f"expected {turn['shown']} to answer, but {GONE} files in a row failed, the last with: {_say(error)}; run it again, it goes on from there") from None
+        if turn["gone"] >= GONE:
+            raise DataError(
+                f"expected {turn['shown']} to answer, but {GONE} files in a row failed, the last with: {_say(error)}; "
+                "run it again, it goes on from there"
+            ) from None
     else:
         turn["gone"] = 0
-        with _disk(intake.folder): turn["log"].write(json.dumps([target, stamp]) + "\n"), turn["log"].flush()
+        with _disk(intake.folder):
+            turn["log"].write(json.dumps([target, stamp]) + "\n"), turn["log"].flush()
+
 
 def _tidy(intake, place, shown):
     "Remove what the source no longer has, and what it has under a name that is refused."
-    known, here = _read_index(place), {"/".join(p for p in name.split("/") if p not in ("", ".")) for name in intake.names.values()}
+    known, here = (
+        _read_index(place),
+        {"/".join(p for p in name.split("/") if p not in ("", ".")) for name in intake.names.values()},
+    )
     for name in known.keys() - here:
-        if not _why_not(name): (intake.folder/name).unlink(missing_ok=True)
-    with _disk(intake.folder): write_atomic(place, "".join(json.dumps([name, stamp]) + "\n" for name, stamp in known.items() if name in here))
+        if not _why_not(name):
+            (intake.folder / name).unlink(missing_ok=True)
+    with _disk(intake.folder):
+        write_atomic(place, "".join(json.dumps([name, stamp]) + "\n" for name, stamp in known.items() if name in here))
     return intake.close(shown)
 
 # %% ../../nbs/1_data/10_remote.ipynb #55e0150c
 def bring(
-    source, # a folder, a file, an archive, or an address of one
-    folder, # where what comes from elsewhere shall stand
-    limits:Limits=Limits(), # how much may come
-) -> tuple[Path, list]: # the folder or the table from which a reader goes on, and (member, why) of what was left
+    source,  # a folder, a file, an archive, or an address of one
+    folder,  # where what comes from elsewhere shall stand
+    limits: Limits = Limits(),  # how much may come
+) -> tuple[Path, list]:  # the folder or the table from which a reader goes on, and (member, why) of what was left
     "Bring a source into reach: itself where it lies here, a private copy where it does not."
     lost, path = [], Path(source)
     if is_remote(source):
-        place = Path(folder)/digest_json(scrub_url(source))[:16]
-        if re.match("https?://", source, re.I): path = download(source, folder, limits)
-        elif _is_archive(name := re.split(r"[?#]", source)[0].split("/")[-1]): path = _one_file(source, place, name, limits)
+        place = Path(folder) / digest_json(scrub_url(source))[:16]
+        if re.match("https?://", source, re.I):
+            path = download(source, folder, limits)
+        elif _is_archive(name := re.split(r"[?#]", source)[0].split("/")[-1]):
+            path = _one_file(source, place, name, limits)
         else:
             lost, path = fetch_tree(source, place, limits), place
             files = [p for p in path.iterdir() if not p.name.startswith(".")]
             return (files[0] if len(files) == 1 and files[0].name == name else path), lost
-    if path.is_dir() or (path.is_file() and Path(path).suffix.lower() in EXTENSIONS | TABLES): return path, lost
-    if not path.is_file(): raise DataError(f"expected a folder, a table or an archive, but {path} is not there; check the path")
-    place = _private(folder)/f"unpacked-{digest_json(str(path.resolve()))[:16]}"
+    if path.is_dir() or (path.is_file() and Path(path).suffix.lower() in EXTENSIONS | TABLES):
+        return path, lost
+    if not path.is_file():
+        raise DataError(f"expected a folder, a table or an archive, but {path} is not there; check the path")
+    place = _private(folder) / f"unpacked-{digest_json(str(path.resolve()))[:16]}"
     lost = unpack(path, place, limits)
     inside = [p for p in place.iterdir() if not p.name.startswith(".")]
     return (inside[0] if len(inside) == 1 and inside[0].is_dir() else place), lost
 
-def _is_archive(name): return Path(name).suffix.lower() in PACKED
 
-def _one_file(url, place, name, limits): # an archive in a bucket, whole
+def _is_archive(name):
+    return Path(name).suffix.lower() in PACKED
+
+
+def _one_file(url, place, name, limits):  # an archive in a bucket, whole
     fs, top = _filesystem(url)
-    intake, stamps = _Intake(_private(place), limits), place/INDEX
+    intake, stamps = _Intake(_private(place), limits), place / INDEX
     try:
         info = fs.info(top)
-        if info["type"] == "directory": raise DataError(f"expected a file at {scrub_url(url)}, got a folder; name it without {Path(name).suffix}")
-        if _why_not(name): raise DataError(f"{_why_not(name)} ({scrub_url(url)})")
-        if _read_index(stamps).get(name) == _stamp(info) and (place/name).is_file(): return place/name
+        if info["type"] == "directory":
+            raise DataError(f"expected a file at {scrub_url(url)}, got a folder; name it without {Path(name).suffix}")
+        if _why_not(name):
+            raise DataError(f"{_why_not(name)} ({scrub_url(url)})")
+        if _read_index(stamps).get(name) == _stamp(info) and (place / name).is_file():
+            return place / name
         _copy(fs, top, name, info.get("size"), intake)
-    except DataError: raise
-    except _Refused as error: raise DataError(f"{scrub_url(url)}: {error}") from None
-    except Exception as error: raise DataError(f"expected an archive at {scrub_url(url)}, but: {_say(error)}; check the address, then run it again") from None # each driver has its own errors
-    with _disk(place): write_atomic(stamps, json.dumps([name, _stamp(info)]) + "\n")
-    return place/name
+    except DataError:
+        raise
+    except _Refused as error:
+        raise DataError(f"{scrub_url(url)}: {error}") from None
+    except Exception as error:
+        raise DataError(
+            f"expected an archive at {scrub_url(url)}, but: {_say(error)}; check the address, then run it again"
+        ) from None  # each driver has its own errors
+    with _disk(place):
+        write_atomic(stamps, json.dumps([name, _stamp(info)]) + "\n")
+    return place / name

@@ -19,69 +19,114 @@ from .preprocess import decode_image, read_notes
 
 # %% ../../nbs/1_data/15_scan.ipynb #403f61b8
 def sharpness(
-    gray:np.ndarray, # `(h,w)` uint8 or float
-) -> float: # 0 where nothing bends (also for a blank picture) to 64 on a checkerboard; brightness and contrast do not change it
+    gray: np.ndarray,  # `(h,w)` uint8 or float
+    # 0 where nothing bends (also for a blank picture) to 64 on a checkerboard; brightness and contrast do not change it
+) -> float:
     "Variance of the Laplacian over the variance of the image."
     g = np.asarray(gray, np.float32)
-    if min(g.shape) < 3 or not g.var(): return 0.
+    if min(g.shape) < 3 or not g.var():
+        return 0.0
     bent = g[:-2, 1:-1] + g[2:, 1:-1] + g[1:-1, :-2] + g[1:-1, 2:] - 4 * g[1:-1, 1:-1]
     return float(bent.var() / g.var())
 
 # %% ../../nbs/1_data/15_scan.ipynb #fa9636a0
-SLOWEST = 20 # waves in 256 gray values; slower ones are the picture's own tones
+SLOWEST = 20  # waves in 256 gray values; slower ones are the picture's own tones
+
 
 def histogram_traces(
-    gray:np.ndarray, # `(h,w)` uint8
-) -> np.ndarray: # `(110,)` float32: the highest peak, then 109 frequencies from 20 to 128 waves in 256 gray values; log of the amplitude over the median around it, less .7, 0 where that is less than 0
+    gray: np.ndarray,  # `(h,w)` uint8
+    # `(110,)` float32: the highest peak, then 109 frequencies from 20 to 128 waves in 256 gray values; log of the
+    # amplitude over the median around it, less .7, 0 where that is less than 0
+) -> np.ndarray:
     "What a change of brightness or contrast left in the histogram."
-    if gray.dtype != np.uint8 or gray.ndim != 2: raise DataError(f"expected one gray image (h,w) uint8, got {gray.shape} {gray.dtype}; convert it to mode L")
+    if gray.dtype != np.uint8 or gray.ndim != 2:
+        raise DataError(f"expected one gray image (h,w) uint8, got {gray.shape} {gray.dtype}; convert it to mode L")
     counts = np.bincount(gray.ravel(), minlength=256)
-    counts[[0, -1]] = 0 # what is clipped is a peak of its own
+    counts[[0, -1]] = 0  # what is clipped is a peak of its own
     root, window = np.sqrt(counts), np.hanning(15)[1:-1]
     waves = np.abs(np.fft.rfft(root - np.convolve(root, window / window.sum(), "same")))[SLOWEST:]
     traces = np.log(waves / (np.median(waves) + 1e-9) + 1e-2)
     around = np.median(np.lib.stride_tricks.sliding_window_view(np.pad(traces, 12, "reflect"), 25), 1)
-    traces = np.maximum(traces - around - .7, 0)
+    traces = np.maximum(traces - around - 0.7, 0)
     return np.append(traces.max(), traces).astype(np.float32)
 
 # %% ../../nbs/1_data/15_scan.ipynb #93a629f6
-SIDE = 64 # of a thumbnail, in pixels
-MEASURES = np.dtype([("pixels", "S64"), ("bytes", "i8"), ("format", "S8"), ("mode", "S8"), ("tables", "S6"), ("camera", "S64"), ("width", "i4"), ("height", "i4"),
-                     ("brightness", "f4"), ("contrast", "f4"), ("sharpness", "f4"), ("levels", "f4"), ("dark", "f4"), ("light", "f4"),
-                     ("colour", "f4", 6), ("border", "f4", 8), ("histogram", "f4", 110), ("thumbnail", "u1", (SIDE, SIDE))])
+SIDE = 64  # of a thumbnail, in pixels
+MEASURES = np.dtype([
+    ("pixels", "S64"),
+    ("bytes", "i8"),
+    ("format", "S8"),
+    ("mode", "S8"),
+    ("tables", "S6"),
+    ("camera", "S64"),
+    ("width", "i4"),
+    ("height", "i4"),
+    ("brightness", "f4"),
+    ("contrast", "f4"),
+    ("sharpness", "f4"),
+    ("levels", "f4"),
+    ("dark", "f4"),
+    ("light", "f4"),
+    ("colour", "f4", 6),
+    ("border", "f4", 8),
+    ("histogram", "f4", 110),
+    ("thumbnail", "u1", (SIDE, SIDE)),
+])
+
 
 def _file_facts(file):
     "Format, mode, digest of JPEG's quantisation tables, and camera, as the header has them."
     with Image.open(BytesIO(file)) as picture:
         tables = getattr(picture, "quantization", None)
-        return picture.format, picture.mode, digest_json({str(k): list(v) for k, v in tables.items()})[:6] if tables else "", read_notes(file)["camera"].encode()[:64]
+        return (
+            picture.format,
+            picture.mode,
+            digest_json({str(k): list(v) for k, v in tables.items()})[:6] if tables else "",
+            read_notes(file)["camera"].encode()[:64],
+        )
+
 
 def _gray_facts(gray):
-    "Brightness (mean), contrast (standard deviation), sharpness, levels, and the shares of nearly black and nearly white."
+    """Brightness (mean), contrast (standard deviation), sharpness, levels, and the shares of nearly black and nearly
+    white."""
     count = np.bincount(gray.ravel(), minlength=256)
     below = np.cumsum(count) / gray.size
-    low, high = np.searchsorted(below, (.05, .95))
-    levels = float((count[low:high + 1] > 0).mean())
+    low, high = np.searchsorted(below, (0.05, 0.95))
+    levels = float((count[low : high + 1] > 0).mean())
     mean = float((count * np.arange(256)).sum() / gray.size)
-    spread = float((count * (np.arange(256) - mean) ** 2).sum() / gray.size) ** .5
-    return mean, spread, sharpness(gray), levels, float(count[:8].sum() / gray.size), float(count[250:].sum() / gray.size)
+    spread = float((count * (np.arange(256) - mean) ** 2).sum() / gray.size) ** 0.5
+    return (
+        mean,
+        spread,
+        sharpness(gray),
+        levels,
+        float(count[:8].sum() / gray.size),
+        float(count[250:].sum() / gray.size),
+    )
 
 # %% ../../nbs/1_data/15_scan.ipynb #21613d64
-def _shrink(picture): return picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3)
+def _shrink(picture):
+    return picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3)
+
 
 def make_thumbnail(
-    picture:Image.Image, # of any size and mode
-) -> np.ndarray: # `(SIDE,SIDE)` uint8 gray
+    picture: Image.Image,  # of any size and mode
+) -> np.ndarray:  # `(SIDE,SIDE)` uint8 gray
     "The likeness that copies are found by."
     return np.asarray(_shrink(picture).convert("L"))
 
+
 def measure_image(
-    file:bytes, # of one image
-) -> np.void: # one record of `MEASURES`
+    file: bytes,  # of one image
+) -> np.void:  # one record of `MEASURES`
     "All numbers of one image."
     rgb, out = decode_image(file), np.zeros((), MEASURES)
     picture = Image.fromarray(rgb)
-    out["pixels"], out["bytes"], (out["height"], out["width"]) = digest_bytes(np.array(rgb.shape[:2]).tobytes() + rgb.tobytes()).encode(), len(file), rgb.shape[:2]
+    out["pixels"], out["bytes"], (out["height"], out["width"]) = (
+        digest_bytes(np.array(rgb.shape[:2]).tobytes() + rgb.tobytes()).encode(),
+        len(file),
+        rgb.shape[:2],
+    )
     out["format"], out["mode"], out["tables"], out["camera"] = _file_facts(file)
     gray = np.asarray(picture.convert("L"))
     out["brightness"], out["contrast"], out["sharpness"], out["levels"], out["dark"], out["light"] = _gray_facts(gray)
@@ -97,41 +142,84 @@ def measure_image(
 @dataclass(repr=False)
 class Scan:
     "What was measured of n images."
-    images:np.ndarray # `(n,)` keys of the manifest
-    rows:np.ndarray # `(n,)` records of `MEASURES`
 
-    def __len__(self): return len(self.rows)
-    def __getitem__(self, name:str) -> np.ndarray: # `(n,...)`; text where it was bytes
+    images: np.ndarray  # `(n,)` keys of the manifest
+    rows: np.ndarray  # `(n,)` records of `MEASURES`
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, name: str) -> np.ndarray:  # `(n,...)`; text where it was bytes
         "One measure of all images."
         found = self.rows[name]
         return np.char.decode(found, "utf-8", "ignore") if found.dtype.kind == "S" else found
-    def take(self, rows) -> "Scan": return Scan(self.images[rows], self.rows[rows]) # rows: `(k,)` int
+
+    def take(self, rows) -> "Scan":  # rows: `(k,)` int
+        return Scan(self.images[rows], self.rows[rows])
+
     @property
-    def traits(self) -> dict: # name to `(n,k)` float32, or `(n,)` text
+    def traits(self) -> dict:  # name to `(n,k)` float32, or `(n,)` text
         "What a model could learn instead of the thing, by name."
         tone = np.column_stack([self.rows[name] for name in ("brightness", "contrast", "dark", "light")])
-        numbers = {"colour": np.column_stack([self.rows["colour"], tone]), "file size": np.log(self.rows["bytes"])[:, None], "image size": np.column_stack([self.rows["width"], self.rows["height"]]),
-                   "sharpness": np.log(self.rows["sharpness"] + 1e-6)[:, None], "border": self.rows["border"],
-                   "histogram": self.rows["histogram"]}
-        return {**{k: v.astype(np.float32) for k, v in numbers.items()}, "file kind": np.char.strip(np.char.add(np.char.add(self["format"], " "), np.char.add(np.char.add(self["mode"], " "), self["tables"]))), "camera": self["camera"]}
-    def to_dict(self) -> dict: return {"images": len(self), **{name: float(np.median(self.rows[name])) for name in ("brightness", "contrast", "sharpness", "levels")}} # plain data: medians
-    def __repr__(self): return "Scan of {images} images: median brightness {brightness:.0f}, contrast {contrast:.0f}, sharpness {sharpness:.3f}".format(**self.to_dict())
+        numbers = {
+            "colour": np.column_stack([self.rows["colour"], tone]),
+            "file size": np.log(self.rows["bytes"])[:, None],
+            "image size": np.column_stack([self.rows["width"], self.rows["height"]]),
+            "sharpness": np.log(self.rows["sharpness"] + 1e-6)[:, None],
+            "border": self.rows["border"],
+            "histogram": self.rows["histogram"],
+        }
+        return {
+            **{k: v.astype(np.float32) for k, v in numbers.items()},
+            "file kind": np.char.strip(
+                np.char.add(
+                    np.char.add(self["format"], " "), np.char.add(np.char.add(self["mode"], " "), self["tables"])
+                )
+            ),
+            "camera": self["camera"],
+        }
+
+    def to_dict(self) -> dict:  # plain data: medians
+        return {
+            "images": len(self),
+            **{name: float(np.median(self.rows[name])) for name in ("brightness", "contrast", "sharpness", "levels")},
+        }
+
+    def __repr__(self):
+        return (
+            "Scan of {images} images: median brightness {brightness:.0f}, contrast {contrast:.0f}, sharpness "
+            "{sharpness:.3f}"
+        ).format(**self.to_dict())
+
     def _repr_html_(self):
         from cvkit.pages import fragment, table
-        quantiles = {name: np.quantile(self.rows[name], [0, .05, .5, .95, 1]) for name in ("brightness", "contrast", "sharpness", "levels", "dark", "light")}
-        return fragment(table([{"measure": name, **dict(zip(("least", "5 %", "median", "95 %", "most"), map(float, q)))} for name, q in quantiles.items()]))
+
+        quantiles = {
+            name: np.quantile(self.rows[name], [0, 0.05, 0.5, 0.95, 1])
+            for name in ("brightness", "contrast", "sharpness", "levels", "dark", "light")
+        }
+        return fragment(
+            table([
+                {"measure": name, **dict(zip(("least", "5 %", "median", "95 %", "most"), map(float, q)))}
+                for name, q in quantiles.items()
+            ])
+        )
 
 # %% ../../nbs/1_data/15_scan.ipynb #03c787cf
 def scan_images(
-    manifest:Manifest, # n images
-    batch:int=8, # images at a time, a core
-) -> Scan: # in the order of the manifest
+    manifest: Manifest,  # n images
+    batch: int = 8,  # images at a time, a core
+) -> Scan:  # in the order of the manifest
     "Measure every image; what is known is not opened again."
     contents = manifest.table["content"].to_numpy(str)
     store = Store(cache_folder("scan", digest_json(MEASURES.descr)[:24]), (), MEASURES)
     missing = store.missing(contents)
-    work = [missing[i:i + batch] for i in range(0, len(missing), batch)]
+    work = [missing[i : i + batch] for i in range(0, len(missing), batch)]
     with store.adding() as keep:
-        for index, rows in progress(work_ahead(lambda index: np.stack([measure_image(manifest.read(i)) for i in index]), work), "scanning", len(work)):
+        for index, rows in progress(
+            work_ahead(lambda index: np.stack([measure_image(manifest.read(i)) for i in index]), work),
+            "scanning",
+            len(work),
+        ):
             keep(contents[index], rows)
     return Scan(manifest.table["image"].to_numpy(str), np.asarray(store.rows(contents)))

@@ -16,17 +16,19 @@ from .shortcuts import shuffle_units
 
 # %% ../../nbs/1_data/18_shift.ipynb #b5135ce9
 def distances(
-    trait:np.ndarray, # `(n,k)` numbers, or `(n,)` text
-    weights:np.ndarray, # `(n,r)` float32; each column is positive in one sample and negative in the other
-) -> np.ndarray: # `(r,)` from 0 to 1; of several numbers the largest
+    trait: np.ndarray,  # `(n,k)` numbers, or `(n,)` text
+    weights: np.ndarray,  # `(n,r)` float32; each column is positive in one sample and negative in the other
+) -> np.ndarray:  # `(r,)` from 0 to 1; of several numbers the largest
     "The distance of two samples for each column of weights."
-    if trait.dtype.kind not in "fiu": return np.abs(_by_value(trait, weights)).sum(0) / 2
+    if trait.dtype.kind not in "fiu":
+        return np.abs(_by_value(trait, weights)).sum(0) / 2
     out = np.zeros(weights.shape[1], np.float32)
     for values in trait.T:
         order = np.argsort(values, kind="stable")
-        ends = np.append(np.diff(values[order]) != 0, True) # equal values count at once
+        ends = np.append(np.diff(values[order]) != 0, True)  # equal values count at once
         out = np.maximum(out, np.abs(np.cumsum(weights[order], axis=0)[ends]).max(0))
     return out
+
 
 def _by_value(trait, weights):
     "Sums of weights `(v,r)`, one row a value."
@@ -37,27 +39,52 @@ def _by_value(trait, weights):
 @dataclass
 class Shift:
     "How far two samples are apart in one trait."
-    trait:str # its name
-    answer:str # pass, warning (found, but small), fail, or insufficient
-    distance:float # 0 to 1
-    p:float # that shuffled units are as far apart, corrected for all traits
-    detectable:float # a distance that would have been found in at least 8 cases of 10
-    detail:str # what it means and what to do
+
+    trait: str  # its name
+    answer: str  # pass, warning (found, but small), fail, or insufficient
+    distance: float  # 0 to 1
+    p: float  # that shuffled units are as far apart, corrected for all traits
+    detectable: float  # a distance that would have been found in at least 8 cases of 10
+    detail: str  # what it means and what to do
+
 
 class Shifts(list):
     "All traits, the farthest first; shows itself."
+
     @property
-    def answer(self) -> str: # the worst
+    def answer(self) -> str:  # the worst
         "One word for all traits."
         return next((a for a in ("fail", "insufficient", "warning") if any(s.answer == a for s in self)), "pass")
-    def to_dict(self) -> list[dict]: # plain data
+
+    def to_dict(self) -> list[dict]:  # plain data
         "All traits."
         return [asdict(s) for s in self]
-    def __str__(self): return "\n".join(f"{s.answer:12} {s.trait:12} distance {s.distance:.3f}, p {s.p:.3f}: {s.detail}" for s in self) or "nothing compared"
+
+    def __str__(self):
+        return (
+            "\n".join(f"{s.answer:12} {s.trait:12} distance {s.distance:.3f}, p {s.p:.3f}: {s.detail}" for s in self)
+            or "nothing compared"
+        )
+
     __repr__ = __str__
+
     def _repr_html_(self):
         from cvkit.pages import badge, fragment, table
-        return fragment(table([{"answer": badge(s.answer), "trait": s.trait, "distance": s.distance, "p": s.p, "would have seen": s.detectable, "what to do": s.detail} for s in self]))
+
+        return fragment(
+            table([
+                {
+                    "answer": badge(s.answer),
+                    "trait": s.trait,
+                    "distance": s.distance,
+                    "p": s.p,
+                    "would have seen": s.detectable,
+                    "what to do": s.detail,
+                }
+                for s in self
+            ])
+        )
+
 
 def _holm(p):
     "Probabilities corrected for their number (Holm 1979)."
@@ -67,15 +94,24 @@ def _holm(p):
     out[order] = np.minimum(steps, 1)
     return out
 
+
 def _as_traits(traits, n):
     "Traits as `(n,k)` float32 or `(n,)` text, of one length, nothing missing."
     out = {name: np.asarray(t) for name, t in traits.items()}
-    if not out: raise DataError("expected at least one trait, got none; give {'brightness': numbers}")
+    if not out:
+        raise DataError("expected at least one trait, got none; give {'brightness': numbers}")
     for name, t in out.items():
-        if len(t) != n: raise DataError(f"expected trait {name!r} of {n} images, got {len(t)}; measure the same images")
-        if t.dtype.kind not in "fiub": out[name] = t.astype(str)
-        elif not np.isfinite(t).all(): raise DataError(f"expected numbers in trait {name!r}, got {int((~np.isfinite(t)).sum())} that are missing or infinite; leave these images out of all traits, or give the trait as text")
-        else: out[name] = t.reshape(n, -1).astype(np.float32)
+        if len(t) != n:
+            raise DataError(f"expected trait {name!r} of {n} images, got {len(t)}; measure the same images")
+        if t.dtype.kind not in "fiub":
+            out[name] = t.astype(str)
+        elif not np.isfinite(t).all():
+            raise DataError(
+                f"expected numbers in trait {name!r}, got {int((~np.isfinite(t)).sum())} that are missing or "
+                "infinite; leave these images out of all traits, or give the trait as text"
+            )
+        else:
+            out[name] = t.reshape(n, -1).astype(np.float32)
     return out
 
 # %% ../../nbs/1_data/18_shift.ipynb #1a564a98
@@ -88,6 +124,7 @@ def _part_weights(first, strata):
         out[rows] = share * (inside / np.maximum(inside.sum(0), 1) - ~inside / np.maximum((~inside).sum(0), 1))
     return out
 
+
 def _shuffled(first, units, strata, times, random):
     "Parts as they are and shuffled `(1+times,n)`, whole units, within strata."
     out = np.tile(first, (times + 1, 1))
@@ -96,43 +133,65 @@ def _shuffled(first, units, strata, times, random):
         out[1:, rows] = first[rows][shuffle_units(units[rows], times, random)]
     return out
 
+
 def _chi_square(trait, first):
     "Pearson's statistic of value by part, for each row of parts."
-    count, all_, share = _by_value(trait, first.T.astype(float)), _by_value(trait, np.ones((len(trait), 1))), first.mean(1)
+    count, all_, share = (
+        _by_value(trait, first.T.astype(float)),
+        _by_value(trait, np.ones((len(trait), 1))),
+        first.mean(1),
+    )
     return ((count - all_ * share) ** 2 / (all_ * share * (1 - share))).sum(0)
 
 # %% ../../nbs/1_data/18_shift.ipynb #ed03cc8f
 def compare_parts(
-    traits:dict, # name to `(n,)` or `(n,k)` numbers, or `(n,)` text
-    parts, # `(n,)` text with two values, such as holdout and development
-    units=None, # `(n,)` int: what was drawn together; images are independent by default
-    labels=None, # `(n,)` text; then classes weigh the same in both parts
-    seed:int=0, # of the shuffles
-    matters:float=.2, # the smallest distance that you would do something about
-    level:float=.05, # chance of a false alarm, over all traits
-    shuffles:int=999, # of whole units
-) -> Shifts: # one a trait
+    traits: dict,  # name to `(n,)` or `(n,k)` numbers, or `(n,)` text
+    parts,  # `(n,)` text with two values, such as holdout and development
+    units=None,  # `(n,)` int: what was drawn together; images are independent by default
+    labels=None,  # `(n,)` text; then classes weigh the same in both parts
+    seed: int = 0,  # of the shuffles
+    matters: float = 0.2,  # the smallest distance that you would do something about
+    level: float = 0.05,  # chance of a false alarm, over all traits
+    shuffles: int = 999,  # of whole units
+) -> Shifts:  # one a trait
     "Whether two parts differ more than shuffled units do."
     traits, parts, units, labels, use = _check_parts(traits, parts, units, labels)
     names, several = sorted(set(parts.tolist())), len(set(labels)) > 1
     random, one = rng(seed, "shift"), level / (len(traits) + several)
-    tests = {name: _test_shift(t[use], parts[use] == names[0], units[use], labels[use], shuffles, random, one) for name, t in traits.items()}
-    if several: tests["label"] = _test_shift(labels, parts == names[0], units, np.full(len(parts), ""), shuffles, random, one)
+    tests = {
+        name: _test_shift(t[use], parts[use] == names[0], units[use], labels[use], shuffles, random, one)
+        for name, t in traits.items()
+    }
+    if several:
+        tests["label"] = _test_shift(labels, parts == names[0], units, np.full(len(parts), ""), shuffles, random, one)
     corrected = _holm(np.array([p for _, p, _ in tests.values()]))
-    found = [_answer_shift(name, distance, float(p), detectable, names, matters, level) for (name, (distance, _, detectable)), p in zip(tests.items(), corrected)]
-    return Shifts(sorted(found, key=lambda s: (("fail", "warning", "insufficient", "pass").index(s.answer), -s.distance)))
+    found = [
+        _answer_shift(name, distance, float(p), detectable, names, matters, level)
+        for (name, (distance, _, detectable)), p in zip(tests.items(), corrected)
+    ]
+    return Shifts(
+        sorted(found, key=lambda s: (("fail", "warning", "insufficient", "pass").index(s.answer), -s.distance))
+    )
+
 
 def _check_parts(traits, parts, units, labels):
     "The arguments, as arrays of one length, and the rows of classes that are in both parts."
     parts = np.asarray(parts).astype(str)
     n, names = len(parts), sorted(set(parts.tolist()))
-    if len(names) != 2: raise DataError(f"expected two parts, got {names}; compare two at a time")
-    units, labels = np.arange(n) if units is None else np.asarray(units), np.full(n, "") if labels is None else np.asarray(labels).astype(str)
+    if len(names) != 2:
+        raise DataError(f"expected two parts, got {names}; compare two at a time")
+    units, labels = (
+        np.arange(n) if units is None else np.asarray(units),
+        np.full(n, "") if labels is None else np.asarray(labels).astype(str),
+    )
     for name, array in (("units", units), ("labels", labels)):
-        if len(array) != n: raise DataError(f"expected {name} of {n} images, got {len(array)}; give one an image")
+        if len(array) != n:
+            raise DataError(f"expected {name} of {n} images, got {len(array)}; give one an image")
     use = np.isin(labels, [c for c in set(labels) if len(set(parts[labels == c])) == 2])
-    if not use.any(): raise DataError("expected a class in both parts, got none; compare without labels")
+    if not use.any():
+        raise DataError("expected a class in both parts, got none; compare without labels")
     return _as_traits(traits, n), parts, units, labels, use
+
 
 def _test_shift(trait, first, units, strata, shuffles, random, level):
     "Distance, probability and detectable distance of one trait."
@@ -141,88 +200,181 @@ def _test_shift(trait, first, units, strata, shuffles, random, level):
     away = distances(trait, weights)
     statistic = _chi_square(trait, shuffled) if trait.dtype.kind == "U" and len(set(strata)) == 1 else away
     p = float((statistic >= statistic[0] - 1e-5 * max(1, abs(statistic[0]))).mean())
-    hidden = NormalDist().inv_cdf(.8) * .5 * sum(1 / len(set(units[side])) for side in (first, ~first)) ** .5
+    hidden = NormalDist().inv_cdf(0.8) * 0.5 * sum(1 / len(set(units[side])) for side in (first, ~first)) ** 0.5
     return float(away[0]), p, float(min(1, np.quantile(away[1:], 1 - level, method="higher") + hidden))
+
 
 def _answer_shift(name, distance, p, detectable, names, matters, level):
     "A Shift in words."
     one, other = names
     if p <= level:
-        if distance >= matters: return Shift(name, "fail", distance, p, detectable, f"{one} and {other} differ in {name}; draw them anew from the same source, or judge the model apart where they differ")
-        return Shift(name, "warning", distance, p, detectable, f"{one} and {other} differ in {name}, by less than {matters:g}; nothing to do unless it grows")
-    if detectable <= matters: return Shift(name, "pass", distance, p, detectable, f"a distance of {matters:g} would have been seen")
-    return Shift(name, "insufficient", distance, p, detectable, f"no shift found, but one below {detectable:.2f} could have been missed; add independent images to the smaller part")
+        if distance >= matters:
+            return Shift(
+                name,
+                "fail",
+                distance,
+                p,
+                detectable,
+                (
+                    f"{one} and {other} differ in {name}; draw them anew from the same source, or judge the model "
+                    "apart where they differ"
+                ),
+            )
+        return Shift(
+            name,
+            "warning",
+            distance,
+            p,
+            detectable,
+            f"{one} and {other} differ in {name}, by less than {matters:g}; nothing to do unless it grows",
+        )
+    if detectable <= matters:
+        return Shift(name, "pass", distance, p, detectable, f"a distance of {matters:g} would have been seen")
+    return Shift(
+        name,
+        "insufficient",
+        distance,
+        p,
+        detectable,
+        (
+            f"no shift found, but one below {detectable:.2f} could have been missed; add independent images to the "
+            "smaller part"
+        ),
+    )
 
 # %% ../../nbs/1_data/18_shift.ipynb #7fe52ded
 @dataclass
 class Representation:
     "Whether a hold-out is what it speaks for, stratum by stratum or trait by trait."
-    answer:str # pass, fail or insufficient
-    rows:list # dictionaries: name, answer, declared, found, low, high, detail
-    measure:str # "share" or "distance"
 
-    def to_dict(self) -> dict: return asdict(self) # plain data
-    def __repr__(self): return "\n".join([f"representation: {self.answer}", *(f"{r['answer']:12} {r['name']}: {self.measure} {r['found']:.3f} [{r['low']:.3f}, {r['high']:.3f}], {r['detail']}" for r in self.rows)])
+    answer: str  # pass, fail or insufficient
+    rows: list  # dictionaries: name, answer, declared, found, low, high, detail
+    measure: str  # "share" or "distance"
+
+    def to_dict(self) -> dict:  # plain data
+        return asdict(self)
+
+    def __repr__(self):
+        return "\n".join([
+            f"representation: {self.answer}",
+            *(
+                (
+                    f"{r['answer']:12} {r['name']}: {self.measure} {r['found']:.3f} [{r['low']:.3f}, "
+                    f"{r['high']:.3f}], {r['detail']}"
+                )
+                for r in self.rows
+            ),
+        ])
+
     def _repr_html_(self):
         from cvkit.pages import badge, fragment, number, table
+
         head = "declared" if self.measure == "share" else "at most"
-        return fragment(table([{"answer": badge(r["answer"]), "stratum" if self.measure == "share" else "trait": r["name"], head: r["declared"], "found": number(r["found"], r["low"], r["high"]), "what to do": r["detail"]} for r in self.rows]))
+        return fragment(
+            table([
+                {
+                    "answer": badge(r["answer"]),
+                    "stratum" if self.measure == "share" else "trait": r["name"],
+                    head: r["declared"],
+                    "found": number(r["found"], r["low"], r["high"]),
+                    "what to do": r["detail"],
+                }
+                for r in self.rows
+            ])
+        )
+
 
 def wilson_interval(
-    share:float, # found
-    n:float, # independent images; need not be whole
-    level:float=.95, # coverage
-) -> tuple[float, float]: # low, high
+    share: float,  # found
+    n: float,  # independent images; need not be whole
+    level: float = 0.95,  # coverage
+) -> tuple[float, float]:  # low, high
     "Score interval of a share (Wilson 1927)."
-    z2 = NormalDist().inv_cdf(.5 + level / 2) ** 2
-    centre, spread = share + z2 / (2 * n), (z2 * (share * (1 - share) / n + z2 / (4 * n * n))) ** .5
-    return max(0., (centre - spread) / (1 + z2 / n)), min(1., (centre + spread) / (1 + z2 / n))
+    z2 = NormalDist().inv_cdf(0.5 + level / 2) ** 2
+    centre, spread = share + z2 / (2 * n), (z2 * (share * (1 - share) / n + z2 / (4 * n * n))) ** 0.5
+    return max(0.0, (centre - spread) / (1 + z2 / n)), min(1.0, (centre + spread) / (1 + z2 / n))
+
 
 def _worth(inside, units):
     "As how many independent images the images of units count, for one share (the design effect of Kish 1965)."
     size, hits = np.bincount(units).astype(float), np.bincount(units, inside)
     n, share, m = size.sum(), inside.mean(), len(size)
-    if share in (0, 1) or m < 2: return float(m)
-    variance = m / (m - 1) * ((hits - share * size) ** 2).sum() / n ** 2
+    if share in (0, 1) or m < 2:
+        return float(m)
+    variance = m / (m - 1) * ((hits - share * size) ** 2).sum() / n**2
     return float(np.clip(share * (1 - share) / max(variance, 1e-12), 1, n))
 
 # %% ../../nbs/1_data/18_shift.ipynb #73fc1bc6
 def represents(
-    values, # `(n,)` text: one attribute of the hold-out
-    shares:dict, # stratum to its declared share of the population; they add up to 1
-    margin:float=.05, # how far a share may be from the declared one
-    units=None, # `(n,)` int: what was drawn together
-) -> Representation: # a row a stratum
+    values,  # `(n,)` text: one attribute of the hold-out
+    shares: dict,  # stratum to its declared share of the population; they add up to 1
+    margin: float = 0.05,  # how far a share may be from the declared one
+    units=None,  # `(n,)` int: what was drawn together
+) -> Representation:  # a row a stratum
     "Whether the hold-out has the declared shares."
     values = np.asarray(values).astype(str)
     units = np.unique(np.arange(len(values)) if units is None else units, return_inverse=True)[1]
-    if not len(values) or len(units) != len(values): raise DataError(f"expected a unit for each of {len(values)} values, at least one, got {len(units)}; give both of the hold-out")
-    if not shares or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-3: raise ParameterError(f"expected shares from 0 to 1 that add up to 1, got {shares}; declare every stratum")
-    if not 0 < margin < 1: raise ParameterError(f"expected a margin between 0 and 1, got {margin}; .05 is five percent of all images")
+    if not len(values) or len(units) != len(values):
+        raise DataError(
+            f"expected a unit for each of {len(values)} values, at least one, got {len(units)}; give both of the "
+            "hold-out"
+        )
+    if not shares or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-3:
+        raise ParameterError(f"expected shares from 0 to 1 that add up to 1, got {shares}; declare every stratum")
+    if not 0 < margin < 1:
+        raise ParameterError(f"expected a margin between 0 and 1, got {margin}; .05 is five percent of all images")
     rows = [_stratum(str(s), float(d), values == str(s), units, margin) for s, d in shares.items()]
-    rows += [_stratum(s, 0., values == s, units, margin, declared=False) for s in sorted(set(values.tolist()) - set(map(str, shares)))]
+    rows += [
+        _stratum(s, 0.0, values == s, units, margin, declared=False)
+        for s in sorted(set(values.tolist()) - set(map(str, shares)))
+    ]
     return Representation(_worst(rows), rows, "share")
 
-def _worst(rows): return next((a for a in ("fail", "insufficient") if any(r["answer"] == a for r in rows)), "pass")
+
+def _worst(rows):
+    return next((a for a in ("fail", "insufficient") if any(r["answer"] == a for r in rows)), "pass")
+
 
 def _stratum(name, share, inside, units, margin, declared=True):
     "One stratum, judged."
     n, worth, found = len(inside), _worth(inside, units), float(inside.mean())
     low, high = wilson_interval(found, worth)
     row = dict(name=name, declared=share, found=found, low=low, high=high)
-    if not declared: return row | dict(answer="fail", detail=f"{int(inside.sum())} images of a stratum that nobody declared; declare its share, or take them out")
+    if not declared:
+        return row | dict(
+            answer="fail",
+            detail=f"{int(inside.sum())} images of a stratum that nobody declared; declare its share, or take them out",
+        )
     if share and not found:
-        if high < share: return row | dict(answer="fail", detail="declared and absent, and not by chance; collect images of it")
-        return row | dict(answer="insufficient", detail=f"declared and absent; about {_more_for(0., share, worth, n)} more images would tell whether by chance")
-    if share - margin <= low and high <= share + margin: return row | dict(answer="pass", detail=f"within {margin:g} of the declared share")
-    if low > share + margin or high < share - margin: return row | dict(answer="fail", detail=f"more than {margin:g} from the declared share; draw the hold-out anew by stratum, or weight it")
-    return row | dict(answer="insufficient", detail=f"about {_more_for(found, share + margin if found >= share else share - margin, worth, n)} more images would tell")
+        if high < share:
+            return row | dict(answer="fail", detail="declared and absent, and not by chance; collect images of it")
+        return row | dict(
+            answer="insufficient",
+            detail=(
+                f"declared and absent; about {_more_for(0.0, share, worth, n)} more images would tell whether by chance"
+            ),
+        )
+    if share - margin <= low and high <= share + margin:
+        return row | dict(answer="pass", detail=f"within {margin:g} of the declared share")
+    if low > share + margin or high < share - margin:
+        return row | dict(
+            answer="fail",
+            detail=f"more than {margin:g} from the declared share; draw the hold-out anew by stratum, or weight it",
+        )
+    return row | dict(
+        answer="insufficient",
+        detail=(
+            f"about {_more_for(found, share + margin if found >= share else share - margin, worth, n)} more images "
+            "would tell"
+        ),
+    )
+
 
 def _more_for(found, edge, worth, n):
     "How many more images until the interval of a share no longer holds an edge."
-    gap, z = max(abs(found - edge), .005), NormalDist().inv_cdf(.975)
-    near = min(max(edge, .005), .995)
-    return max(1, int(np.ceil((max(near * (1 - near), .005) * z * z / gap ** 2 - worth) * n / worth)))
+    gap, z = max(abs(found - edge), 0.005), NormalDist().inv_cdf(0.975)
+    near = min(max(edge, 0.005), 0.995)
+    return max(1, int(np.ceil((max(near * (1 - near), 0.005) * z * z / gap**2 - worth) * n / worth)))
 
 # %% ../../nbs/1_data/18_shift.ipynb #a5d9b068
 def _redrawn(units, replicates, random):
@@ -232,45 +384,74 @@ def _redrawn(units, replicates, random):
     counts = np.vstack([np.ones((1, m)), random.multinomial(m, np.full(m, 1 / m), replicates)])[:, index].T
     return (counts / counts.sum(0)).astype(np.float32)
 
+
 def represents_sample(
-    traits:dict, # name to `(n,)` or `(n,k)` numbers, or `(n,)` text, of the hold-out
-    production_traits:dict, # the same names, of a sample from production
-    limit:float=.1, # the largest distance that is still the same population
-    units=None, # `(n,)` int of the hold-out
-    production_units=None, # `(m,)` int of the sample, such as houses or days
-    replicates:int=500, # of the bootstrap
-    seed:int=0, # of the bootstrap
-) -> Representation: # a row a trait
+    traits: dict,  # name to `(n,)` or `(n,k)` numbers, or `(n,)` text, of the hold-out
+    production_traits: dict,  # the same names, of a sample from production
+    limit: float = 0.1,  # the largest distance that is still the same population
+    units=None,  # `(n,)` int of the hold-out
+    production_units=None,  # `(m,)` int of the sample, such as houses or days
+    replicates: int = 500,  # of the bootstrap
+    seed: int = 0,  # of the bootstrap
+) -> Representation:  # a row a trait
     "Whether the hold-out is like a sample from production."
-    if set(traits) != set(production_traits): raise DataError(f"expected the same traits of both, got {sorted(traits)} and {sorted(production_traits)}; measure both alike")
-    if not 0 < limit < 1: raise ParameterError(f"expected a limit between 0 and 1, got {limit}; .1 is usual")
+    if set(traits) != set(production_traits):
+        raise DataError(
+            f"expected the same traits of both, got {sorted(traits)} and {sorted(production_traits)}; measure both "
+            "alike"
+        )
+    if not 0 < limit < 1:
+        raise ParameterError(f"expected a limit between 0 and 1, got {limit}; .1 is usual")
     (here, u), (there, v) = _one_side(traits, units), _one_side(production_traits, production_units)
-    weights = np.vstack([_redrawn(u, replicates, rng(seed, "represents", "holdout")), -_redrawn(v, replicates, rng(seed, "represents", "production"))])
+    weights = np.vstack([
+        _redrawn(u, replicates, rng(seed, "represents", "holdout")),
+        -_redrawn(v, replicates, rng(seed, "represents", "production")),
+    ])
     rows = [_compare_trait(name, here[name], there[name], weights, limit) for name in traits]
     return Representation(_worst(rows), rows, "distance")
+
 
 def _one_side(traits, units):
     "Traits and units of one sample."
     n = len(next(iter(traits.values()), ()))
-    if not n: raise DataError("expected images on both sides, got none; take a sample of production")
+    if not n:
+        raise DataError("expected images on both sides, got none; take a sample of production")
     units = np.arange(n) if units is None else np.asarray(units)
-    if len(units) != n: raise DataError(f"expected units of {n} images, got {len(units)}; give one an image")
+    if len(units) != n:
+        raise DataError(f"expected units of {n} images, got {len(units)}; give one an image")
     return _as_traits(traits, n), units
+
 
 def _compare_trait(name, here, there, weights, limit):
     "One trait, judged."
-    if here.dtype.kind != there.dtype.kind or here.shape[1:] != there.shape[1:]: raise DataError(f"expected trait {name!r} of one kind, got {here.dtype} {here.shape[1:]} and {there.dtype} {there.shape[1:]}; measure both alike")
+    if here.dtype.kind != there.dtype.kind or here.shape[1:] != there.shape[1:]:
+        raise DataError(
+            f"expected trait {name!r} of one kind, got {here.dtype} {here.shape[1:]} and {there.dtype} "
+            f"{there.shape[1:]}; measure both alike"
+        )
     both = np.concatenate([here, there])
     found = float(distances(both, weights[:, :1])[0])
-    band = float(np.quantile(distances(both, weights[:, 1:] - weights[:, :1]), .95))
-    row = dict(name=name, declared=limit, found=found, low=max(0., found - band), high=min(1., found + band))
-    if row["high"] <= limit: return row | dict(answer="pass", detail=f"within {limit:g} of production")
-    if row["low"] > limit: return row | dict(answer="fail", detail=f"more than {limit:g} from production; add images such as production has, or judge the model on a sample of it")
+    band = float(np.quantile(distances(both, weights[:, 1:] - weights[:, :1]), 0.95))
+    row = dict(name=name, declared=limit, found=found, low=max(0.0, found - band), high=min(1.0, found + band))
+    if row["high"] <= limit:
+        return row | dict(answer="pass", detail=f"within {limit:g} of production")
+    if row["low"] > limit:
+        return row | dict(
+            answer="fail",
+            detail=(
+                f"more than {limit:g} from production; add images such as production has, or judge the model on a "
+                "sample of it"
+            ),
+        )
     shrink = limit / (found + band) if found < limit else max(found - limit, limit / 10) / band
-    return row | dict(answer="insufficient", detail=f"about {_more_of_each(shrink, len(here), len(there))} more images of each would tell")
+    return row | dict(
+        answer="insufficient",
+        detail=f"about {_more_of_each(shrink, len(here), len(there))} more images of each would tell",
+    )
+
 
 def _more_of_each(shrink, n, m):
     "How many more in both samples until the root of 1/n + 1/m has shrunk to a share of itself."
-    rate = shrink ** 2 * (1 / n + 1 / m) # solves 1 / (n + x) + 1 / (m + x) = rate
+    rate = shrink**2 * (1 / n + 1 / m)  # solves 1 / (n + x) + 1 / (m + x) = rate
     b = rate * (n + m) - 2
-    return max(1, int(np.ceil((-b + (b * b - 4 * rate * (rate * n * m - n - m)) ** .5) / (2 * rate))))
+    return max(1, int(np.ceil((-b + (b * b - 4 * rate * (rate * n * m - n - m)) ** 0.5) / (2 * rate))))

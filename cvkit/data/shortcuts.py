@@ -14,7 +14,8 @@ import numpy as np
 from ..core import DataError, ParameterError, need, rng
 
 # %% ../../nbs/1_data/17_shortcuts.ipynb #d82de287
-WIDEST = 600 # columns of the small model
+WIDEST = 600  # columns of the small model
+
 
 def _steps(trait):
     "A trait as columns: steps at quantiles, or a column a value. `(n,k)` float32, centred."
@@ -23,7 +24,10 @@ def _steps(trait):
         for values in trait.T:
             known = np.isfinite(values)
             edges = np.unique(np.quantile(values[known], np.linspace(0, 1, bins + 1)[1:])) if known.any() else []
-            columns += [known & (values > edge) for edge in np.unique([*edges[:-1], *([values[known].min()] if known.any() else [])])] + [~known]
+            columns += [
+                known & (values > edge)
+                for edge in np.unique([*edges[:-1], *([values[known].min()] if known.any() else [])])
+            ] + [~known]
     else:
         names, count = np.unique(trait, return_counts=True)
         columns = [trait == name for name in names[np.argsort(-count, kind="stable")][:WIDEST]]
@@ -31,9 +35,14 @@ def _steps(trait):
     steps = steps[:, np.ptp(steps, 0) > 0]
     return steps - steps.mean(0)
 
-def _out_of_fold(steps, targets, fold, strength=20.):
-    "Scores of ridge regressions, each image by the one that has not seen its fold; without their intercepts, which would know the fold. `(n,m)`."
-    scores, whole = np.zeros(targets.shape, np.float32), steps.T @ steps + strength * np.eye(steps.shape[1], dtype=np.float32)
+
+def _out_of_fold(steps, targets, fold, strength=20.0):
+    """Scores of ridge regressions, each image by the one that has not seen its fold; without their intercepts, which
+    would know the fold. `(n,m)`."""
+    scores, whole = (
+        np.zeros(targets.shape, np.float32),
+        steps.T @ steps + strength * np.eye(steps.shape[1], dtype=np.float32),
+    )
     for k in np.unique(fold):
         test = fold == k
         right = steps[~test].T @ (targets[~test] - targets[~test].mean(0))
@@ -45,33 +54,38 @@ def _aurocs(scores, truth):
     "AUROC of each column of scores `(n,m)` for its column of truth; a half where a side is empty."
     ranks, positive = need("scipy.stats", "train").rankdata(scores, axis=0), truth.sum(0, dtype=float)
     pairs = positive * (len(truth) - positive)
-    return np.where(pairs > 0, ((ranks * truth).sum(0) - positive * (positive + 1) / 2) / np.maximum(pairs, 1), .5)
+    return np.where(pairs > 0, ((ranks * truth).sum(0) - positive * (positive + 1) / 2) / np.maximum(pairs, 1), 0.5)
+
 
 def auroc_interval(
-    auroc:float, # estimated
-    positives:int, # independent units of the class
-    negatives:int, # and of the others
-    level:float=.95, # coverage
-) -> tuple[float, float]: # low, high
+    auroc: float,  # estimated
+    positives: int,  # independent units of the class
+    negatives: int,  # and of the others
+    level: float = 0.95,  # coverage
+) -> tuple[float, float]:  # low, high
     "Score interval of an AUROC (Newcombe 2006, method 5, with the variance of Hanley and McNeil 1982)."
-    z, more = NormalDist().inv_cdf(.5 + level / 2), (positives + negatives) / 2 - 1
-    spread = lambda t: z * (t * (1 - t) * (1 + more * (1 - t) / (2 - t) + more * t / (1 + t)) / (positives * negatives)) ** .5
+    z, more = NormalDist().inv_cdf(0.5 + level / 2), (positives + negatives) / 2 - 1
+    spread = lambda t: (
+        z * (t * (1 - t) * (1 + more * (1 - t) / (2 - t) + more * t / (1 + t)) / (positives * negatives)) ** 0.5
+    )
     ends = []
-    for end, sign in ((0., 1), (1., -1)):
+    for end, sign in ((0.0, 1), (1.0, -1)):
         inner = auroc
         for _ in range(50):
             middle = (end + inner) / 2
-            if sign * (auroc - middle) > spread(middle): end = middle
-            else: inner = middle
+            if sign * (auroc - middle) > spread(middle):
+                end = middle
+            else:
+                inner = middle
         ends.append((end + inner) / 2)
     return tuple(ends)
 
 # %% ../../nbs/1_data/17_shortcuts.ipynb #d255c2df
 def shuffle_units(
-    units:np.ndarray, # `(n,)` int: what stays together
-    times:int, # how often
-    random:np.random.Generator, # of the draw
-) -> np.ndarray: # `(times,n)` int: the row whose label a row takes
+    units: np.ndarray,  # `(n,)` int: what stays together
+    times: int,  # how often
+    random: np.random.Generator,  # of the draw
+) -> np.ndarray:  # `(times,n)` int: the row whose label a row takes
     "Shuffles that exchange whole units."
     names, index, size = np.unique(units, return_inverse=True, return_counts=True)
     order, start = np.argsort(index, kind="stable"), np.cumsum(size) - size
@@ -81,79 +95,160 @@ def shuffle_units(
     return order[start[other] + place % size[other]]
 
 # %% ../../nbs/1_data/17_shortcuts.ipynb #829c12c1
-RECORDING = ("file kind", "camera", "source", "image size", "histogram") # not set by what stands before the lens
+RECORDING = ("file kind", "camera", "source", "image size", "histogram")  # not set by what stands before the lens
+
 
 @dataclass
 class Shortcut:
     "How well one trait alone tells one class from the others."
-    trait:str # its name
-    label:str # the class
-    auroc:float|None # out of fold; None where it was skipped
-    low:float|None # lower end of its interval
-    high:float|None # upper end
-    chance:float|None # what the best of all tests on shuffled labels stays below, 19 times in 20
-    severity:str # error, warning, natural, chance or skipped
-    detail:str # what it means and what to do
-    examples:list[int] = field(default_factory=list) # rows of the class that the trait is surest of, each of another unit
-    others:list[int] = field(default_factory=list) # rows of other classes that it is surest of
+
+    trait: str  # its name
+    label: str  # the class
+    auroc: float | None  # out of fold; None where it was skipped
+    low: float | None  # lower end of its interval
+    high: float | None  # upper end
+    chance: float | None  # what the best of all tests on shuffled labels stays below, 19 times in 20
+    severity: str  # error, warning, natural, chance or skipped
+    detail: str  # what it means and what to do
+    # rows of the class that the trait is surest of, each of another unit
+    examples: list[int] = field(default_factory=list)
+    others: list[int] = field(default_factory=list)  # rows of other classes that it is surest of
+
 
 class Shortcuts(list):
     "All tests, the worst first; shows itself."
+
     @property
-    def errors(self) -> list[Shortcut]: # those that training should refuse
+    def errors(self) -> list[Shortcut]:  # those that training should refuse
         "The shortcuts of severity error."
         return [s for s in self if s.severity == "error"]
+
     @property
-    def found(self) -> list[Shortcut]: # errors and warnings
+    def found(self) -> list[Shortcut]:  # errors and warnings
         "What somebody has to look at."
         return [s for s in self if s.severity in ("error", "warning")]
-    def to_dict(self) -> list[dict]: # plain data
+
+    def to_dict(self) -> list[dict]:  # plain data
         "All tests."
         return [asdict(s) for s in self]
-    def __str__(self): return "\n".join(f"{s.severity:8} {s.trait:12} {s.label:12} {_numbers(s)}: {s.detail}" for s in self) or "nothing tested"
+
+    def __str__(self):
+        return (
+            "\n".join(f"{s.severity:8} {s.trait:12} {s.label:12} {_numbers(s)}: {s.detail}" for s in self)
+            or "nothing tested"
+        )
+
     __repr__ = __str__
+
     def _repr_html_(self):
         from cvkit.pages import badge, fragment, number, table
-        return fragment(table([{"severity": badge(s.severity), "trait": s.trait, "class": s.label, "AUROC": number(s.auroc, s.low, s.high, 2), "chance": "" if s.chance is None else f"{s.chance:.2f}", "what to do": s.detail} for s in self]))
+
+        return fragment(
+            table([
+                {
+                    "severity": badge(s.severity),
+                    "trait": s.trait,
+                    "class": s.label,
+                    "AUROC": number(s.auroc, s.low, s.high, 2),
+                    "chance": "" if s.chance is None else f"{s.chance:.2f}",
+                    "what to do": s.detail,
+                }
+                for s in self
+            ])
+        )
+
 
 def _numbers(s):
     "AUROC with interval and chance, in words."
-    return "not tested" if s.auroc is None else f"AUROC {s.auroc:.2f} [{s.low:.2f}, {s.high:.2f}], chance below {s.chance:.2f}"
+    return (
+        "not tested"
+        if s.auroc is None
+        else f"AUROC {s.auroc:.2f} [{s.low:.2f}, {s.high:.2f}], chance below {s.chance:.2f}"
+    )
 
 # %% ../../nbs/1_data/17_shortcuts.ipynb #26901140
 def _check_traits(labels, traits, units, limit, watch, least):
     "The arguments, as arrays of one length."
     labels = np.asarray(labels).astype(str)
     units = np.arange(len(labels)) if units is None else np.asarray(units)
-    traits = {name: np.asarray(t) if np.ndim(t) > 1 or np.asarray(t).dtype.kind not in "fiub" else np.asarray(t)[:, None] for name, t in traits.items()}
+    traits = {
+        name: np.asarray(t) if np.ndim(t) > 1 or np.asarray(t).dtype.kind not in "fiub" else np.asarray(t)[:, None]
+        for name, t in traits.items()
+    }
     for name, array in {"units": units, **traits}.items():
-        if len(array) != len(labels): raise DataError(f"expected {name!r} of {len(labels)} images as there are labels, got {len(array)}; measure the same images")
-    if len(set(labels)) < 2: raise DataError(f"expected at least two classes, got {sorted(set(labels.tolist()))}; a shortcut tells one from another")
-    if least < 5: raise ParameterError(f"expected least to be 5 or more, got {least}; five folds need a unit each")
-    if not .5 < watch <= limit <= 1: raise ParameterError(f"expected .5 < watch <= limit <= 1, got watch={watch}, limit={limit}; they are AUROCs")
-    return labels, {name: t.astype(np.float32) if t.dtype.kind in "fiub" else t.astype(str) for name, t in traits.items()}, units
+        if len(array) != len(labels):
+            raise DataError(
+                f"expected {name!r} of {len(labels)} images as there are labels, got {len(array)}; measure the same "
+                "images"
+            )
+    if len(set(labels)) < 2:
+        raise DataError(
+            f"expected at least two classes, got {sorted(set(labels.tolist()))}; a shortcut tells one from another"
+        )
+    if least < 5:
+        raise ParameterError(f"expected least to be 5 or more, got {least}; five folds need a unit each")
+    if not 0.5 < watch <= limit <= 1:
+        raise ParameterError(f"expected .5 < watch <= limit <= 1, got watch={watch}, limit={limit}; they are AUROCs")
+    return (
+        labels,
+        {name: t.astype(np.float32) if t.dtype.kind in "fiub" else t.astype(str) for name, t in traits.items()},
+        units,
+    )
+
 
 def _why_not(trait, units):
     "Why a trait cannot be tested, or nothing."
-    if trait.dtype.kind == "f": return "" if any(len(np.unique(values)) > 1 for values in trait.T) else "the same for all images"
+    if trait.dtype.kind == "f":
+        return "" if any(len(np.unique(values)) > 1 for values in trait.T) else "the same for all images"
     names, index = np.unique(trait, return_inverse=True)
-    if len(names) == 1: return "the same for all images"
+    if len(names) == 1:
+        return "the same for all images"
     within = np.bincount(np.unique(np.stack([index, units]), axis=1)[0])
-    return "" if within.max() > 1 else "no value stands in two independent units, so it cannot be learned from some and tried on others"
+    return (
+        ""
+        if within.max() > 1
+        else "no value stands in two independent units, so it cannot be learned from some and tried on others"
+    )
 
 # %% ../../nbs/1_data/17_shortcuts.ipynb #1552d630
 def _sort_out(trait, label, numbers, chance, limit, watch, recording):
     "Severity, and what to do."
     auroc, low, high = numbers
-    if auroc <= chance: return "chance", "not above chance"
+    if auroc <= chance:
+        return "chance", "not above chance"
     if trait in recording and low >= watch:
         severity = "error" if low >= limit else "warning"
-        return severity, f"{trait} alone tells {label!r} from the others, and it is not set by what stands before the lens; find out how {label!r} was recorded or saved, and bring all classes through the same camera and program"
-    if low >= limit: return "warning", f"{trait} alone tells {label!r} from the others; this is the class itself or the way it was taken, and these images cannot say which: look at them, and take all classes under the same conditions"
+        return (
+            severity,
+            (
+                f"{trait} alone tells {label!r} from the others, and it is not set by what stands before the lens; "
+                f"find out how {label!r} was recorded or saved, and bring all classes through the same camera and "
+                "program"
+            ),
+        )
+    if low >= limit:
+        return (
+            "warning",
+            (
+                f"{trait} alone tells {label!r} from the others; this is the class itself or the way it was taken, "
+                "and these images cannot say which: look at them, and take all classes under the same conditions"
+            ),
+        )
     beyond = watch if trait in recording else limit
     unsure = f", though with more images it may turn out to be above {beyond:g}" if high >= beyond else ""
-    if trait in recording: return "natural", f"above chance{unsure}; recorded a little differently, or the thing leaves such traces: balance it between the classes where you can"
-    return "natural", f"above chance{unsure}; a class may be so by nature, which these images cannot tell from how it was taken"
+    if trait in recording:
+        return (
+            "natural",
+            (
+                f"above chance{unsure}; recorded a little differently, or the thing leaves such traces: balance it "
+                "between the classes where you can"
+            ),
+        )
+    return (
+        "natural",
+        f"above chance{unsure}; a class may be so by nature, which these images cannot tell from how it was taken",
+    )
+
 
 def _typical(scores, chosen, units, most=4):
     "Rows of the highest scores among the chosen, each of another unit."
@@ -163,12 +258,19 @@ def _typical(scores, chosen, units, most=4):
 # %% ../../nbs/1_data/17_shortcuts.ipynb #3260a542
 def _test_trait(trait, truth, shuffles, fold):
     "Scores `(n,c)`, and AUROC for the labels as they are and for each shuffle `(1+s,c)`, of one trait and c classes."
-    steps, scores, aurocs, two = _steps(trait), [], [], truth.shape[1] == 2 and (truth[:, 0] != truth[:, 1]).all() # of two classes, what tells one tells the other
-    for one in truth.T[:1 if two else None]: # a class at a time, so that memory stays small
+    steps, scores, aurocs, two = (
+        _steps(trait),
+        [],
+        [],
+        truth.shape[1] == 2 and (truth[:, 0] != truth[:, 1]).all(),
+    )  # of two classes, what tells one tells the other
+    for one in truth.T[: 1 if two else None]:  # a class at a time, so that memory stays small
         targets = np.column_stack([one, one[shuffles].T]).astype(np.float32)
         found = _out_of_fold(steps, targets, fold)
-        scores.append(found[:, 0]); aurocs.append(_aurocs(found, targets))
+        scores.append(found[:, 0])
+        aurocs.append(_aurocs(found, targets))
     return np.column_stack([scores[0], -scores[0]] if two else scores), np.column_stack(aurocs * (2 if two else 1))
+
 
 def _draw_folds(labels, units, most, seed):
     "Rows to use, and their folds: whole units, stratified by class."
@@ -176,51 +278,83 @@ def _draw_folds(labels, units, most, seed):
     if len(keep) > most:
         size, index = np.unique(units, return_counts=True)[1], np.unique(units, return_inverse=True)[1]
         order = drawn.permutation(len(size))
-        keep = np.flatnonzero(np.isin(index, order[:max(10, np.searchsorted(np.cumsum(size[order]), most, side="right"))]))
+        keep = np.flatnonzero(
+            np.isin(index, order[: max(10, np.searchsorted(np.cumsum(size[order]), most, side="right"))])
+        )
     fold = np.zeros(len(keep), int)
-    if np.unique(labels[keep], return_counts=True)[1].max() < 5: return keep, fold # no class is large enough to be tested
+    if np.unique(labels[keep], return_counts=True)[1].max() < 5:
+        return keep, fold  # no class is large enough to be tested
     names, first, index = np.unique(units[keep], return_index=True, return_inverse=True)
     fold, order = np.zeros(len(names), int), drawn.permutation(len(names))
-    order = order[np.argsort(labels[keep][first][order], kind="stable")] # class after class, by lot within
+    order = order[np.argsort(labels[keep][first][order], kind="stable")]  # class after class, by lot within
     fold[order] = np.arange(len(names)) % 5
     return keep, fold[index]
 
 # %% ../../nbs/1_data/17_shortcuts.ipynb #027078af
 def find_shortcuts(
-    labels, # `(n,)` text
-    traits:dict, # name to `(n,)` or `(n,k)` numbers, or `(n,)` text, such as `Scan.traits` and the source; NaN is "missing", which may tell a class as well
-    units=None, # `(n,)` int that no fold may cut, such as `find_units` gives; images are independent by default
-    seed:int=0, # of folds and shuffles
-    limit:float=.9, # AUROC whose lower bound at or above it is an error for a trait of the recording and a warning for one of the picture
-    watch:float=.75, # the same, for a warning about a trait of the recording
-    recording=RECORDING, # traits that are not set by what stands before the lens
-    most:int=4000, # images used
-    least:int=10, # independent units that a class, and the others together, must have; at least 5
-) -> Shortcuts: # every trait for every class, the worst first
+    labels,  # `(n,)` text
+    # name to `(n,)` or `(n,k)` numbers, or `(n,)` text, such as `Scan.traits` and the source; NaN is "missing", which
+    # may tell a class as well
+    traits: dict,
+    units=None,  # `(n,)` int that no fold may cut, such as `find_units` gives; images are independent by default
+    seed: int = 0,  # of folds and shuffles
+    # AUROC whose lower bound at or above it is an error for a trait of the recording and a warning for one of the
+    # picture
+    limit: float = 0.9,
+    watch: float = 0.75,  # the same, for a warning about a trait of the recording
+    recording=RECORDING,  # traits that are not set by what stands before the lens
+    most: int = 4000,  # images used
+    least: int = 10,  # independent units that a class, and the others together, must have; at least 5
+) -> Shortcuts:  # every trait for every class, the worst first
     "How well each trait alone tells each class, against shuffled labels."
     labels, traits, units = _check_traits(labels, traits, units, limit, watch, least)
     keep, fold = _draw_folds(labels, units, most, seed)
     y, u = labels[keep], np.unique(units[keep], return_inverse=True)[1]
     counts = {str(c): (len(set(u[y == c])), len(set(u[y != c]))) for c in np.unique(labels)}
-    classes, reasons = [c for c in counts if min(counts[c]) >= least], {name: _why_not(t[keep], u) for name, t in traits.items()}
+    classes, reasons = (
+        [c for c in counts if min(counts[c]) >= least],
+        {name: _why_not(t[keep], u) for name, t in traits.items()},
+    )
     shuffles = shuffle_units(u, max(19, min(99, 1000 // max(1, len(classes)))), rng(seed, "shortcuts", "shuffles"))
-    tests = {name: _test_trait(traits[name][keep], np.column_stack([y == c for c in classes]), shuffles, fold) for name, why in reasons.items() if not why and classes}
-    found = _judge(tests, classes, [counts[c] for c in classes], dict(limit=limit, watch=watch, recording=recording), keep, y, u)
-    few = {("all", c): f"class {c!r} has {a} independent units against {b}, {least} are needed; add images" for c, (a, b) in counts.items() if c not in classes}
-    skipped = [Shortcut(*names, None, None, None, None, "skipped", why) for names, why in (few | {(name, "all"): why for name, why in reasons.items()}).items() if why]
-    return Shortcuts(sorted(found, key=lambda s: (("error", "warning", "natural", "chance").index(s.severity), -s.auroc)) + skipped)
+    tests = {
+        name: _test_trait(traits[name][keep], np.column_stack([y == c for c in classes]), shuffles, fold)
+        for name, why in reasons.items()
+        if not why and classes
+    }
+    found = _judge(
+        tests, classes, [counts[c] for c in classes], dict(limit=limit, watch=watch, recording=recording), keep, y, u
+    )
+    few = {
+        ("all", c): f"class {c!r} has {a} independent units against {b}, {least} are needed; add images"
+        for c, (a, b) in counts.items()
+        if c not in classes
+    }
+    skipped = [
+        Shortcut(*names, None, None, None, None, "skipped", why)
+        for names, why in (few | {(name, "all"): why for name, why in reasons.items()}).items()
+        if why
+    ]
+    return Shortcuts(
+        sorted(found, key=lambda s: (("error", "warning", "natural", "chance").index(s.severity), -s.auroc)) + skipped
+    )
+
 
 def _judge(tests, classes, counts, limits, keep, y, u):
     "A Shortcut a test; chance is what the best of all tests reaches in all but one of twenty shuffles."
-    if not tests: return []
-    spread = np.array([((a + b + 1) / (12 * a * b)) ** .5 for a, b in counts]) # of AUROC by chance (Mann and Whitney 1947)
-    best = np.sort(np.max([(aurocs[1:] - .5) / spread for _, aurocs in tests.values()], axis=(0, 2)))
-    chance = .5 + spread * best[int(np.ceil(.95 * (len(best) + 1))) - 1]
+    if not tests:
+        return []
+    spread = np.array([
+        ((a + b + 1) / (12 * a * b)) ** 0.5 for a, b in counts
+    ])  # of AUROC by chance (Mann and Whitney 1947)
+    best = np.sort(np.max([(aurocs[1:] - 0.5) / spread for _, aurocs in tests.values()], axis=(0, 2)))
+    chance = 0.5 + spread * best[int(np.ceil(0.95 * (len(best) + 1))) - 1]
     out = []
     for name, (scores, aurocs) in tests.items():
         for k, c in enumerate(classes):
             numbers = (float(aurocs[0, k]), *auroc_interval(float(aurocs[0, k]), *counts[k]))
             severity, detail = _sort_out(name, str(c), numbers, chance[k], **limits)
-            sides = [keep[_typical(s, chosen, u)].tolist() for s, chosen in ((scores[:, k], y == c), (-scores[:, k], y != c))]
+            sides = [
+                keep[_typical(s, chosen, u)].tolist() for s, chosen in ((scores[:, k], y == c), (-scores[:, k], y != c))
+            ]
             out.append(Shortcut(name, str(c), *numbers, float(chance[k]), severity, detail, *sides))
     return out

@@ -22,72 +22,159 @@ from .manifest import Manifest, writing_folder
 @dataclass
 class Splits:
     "Who is in the hold-out and who in which fold."
-    table:"pd.DataFrame" # image, part, fold (-1 in the hold-out); `given` where somebody else drew
-    manifest_digest:str # of the manifest that was split
-    parameters:dict # holdout, folds, seed; where they were asked for also by, method, column, and what came of them
-    shortfall:list = field(default_factory=list) # dicts of what, wanted, got, by
+
+    table: "pd.DataFrame"  # image, part, fold (-1 in the hold-out); `given` where somebody else drew
+    manifest_digest: str  # of the manifest that was split
+    parameters: dict  # holdout, folds, seed; where they were asked for also by, method, column, and what came of them
+    shortfall: list = field(default_factory=list)  # dicts of what, wanted, got, by
 
     @property
-    def digest(self) -> str: # 64 hexadecimal digits
+    def digest(self) -> str:  # 64 hexadecimal digits
         "Of who is where, and why if not by lot."
         why = {k: v for k, v in self.parameters.items() if k not in ("holdout", "folds", "seed")}
-        return digest_json({"manifest": self.manifest_digest, "rows": sorted(map(list, zip(self.table["image"], self.table["part"], map(int, self.table["fold"])))), **({"why": why} if why else {})})
+        return digest_json({
+            "manifest": self.manifest_digest,
+            "rows": sorted(map(list, zip(self.table["image"], self.table["part"], map(int, self.table["fold"])))),
+            **({"why": why} if why else {}),
+        })
+
     @property
-    def holdout_digest(self) -> str: # 64 hexadecimal digits
+    def holdout_digest(self) -> str:  # 64 hexadecimal digits
         "Of who is held out, the same however many folds the others make."
-        return digest_json({"manifest": self.manifest_digest, "held": sorted(self.table["image"][self.table["part"] == "holdout"])})
-    def folds(self, manifest:Manifest) -> np.ndarray: # `(n,)` int, -1 in the hold-out
+        return digest_json({
+            "manifest": self.manifest_digest,
+            "held": sorted(self.table["image"][self.table["part"] == "holdout"]),
+        })
+
+    def folds(self, manifest: Manifest) -> np.ndarray:  # `(n,)` int, -1 in the hold-out
         "The fold of each row of a manifest, or of a part of it."
         known = self.table.set_index("image")["fold"]
         strange = manifest.table["image"][~manifest.table["image"].isin(known.index)]
-        if len(strange): raise DataError(f"expected the images of manifest {self.manifest_digest[:12]}, got {len(strange)} that were not split, such as {strange.iloc[0]}; make splits of this manifest")
+        if len(strange):
+            raise DataError(
+                f"expected the images of manifest {self.manifest_digest[:12]}, got {len(strange)} that were not "
+                f"split, such as {strange.iloc[0]}; make splits of this manifest"
+            )
         return known.loc[manifest.table["image"]].to_numpy(int)
-    def rows(self, manifest:Manifest, part:str) -> np.ndarray: # part: holdout or development; `(k,)` int
+
+    def rows(self, manifest: Manifest, part: str) -> np.ndarray:  # part: holdout or development; `(k,)` int
         "The rows of a manifest that are in a part."
-        if part not in ("holdout", "development"): raise ParameterError(f"expected part 'holdout' or 'development', got {part!r}; correct it")
+        if part not in ("holdout", "development"):
+            raise ParameterError(f"expected part 'holdout' or 'development', got {part!r}; correct it")
         return np.flatnonzero((self.folds(manifest) < 0) == (part == "holdout"))
-    def save(self, folder) -> Path: # the folder
+
+    def save(self, folder) -> Path:  # the folder
         "Write splits.parquet and splits.json."
         with writing_folder(folder) as part:
-            self.table.to_parquet(part/"splits.parquet", index=False)
-            write_json(part/"splits.json", {"manifest": self.manifest_digest, "parameters": self.parameters, "shortfall": self.shortfall, "digest": self.digest})
+            self.table.to_parquet(part / "splits.parquet", index=False)
+            write_json(
+                part / "splits.json",
+                {
+                    "manifest": self.manifest_digest,
+                    "parameters": self.parameters,
+                    "shortfall": self.shortfall,
+                    "digest": self.digest,
+                },
+            )
         return Path(folder)
+
     @classmethod
-    def load(cls, folder) -> "Splits": # checked against its digest
+    def load(cls, folder) -> "Splits":  # checked against its digest
         "Read splits that `save` wrote."
         folder = Path(folder)
-        if not (folder/"splits.json").exists(): raise DataError(f"expected splits in {folder}, found none; make them with `cvkit split` or `cvkit train`")
-        about = read_json(folder/"splits.json")
-        found = cls(need("pandas", "train").read_parquet(folder/"splits.parquet"), about["manifest"], about["parameters"], about.get("shortfall", []))
-        if found.digest != about["digest"]: raise DataError(f"expected splits {about['digest'][:12]} in {folder}, found {found.digest[:12]}; the table was changed, fetch the original")
+        if not (folder / "splits.json").exists():
+            raise DataError(f"expected splits in {folder}, found none; make them with `cvkit split` or `cvkit train`")
+        about = read_json(folder / "splits.json")
+        found = cls(
+            need("pandas", "train").read_parquet(folder / "splits.parquet"),
+            about["manifest"],
+            about["parameters"],
+            about.get("shortfall", []),
+        )
+        if found.digest != about["digest"]:
+            raise DataError(
+                f"expected splits {about['digest'][:12]} in {folder}, found {found.digest[:12]}; the table was "
+                "changed, fetch the original"
+            )
         return found
-    def to_dict(self) -> dict: # plain data
+
+    def to_dict(self) -> dict:  # plain data
         "What a report says of them."
         held = int((self.table["part"] == "holdout").sum())
-        return {"manifest": self.manifest_digest, **self.parameters, "digest": self.digest, "holdout_images": held, "development_images": len(self.table) - held, "shortfall": self.shortfall}
+        return {
+            "manifest": self.manifest_digest,
+            **self.parameters,
+            "digest": self.digest,
+            "holdout_images": held,
+            "development_images": len(self.table) - held,
+            "shortfall": self.shortfall,
+        }
+
     def __repr__(self):
-        said = "Splits {digest:.12}: {development_images} for development in {folds} folds, {holdout_images} held out".format(**self.to_dict())
-        return said + (f" from {self.parameters['from']} on" if "from" in self.parameters else "") + ("; not as wanted: {what}: {wanted:.3g}, got {got:.3g}".format(**self.shortfall[0]) + f", and {len(self.shortfall) - 1} more" * (len(self.shortfall) > 1) if self.shortfall else "")
+        said = "Splits {digest:.12}: {development_images} for development in {folds} folds, {holdout_images} held out".format(
+            **self.to_dict()
+        )
+        return (
+            said
+            + (f" from {self.parameters['from']} on" if "from" in self.parameters else "")
+            + (
+                "; not as wanted: {what}: {wanted:.3g}, got {got:.3g}".format(**self.shortfall[0])
+                + f", and {len(self.shortfall) - 1} more" * (len(self.shortfall) > 1)
+                if self.shortfall
+                else ""
+            )
+        )
+
     def _repr_html_(self):
         from cvkit.pages import code, definition, fragment, table
-        parts = [{"part": f"fold {k}" if k >= 0 else "hold-out", "images": int(n)} for k, n in self.table["fold"].value_counts().sort_index().items()]
-        facts = {k: ", ".join(map(str, v)) if isinstance(v, list) else ", ".join(f"{n} {kind}" for kind, n in v.items()) if isinstance(v, dict) else v for k, v in self.parameters.items() if v is not None}
-        missed = [table(self.shortfall, caption="What was wanted and could not be had, where one unit more or less does not explain it.")] if self.shortfall else []
-        return fragment(definition({"splits": code(self.digest[:12]), "of manifest": code(self.manifest_digest[:12]), **facts}), table(parts), *missed)
+
+        parts = [
+            {"part": f"fold {k}" if k >= 0 else "hold-out", "images": int(n)}
+            for k, n in self.table["fold"].value_counts().sort_index().items()
+        ]
+        facts = {
+            k: ", ".join(map(str, v))
+            if isinstance(v, list)
+            else ", ".join(f"{n} {kind}" for kind, n in v.items())
+            if isinstance(v, dict)
+            else v
+            for k, v in self.parameters.items()
+            if v is not None
+        }
+        missed = (
+            [
+                table(
+                    self.shortfall,
+                    caption="What was wanted and could not be had, where one unit more or less does not explain it.",
+                )
+            ]
+            if self.shortfall
+            else []
+        )
+        return fragment(
+            definition({"splits": code(self.digest[:12]), "of manifest": code(self.manifest_digest[:12]), **facts}),
+            table(parts),
+            *missed,
+        )
 
 # %% ../../nbs/1_data/20_splits.ipynb #45a512df
 def assign_parts(
-    units:np.ndarray, # `(n,)` int: rows of one number stay together
-    indicators:np.ndarray, # `(n,l)` bool: the labels, or other strata, of each row
-    shares:list[float], # of each part; they add up to 1
-    random:np.random.Generator, # for ties; see `cvkit.core.rng`
-) -> np.ndarray: # `(n,)` int: the part of each row
+    units: np.ndarray,  # `(n,)` int: rows of one number stay together
+    indicators: np.ndarray,  # `(n,l)` bool: the labels, or other strata, of each row
+    shares: list[float],  # of each part; they add up to 1
+    random: np.random.Generator,  # for ties; see `cvkit.core.rng`
+) -> np.ndarray:  # `(n,)` int: the part of each row
     "Give each unit a part so that every label is spread by the shares (iterative stratification)."
     units, marks, goal = np.asarray(units), np.asarray(indicators, bool), np.asarray(shares, float)
-    if marks.ndim != 2 or len(marks) != len(units): raise ParameterError(f"expected indicators (n,l) for {len(units)} rows, got shape {marks.shape}; one column a label")
-    if goal.min() <= 0 or abs(goal.sum() - 1) > 1e-6: raise ParameterError(f"expected shares above 0 that add up to 1, got {list(shares)}; divide them by their sum")
+    if marks.ndim != 2 or len(marks) != len(units):
+        raise ParameterError(
+            f"expected indicators (n,l) for {len(units)} rows, got shape {marks.shape}; one column a label"
+        )
+    if goal.min() <= 0 or abs(goal.sum() - 1) > 1e-6:
+        raise ParameterError(f"expected shares above 0 that add up to 1, got {list(shares)}; divide them by their sum")
     overlap = (marks.sum(1) != 1).any()
-    if overlap: marks = np.column_stack([marks, np.ones(len(marks), bool)]) # the size of a part is one more stratum
+    if overlap:
+        marks = np.column_stack([marks, np.ones(len(marks), bool)])  # the size of a part is one more stratum
     names, index = np.unique(units, return_inverse=True)
     counts = np.zeros((len(names), marks.shape[1]))
     np.add.at(counts, index, marks)
@@ -96,7 +183,8 @@ def assign_parts(
     lots = random.random((len(names), len(goal) + 1))
     for u in np.lexsort((lots[:, -1], -weight.max(1).round(9))):
         gain = (missing * weight[u]).sum(1)
-        if overlap: gain = (2 * gain - (weight[u] ** 2).sum()) / goal
+        if overlap:
+            gain = (2 * gain - (weight[u] ** 2).sum()) / goal
         out[u] = np.lexsort((lots[u, :-1], -gain.round(9)))[0]
         missing[out[u]] -= weight[u]
     return out[index]
@@ -105,19 +193,38 @@ def assign_parts(
 def _words(manifest, name, what):
     "A column of a manifest or an attribute, as text."
     place = name if name in manifest.table else f"attribute.{name}"
-    if place not in manifest.table: raise ParameterError(f"expected {what} to be one of {', '.join(c.removeprefix('attribute.') for c in manifest.table)}, got {name!r}; correct it or add the attribute")
+    if place not in manifest.table:
+        raise ParameterError(
+            f"expected {what} to be one of {', '.join(c.removeprefix('attribute.') for c in manifest.table)}, got "
+            f"{name!r}; correct it or add the attribute"
+        )
     return manifest.table[place].fillna("").astype(str).str.strip().to_numpy(object)
+
 
 def _strata(manifest, units, wish):
     "(name, `(n,)` bool) of each class, each value of `by`, and the combinations that can be spread; equal ones once."
     columns, found = {"label": dict(zip(manifest.classes, manifest.presence.T))}, {}
-    for name in wish.get("by", ()): words = _words(manifest, name, "by"); columns[name] = {v: words == v for v in sorted(set(words))}
+    for name in wish.get("by", ()):
+        words = _words(manifest, name, "by")
+        columns[name] = {v: words == v for v in sorted(set(words))}
     for names in (list(n) for size in range(1, len(columns) + 1) for n in combinations(columns, size)):
-        masks = {values: mask for values in product(*(columns[n] for n in names)) if (mask := np.logical_and.reduce([columns[n][v] for n, v in zip(names, values)])).any()}
+        masks = {
+            values: mask
+            for values in product(*(columns[n] for n in names))
+            if (mask := np.logical_and.reduce([columns[n][v] for n, v in zip(names, values)])).any()
+        }
         behind = {values: len(np.unique(units[mask])) for values, mask in masks.items()}
-        if len(names) == 1 and names != ["label"] and max(behind.values()) <= wish["folds"]: raise ParameterError(f"expected values that many images share in the column {names[0]!r} to stratify by, got {len(masks)} values in {len(manifest)} images, none of them in more than {max(behind.values())} groups; join values, or leave it out")
+        if len(names) == 1 and names != ["label"] and max(behind.values()) <= wish["folds"]:
+            raise ParameterError(
+                f"expected values that many images share in the column {names[0]!r} to stratify by, got {len(masks)} "
+                f"values in {len(manifest)} images, none of them in more than {max(behind.values())} groups; join "
+                "values, or leave it out"
+            )
         for values, mask in masks.items():
-            if len(names) == 1 or behind[values] > wish["folds"]: found.setdefault(mask.tobytes(), (", ".join(f"{n} {v or 'not given'}" for n, v in zip(names, values)), mask))
+            if len(names) == 1 or behind[values] > wish["folds"]:
+                found.setdefault(
+                    mask.tobytes(), (", ".join(f"{n} {v or 'not given'}" for n, v in zip(names, values)), mask)
+                )
     return list(found.values())
 
 # %% ../../nbs/1_data/20_splits.ipynb #9f6dcae8
@@ -125,42 +232,73 @@ def _units(manifest, twins):
     "Rows with the same number must not be separated: groups, copies, and near duplicates."
     return find_units(manifest, _pairs(twins, len(manifest)))
 
+
 def _pairs(twins, n):
     "Pairs of rows, checked."
     pairs = np.asarray(twins if twins is not None and len(twins) else np.zeros((0, 2)), int)
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or (len(pairs) and not 0 <= pairs.min() <= pairs.max() < n): raise ParameterError(f"expected twins (k,2), each a row of the manifest from 0 to {n - 1}, got shape {pairs.shape}" + (f" from {pairs.min()} to {pairs.max()}" if pairs.size else "") + "; give the pairs that were found in this manifest")
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or (len(pairs) and not 0 <= pairs.min() <= pairs.max() < n):
+        raise ParameterError(
+            f"expected twins (k,2), each a row of the manifest from 0 to {n - 1}, got shape {pairs.shape}"
+            + (f" from {pairs.min()} to {pairs.max()}" if pairs.size else "")
+            + "; give the pairs that were found in this manifest"
+        )
     return pairs
+
 
 def _cut(manifest, place, twins):
     "Kind to the sets of rows that stand in more than one place."
     groups = need("pandas", "train").Series(manifest.groups)
-    sets = {"groups": groups[groups != ""].groupby(groups).groups.values(), "copies": find_duplicates(manifest), "near duplicates": _pairs(twins, len(manifest))}
-    return {kind: [rows for rows in map(np.asarray, found) if len(set(place[rows])) > 1] for kind, found in sets.items()}
+    sets = {
+        "groups": groups[groups != ""].groupby(groups).groups.values(),
+        "copies": find_duplicates(manifest),
+        "near duplicates": _pairs(twins, len(manifest)),
+    }
+    return {
+        kind: [rows for rows in map(np.asarray, found) if len(set(place[rows])) > 1] for kind, found in sets.items()
+    }
 
 # %% ../../nbs/1_data/20_splits.ipynb #7b9c1f5c
 def _month(text):
     "Such as `2024-05`, or nothing."
-    try: when = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d\d", text) else text)
-    except ValueError: return ""
+    try:
+        when = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d\d", text) else text)
+    except ValueError:
+        return ""
     return (when.astimezone(timezone.utc) if when.tzinfo else when).isoformat()[:7]
+
 
 def _newest(manifest, units, wish):
     "`(n,)` bool: the units of the newest months; from which month on, and how many older images came along."
     texts = _words(manifest, wish["column"], "column")
     months = np.array([_month(t) for t in texts])
     odd = np.flatnonzero(months == "")
-    if len(odd): raise DataError(f"expected a date such as 2024-05-31 in {wish['column']} of every image, got {texts[odd[0]]!r} ({', '.join(manifest.table['uri'].iloc[odd[:3]])}" + (f" and {len(odd) - 3} more" if len(odd) > 3 else "") + "); add the dates, or leave these images out")
+    if len(odd):
+        raise DataError(
+            (
+                f"expected a date such as 2024-05-31 in {wish['column']} of every image, got {texts[odd[0]]!r} "
+                f"({', '.join(manifest.table['uri'].iloc[odd[:3]])}"
+            )
+            + (f" and {len(odd) - 3} more" if len(odd) > 3 else "")
+            + "); add the dates, or leave these images out"
+        )
     latest = need("pandas", "train").Series(months).groupby(units).transform("max").to_numpy(str)
     starts, count = np.unique(latest, return_counts=True)
-    if len(starts) < 2: raise DataError(f"expected units of at least 2 months in {wish['column']}, got {starts[0]} only; draw by lot with method='random'")
+    if len(starts) < 2:
+        raise DataError(
+            f"expected units of at least 2 months in {wish['column']}, got {starts[0]} only; draw by lot with "
+            "method='random'"
+        )
     share = count[::-1].cumsum()[::-1] / len(months)
     start = str(starts[1 + abs(share[1:] - wish["holdout"]).round(9).argmin()])
     held = latest >= start
     return held, {"from": start, "moved": int((held & (months < start)).sum())}
 
 # %% ../../nbs/1_data/20_splits.ipynb #5f02e2cc
-HELD, OPEN = -1, -2 # a place in the hold-out, or in a fold that is still to be drawn
-GIVEN = dict.fromkeys(("test", "holdout", "hold-out", "-1"), HELD) | dict.fromkeys(("train", "training", "development", "val", "valid", "validation"), OPEN)
+HELD, OPEN = -1, -2  # a place in the hold-out, or in a fold that is still to be drawn
+GIVEN = dict.fromkeys(("test", "holdout", "hold-out", "-1"), HELD) | dict.fromkeys(
+    ("train", "training", "development", "val", "valid", "validation"), OPEN
+)
+
 
 def _given(manifest, wish, twins, allow_leak):
     "`(n,)` int: the place that a column gives each row; what is to be put on record; and the words."
@@ -168,108 +306,195 @@ def _given(manifest, wish, twins, allow_leak):
     words = np.array([w.lower() for w in _words(manifest, column, "column")], object)
     place = np.array([GIVEN[w] if w in GIVEN else int(w) if w.isdecimal() else -3 for w in words])
     odd, folds = np.flatnonzero(place == -3), sorted(set(place[place >= 0].tolist()))
-    if len(odd): raise DataError(f"expected one of {', '.join(GIVEN)}, or the number of a fold, in {column} of every image, got {words[odd[0]]!r} ({', '.join(uris[odd[:3]])}" + (f" and {len(odd) - 3} more" if len(odd) > 3 else "") + "); correct the column")
-    if not 0 < (place == HELD).sum() < len(place): raise DataError(f"expected images of the hold-out and others in {column}, got {(place == HELD).sum()} of {len(place)} in the hold-out; correct the column")
-    if folds and (folds != list(range(max(2, len(folds)))) or (place == OPEN).any()): raise DataError(f"expected all folds from 0 on, at least two, and no other word but test in {column}, got {', '.join(sorted(set(words)))}; number all images, or none")
+    if len(odd):
+        raise DataError(
+            (
+                f"expected one of {', '.join(GIVEN)}, or the number of a fold, in {column} of every image, got "
+                f"{words[odd[0]]!r} ({', '.join(uris[odd[:3]])}"
+            )
+            + (f" and {len(odd) - 3} more" if len(odd) > 3 else "")
+            + "); correct the column"
+        )
+    if not 0 < (place == HELD).sum() < len(place):
+        raise DataError(
+            f"expected images of the hold-out and others in {column}, got {(place == HELD).sum()} of {len(place)} in "
+            "the hold-out; correct the column"
+        )
+    if folds and (folds != list(range(max(2, len(folds)))) or (place == OPEN).any()):
+        raise DataError(
+            f"expected all folds from 0 on, at least two, and no other word but test in {column}, got "
+            f"{', '.join(sorted(set(words)))}; number all images, or none"
+        )
     cut = _cut(manifest, place, twins)
     rows = [i for sets in cut.values() for s in sets for i in s]
     told = ", ".join(f"{len(sets)} {kind}" for kind, sets in cut.items() if sets)
-    if rows and not allow_leak: raise DataError(f"expected each group and each set of copies in one part of {column}, but it cuts {told} ({', '.join(uris[rows[:3]])}); correct the column, or say allow_leak=True (--allow-leak), and the leak stays on record")
+    if rows and not allow_leak:
+        raise DataError(
+            f"expected each group and each set of copies in one part of {column}, but it cuts {told} "
+            f"({', '.join(uris[rows[:3]])}); correct the column, or say allow_leak=True (--allow-leak), and the leak "
+            "stays on record"
+        )
     facts = {"leaks": {kind: len(sets) for kind, sets in cut.items() if sets}} if rows else {}
-    if folds: facts |= {"folds": len(folds), "folds_given": True}
+    if folds:
+        facts |= {"folds": len(folds), "folds_given": True}
     return place, facts, words
 
 # %% ../../nbs/1_data/20_splits.ipynb #05e028e6
 def _everywhere(manifest, fold, wish):
     "Each class must have reached every part that was drawn, and development in any case."
     drawn = set() if wish.get("folds_given") else set(range(wish["folds"]))
-    if "method" not in wish: drawn |= {-1}
+    if "method" not in wish:
+        drawn |= {-1}
     for c, here in zip(manifest.classes, manifest.presence.T):
         absent = sorted(drawn - set(fold[here].tolist()))
         places = ", ".join("the hold-out" if f < 0 else f"fold {f}" for f in absent)
-        if absent: raise DataError(f"expected class {c!r} in every part, but it did not reach {places} (hold-out {wish.get('from', wish['holdout'])}, {wish['folds']} folds); hold out more, use fewer folds or smaller groups")
-        if (fold[here] < 0).all(): raise DataError(f"expected class {c!r} in development, but all its images are held out; correct the column, or leave the class out")
+        if absent:
+            raise DataError(
+                f"expected class {c!r} in every part, but it did not reach {places} (hold-out "
+                f"{wish.get('from', wish['holdout'])}, {wish['folds']} folds); hold out more, use fewer folds or "
+                "smaller groups"
+            )
+        if (fold[here] < 0).all():
+            raise DataError(
+                f"expected class {c!r} in development, but all its images are held out; correct the column, or leave "
+                "the class out"
+            )
 
-def _missed(what, wanted, got): return {"what": what, "wanted": round(float(wanted), 4), "got": round(float(got), 4), "by": round(abs(float(got) - float(wanted)), 4)}
 
-def _leaks(cut): return [_missed(f"{kind} that are cut", 0, len(sets)) for kind, sets in cut.items() if sets]
+def _missed(what, wanted, got):
+    return {
+        "what": what,
+        "wanted": round(float(wanted), 4),
+        "got": round(float(got), 4),
+        "by": round(abs(float(got) - float(wanted)), 4),
+    }
+
+
+def _leaks(cut):
+    return [_missed(f"{kind} that are cut", 0, len(sets)) for kind, sets in cut.items() if sets]
+
 
 def _shares(what, strata, units, presence, inside, among, wanted, even):
     "A part's size and strata that are off by more than a unit."
     largest = lambda mask: np.bincount(units[mask & among]).max(initial=0) + 1e-6
     size = (inside & among).sum() / among.sum()
-    if wanted is not None and abs(size - wanted) * among.sum() > max(.005 * among.sum(), sum(map(largest, presence.T))): yield _missed(f"share of all {among.sum()} images in {what}", wanted, size)
+    if wanted is not None and abs(size - wanted) * among.sum() > max(
+        0.005 * among.sum(), sum(map(largest, presence.T))
+    ):
+        yield _missed(f"share of all {among.sum()} images in {what}", wanted, size)
     for name, mask in strata:
         n, got, aim = (mask & among).sum(), (mask & inside).sum(), wanted if even else size
-        if abs(got - aim * n) > max(.005 * n, largest(mask)): yield _missed(f"share of {name} ({n} images) in {what}", aim, got / n)
+        if abs(got - aim * n) > max(0.005 * n, largest(mask)):
+            yield _missed(f"share of {name} ({n} images) in {what}", aim, got / n)
+
 
 def _shortfall(strata, units, presence, fold, wish, cut):
     "What was wanted and not had: cuts, older images, sizes and strata of parts, strata that a part lacks."
     found, given, rest = _leaks(cut), wish.get("folds_given"), fold >= 0
-    if wish.get("moved"): found.append(_missed(f"images older than {wish['from']} in the hold-out, with their unit", 0, wish["moved"]))
-    found += _shares("the hold-out", strata, units, presence, ~rest, np.ones(len(fold), bool), wish["holdout"], "method" not in wish)
-    for f in range(wish["folds"]): found += _shares(f"fold {f}", strata, units, presence, fold == f, rest, None if given else 1 / wish["folds"], not given)
+    if wish.get("moved"):
+        found.append(_missed(f"images older than {wish['from']} in the hold-out, with their unit", 0, wish["moved"]))
+    found += _shares(
+        "the hold-out", strata, units, presence, ~rest, np.ones(len(fold), bool), wish["holdout"], "method" not in wish
+    )
+    for f in range(wish["folds"]):
+        found += _shares(
+            f"fold {f}", strata, units, presence, fold == f, rest, None if given else 1 / wish["folds"], not given
+        )
     for name, mask in strata:
         reached = len(set(fold[mask].tolist()))
-        if reached <= wish["folds"]: found.append(_missed(f"parts with {name} ({mask.sum()} images)", wish["folds"] + 1, reached))
+        if reached <= wish["folds"]:
+            found.append(_missed(f"parts with {name} ({mask.sum()} images)", wish["folds"] + 1, reached))
     return found
 
 # %% ../../nbs/1_data/20_splits.ipynb #3c998edd
 def make_splits(
-    manifest:Manifest, # to be split
-    holdout:float=.2, # share of images held out
-    folds:int=5, # of cross-validation among the others
-    seed:int=0, # of the draw
-    stored=None, # folder of earlier splits; those of this manifest are kept
-    by=(), # names of columns or attributes to spread evenly, beside the class
-    method:str="random", # or temporal: the newest months are held out; or predefined: as a column says
-    column:str="", # with the dates (`captured_at` by default), or with the parts (`split`)
-    twins:np.ndarray|None=None, # `(k,2)` int, rows of near duplicates
-    allow_leak:bool=False, # take predefined parts that cut a group or copies, and put it on record
-) -> Splits: # units never cut
+    manifest: Manifest,  # to be split
+    holdout: float = 0.2,  # share of images held out
+    folds: int = 5,  # of cross-validation among the others
+    seed: int = 0,  # of the draw
+    stored=None,  # folder of earlier splits; those of this manifest are kept
+    by=(),  # names of columns or attributes to spread evenly, beside the class
+    method: str = "random",  # or temporal: the newest months are held out; or predefined: as a column says
+    column: str = "",  # with the dates (`captured_at` by default), or with the parts (`split`)
+    twins: np.ndarray | None = None,  # `(k,2)` int, rows of near duplicates
+    allow_leak: bool = False,  # take predefined parts that cut a group or copies, and put it on record
+) -> Splits:  # units never cut
     "Draw a hold-out and folds, once."
-    if not 0 < holdout < 1: raise ParameterError(f"expected holdout to be a share between 0 and 1, got {holdout}; .2 holds out a fifth")
-    if folds < 2: raise ParameterError(f"expected at least 2 folds, got {folds}; 5 is usual")
+    if not 0 < holdout < 1:
+        raise ParameterError(f"expected holdout to be a share between 0 and 1, got {holdout}; .2 holds out a fifth")
+    if folds < 2:
+        raise ParameterError(f"expected at least 2 folds, got {folds}; 5 is usual")
     wish = _wish(holdout, folds, seed, by, method, column)
     kept = _find_kept(manifest, stored, wish)
     if kept and (kept.parameters["folds"] == folds or kept.parameters.get("folds_given")):
-        return replace(kept, shortfall=kept.shortfall + [row for row in _leaks(_cut(manifest, kept.folds(manifest), twins)) if row not in kept.shortfall])
+        return replace(
+            kept,
+            shortfall=kept.shortfall
+            + [row for row in _leaks(_cut(manifest, kept.folds(manifest), twins)) if row not in kept.shortfall],
+        )
     return _draw(manifest, wish, kept, twins, allow_leak)
 
 # %% ../../nbs/1_data/20_splits.ipynb #ae65ca8d
 def _wish(holdout, folds, seed, by, method, column):
     "What is asked for; only what is not usual is named."
     default = {"random": "", "temporal": "captured_at", "predefined": "split"}
-    if method not in default: raise ParameterError(f"expected method {', '.join(default)}, got {method!r}; correct it")
-    if column and method == "random": raise ParameterError(f"expected method 'temporal' or 'predefined' with a column, got column={column!r} for a random draw; name the method, or use by={column!r}")
+    if method not in default:
+        raise ParameterError(f"expected method {', '.join(default)}, got {method!r}; correct it")
+    if column and method == "random":
+        raise ParameterError(
+            f"expected method 'temporal' or 'predefined' with a column, got column={column!r} for a random draw; name "
+            f"the method, or use by={column!r}"
+        )
     by = [by] if isinstance(by, str) else sorted(set(by))
-    return {"holdout": None if method == "predefined" else holdout, "folds": folds, "seed": seed, **({"by": by} if by else {}), **({"method": method, "column": column or default[method]} if method != "random" else {})}
+    return {
+        "holdout": None if method == "predefined" else holdout,
+        "folds": folds,
+        "seed": seed,
+        **({"by": by} if by else {}),
+        **({"method": method, "column": column or default[method]} if method != "random" else {}),
+    }
+
 
 def _find_kept(manifest, stored, wish):
     "Stored splits of this manifest; they must be what is asked for."
-    if not stored or not (Path(stored)/"splits.json").exists(): return None
+    if not stored or not (Path(stored) / "splits.json").exists():
+        return None
     kept = Splits.load(stored)
-    if kept.manifest_digest != manifest.digest: return None
+    if kept.manifest_digest != manifest.digest:
+        return None
     for name, usual in (("method", "random"), ("column", ""), ("by", []), ("holdout", None)):
         was, asked = kept.parameters.get(name, usual), wish.get(name, usual)
-        if was != asked: raise DataError(f"expected the hold-out of {'' if name == 'holdout' else name + ' '}{was!r} that is stored in {stored}, got {name}={asked!r}; a hold-out is drawn once, use another folder for another one")
+        if was != asked:
+            raise DataError(
+                f"expected the hold-out of {'' if name == 'holdout' else name + ' '}{was!r} that is stored in "
+                f"{stored}, got {name}={asked!r}; a hold-out is drawn once, use another folder for another one"
+            )
     return kept
+
 
 def _hold_out(manifest, units, marks, wish):
     "`(n,)` bool, and what is to be put on record."
-    if wish.get("method") == "temporal": return _newest(manifest, units, wish)
+    if wish.get("method") == "temporal":
+        return _newest(manifest, units, wish)
     return assign_parts(units, marks, [1 - wish["holdout"], wish["holdout"]], rng(wish["seed"], "holdout")) == 1, {}
+
 
 def _draw(manifest, wish, kept, twins, allow_leak):
     "Check the data, hold out (where nobody is yet), and spread the others over folds."
     fold, facts, more = np.full(len(manifest), OPEN), {}, {}
     if kept:
         fold[kept.folds(manifest) < 0], facts = HELD, kept.parameters | {"folds": wish["folds"]}
-        if "given" in kept.table: more["given"] = kept.table.set_index("image")["given"].loc[manifest.table["image"]].to_numpy()
-    elif wish.get("method") == "predefined": fold, facts, more["given"] = _given(manifest, wish, twins, allow_leak)
+        if "given" in kept.table:
+            more["given"] = kept.table.set_index("image")["given"].loc[manifest.table["image"]].to_numpy()
+    elif wish.get("method") == "predefined":
+        fold, facts, more["given"] = _given(manifest, wish, twins, allow_leak)
     wish = wish | facts
     errors = check_manifest(manifest, wish["folds"]).errors
-    if errors: raise DataError(f"{errors[0].detail} ({', '.join(errors[0].paths[:3])})" + (f"; and {len(errors) - 1} more" if len(errors) > 1 else ""))
+    if errors:
+        raise DataError(
+            f"{errors[0].detail} ({', '.join(errors[0].paths[:3])})"
+            + (f"; and {len(errors) - 1} more" if len(errors) > 1 else "")
+        )
     units, folds = _units(manifest, twins), wish["folds"]
     strata = _strata(manifest, units, wish)
     marks = np.stack([mask for _, mask in strata], 1)
@@ -277,7 +502,18 @@ def _draw(manifest, wish, kept, twins, allow_leak):
         held, facts = _hold_out(manifest, units, marks, wish)
         fold[held], wish = HELD, wish | facts
     rest = fold == OPEN
-    if rest.any(): fold[rest] = assign_parts(units[rest], marks[rest], [1 / folds] * folds, rng(wish["seed"], "folds"))
+    if rest.any():
+        fold[rest] = assign_parts(units[rest], marks[rest], [1 / folds] * folds, rng(wish["seed"], "folds"))
     _everywhere(manifest, fold, wish)
-    table = need("pandas", "train").DataFrame({"image": manifest.table["image"], "part": np.where(fold < 0, "holdout", "development"), "fold": fold, **more})
-    return Splits(table, manifest.digest, wish, _shortfall(strata, units, manifest.presence, fold, wish, _cut(manifest, fold, twins)))
+    table = need("pandas", "train").DataFrame({
+        "image": manifest.table["image"],
+        "part": np.where(fold < 0, "holdout", "development"),
+        "fold": fold,
+        **more,
+    })
+    return Splits(
+        table,
+        manifest.digest,
+        wish,
+        _shortfall(strata, units, manifest.presence, fold, wish, _cut(manifest, fold, twins)),
+    )

@@ -17,204 +17,378 @@ from .ingest import Listing
 from .manifest import read_declared
 
 # %% ../../nbs/1_data/07_tables.ipynb #3a86d2bc
-NAMES = {"uri": ("uri", "image", "file", "file_name", "filename", "path", "image_path", "filepath"), "label": ("label", "class", "category"), "labels": ("labels", "tags"), "group": ("group",),
-         "source": ("source",), "licence": ("licence", "license"), "owner": ("owner",), "captured_at": ("captured_at", "date"), "pii_status": ("pii_status",), "width": ("width",), "height": ("height",)} # what a manifest calls it, to what tables do
+NAMES = {
+    "uri": ("uri", "image", "file", "file_name", "filename", "path", "image_path", "filepath"),
+    "label": ("label", "class", "category"),
+    "labels": ("labels", "tags"),
+    "group": ("group",),
+    "source": ("source",),
+    "licence": ("licence", "license"),
+    "owner": ("owner",),
+    "captured_at": ("captured_at", "date"),
+    "pii_status": ("pii_status",),
+    "width": ("width",),
+    "height": ("height",),
+}  # what a manifest calls it, to what tables do
+
 
 def near(
-    word:str, # that is not known
-    known, # words that are
-) -> str: # `" (did you mean 'label'?)"`, or nothing
+    word: str,  # that is not known
+    known,  # words that are
+) -> str:  # `" (did you mean 'label'?)"`, or nothing
     "The known word that was probably meant."
     found = difflib.get_close_matches(str(word).lower(), {str(k).lower(): k for k in known}, 1)
     return f" (did you mean {next(k for k in known if str(k).lower() == found[0])!r}?)" if found else ""
 
-def _settled(columns, names, where): # columns, checked against the names that are there
-    if not isinstance(columns, dict): raise DataError(f"expected lines such as `label: damage` in columns, got {columns!r:.60}; write what a manifest calls it, and what the table does")
+
+def _settled(columns, names, where):  # columns, checked against the names that are there
+    if not isinstance(columns, dict):
+        raise DataError(
+            f"expected lines such as `label: damage` in columns, got {columns!r:.60}; write what a manifest calls it, "
+            "and what the table does"
+        )
     for key, value in columns.items():
-        if key not in NAMES and not str(key).startswith("attribute."): raise DataError(f"expected {', '.join(NAMES)} or attribute.<name> in columns, got {key!r}{near(key, NAMES)}; correct it")
-        if isinstance(value, list) and key != "labels": raise DataError(f"expected one name for {key} in columns, got {value}; only labels can have a column each")
+        if key not in NAMES and not str(key).startswith("attribute."):
+            raise DataError(
+                f"expected {', '.join(NAMES)} or attribute.<name> in columns, got {key!r}{near(key, NAMES)}; correct it"
+            )
+        if isinstance(value, list) and key != "labels":
+            raise DataError(f"expected one name for {key} in columns, got {value}; only labels can have a column each")
         for name in value if isinstance(value, list) else [value]:
-            if name not in names: raise DataError(f"expected the column {name!r} for {key} in {where}, got {', '.join(names)}{near(name, names)}; correct columns")
+            if name not in names:
+                raise DataError(
+                    f"expected the column {name!r} for {key} in {where}, got {', '.join(names)}{near(name, names)}; "
+                    "correct columns"
+                )
     return dict(columns)
 
 # %% ../../nbs/1_data/07_tables.ipynb #4521531b
 def match_columns(
-    names:list[str], # of the table's columns
-    columns:dict|None=None, # what a manifest calls it, to the name in the table; of labels also a list, a column a label
-    where:str="the table", # as messages call it
-) -> dict: # what a manifest calls it, to its position, or of labels to a list of positions
+    names: list[str],  # of the table's columns
+    # what a manifest calls it, to the name in the table; of labels also a list, a column a label
+    columns: dict | None = None,
+    where: str = "the table",  # as messages call it
+) -> dict:  # what a manifest calls it, to its position, or of labels to a list of positions
     "Find out which column says what."
     names = [str(name).strip() for name in names]
     twice = sorted({name for name in names if name and names.count(name) > 1})
-    if twice: raise DataError(f"expected each column of {where} once, got {', '.join(twice)} several times; give each its own name")
+    if twice:
+        raise DataError(
+            f"expected each column of {where} once, got {', '.join(twice)} several times; give each its own name"
+        )
     found = _settled(columns or {}, names, where)
     taken = {name for value in found.values() for name in (value if isinstance(value, list) else [value])}
     for key, usual in NAMES.items():
-        if key in found or key in ("label", "labels") and {"label", "labels"} & set(columns or {}): continue
+        if key in found or key in ("label", "labels") and {"label", "labels"} & set(columns or {}):
+            continue
         meant = [name for name in names if name.lower() in usual and name not in taken]
         meant = [name for name in meant if name.lower() == key] or meant
-        if len(meant) > 1: raise DataError(f"expected one column for {key} in {where}, got {', '.join(meant)}; say which in dataset.yaml, such as `columns: {{{key}: {meant[0]}}}`")
-        if meant: found[key] = meant[0]
+        if len(meant) > 1:
+            raise DataError(
+                f"expected one column for {key} in {where}, got {', '.join(meant)}; say which in dataset.yaml, such "
+                f"as `columns: {{{key}: {meant[0]}}}`"
+            )
+        if meant:
+            found[key] = meant[0]
     shows = [key for key in ("label", "labels") if key in found]
     if "uri" not in found or len(shows) != 1:
         lacks = "uri" if "uri" not in found else "label" if not shows else "label or labels, not both"
-        raise DataError(f"expected a column for {lacks} in {where}, got {', '.join(names) or 'none'}; call it {', '.join(NAMES.get(lacks, shows))}, or say in dataset.yaml which it is, such as `columns: {{{shows[0] if len(shows) > 1 else lacks}: {names[-1] if names else 'damage'}}}`")
-    rest = [name for name in names if name and not name.startswith("__index_level_") and name not in {n for v in found.values() for n in (v if isinstance(v, list) else [v])}]
+        raise DataError(
+            f"expected a column for {lacks} in {where}, got {', '.join(names) or 'none'}; call it "
+            f"{', '.join(NAMES.get(lacks, shows))}, or say in dataset.yaml which it is, such as `columns: "
+            f"{{{shows[0] if len(shows) > 1 else lacks}: {names[-1] if names else 'damage'}}}`"
+        )
+    rest = [
+        name
+        for name in names
+        if name
+        and not name.startswith("__index_level_")
+        and name not in {n for v in found.values() for n in (v if isinstance(v, list) else [v])}
+    ]
     found |= {f"attribute.{name}": name for name in rest}
-    return {key: [names.index(name) for name in value] if isinstance(value, list) else names.index(value) for key, value in found.items()}
+    return {
+        key: [names.index(name) for name in value] if isinstance(value, list) else names.index(value)
+        for key, value in found.items()
+    }
 
 # %% ../../nbs/1_data/07_tables.ipynb #0f7a5ea9
 SILENT = {"", "nan", "NaN", "NAN", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "<NA>", "NaT"}
 DAYS = ("%Y:%m:%d", "%Y/%m/%d", "%d.%m.%Y", "%d %B %Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y")
 
-def _text(value): # of a cell, "" where it says nothing
-    if value is None or value != value: return ""
-    if isinstance(value, datetime): return _moment(value)
-    if isinstance(value, (bytes, bytearray, memoryview, dict, list)): raise DataError(f"expected text or a number in each cell, got {type(value).__name__}; leave that column out")
+
+def _text(value):  # of a cell, "" where it says nothing
+    if value is None or value != value:
+        return ""
+    if isinstance(value, datetime):
+        return _moment(value)
+    if isinstance(value, (bytes, bytearray, memoryview, dict, list)):
+        raise DataError(f"expected text or a number in each cell, got {type(value).__name__}; leave that column out")
     text = str(value).strip()
     return "" if text in SILENT else text
 
-def _moment(when): return when.isoformat(timespec="seconds") if when.tzinfo is None else when.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+def _moment(when):
+    return (
+        when.isoformat(timespec="seconds")
+        if when.tzinfo is None
+        else when.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    )
+
 
 @lru_cache(10_000)
-def _iso(text, days=DAYS): # ISO 8601 text, or None
-    if re.fullmatch(r"\d{4}(-\d\d)?", text): return text
-    try: return datetime.fromisoformat(text).date().isoformat() if len(text) <= 10 and "T" not in text else _moment(datetime.fromisoformat(text))
-    except ValueError: pass
+def _iso(text, days=DAYS):  # ISO 8601 text, or None
+    if re.fullmatch(r"\d{4}(-\d\d)?", text):
+        return text
+    try:
+        return (
+            datetime.fromisoformat(text).date().isoformat()
+            if len(text) <= 10 and "T" not in text
+            else _moment(datetime.fromisoformat(text))
+        )
+    except ValueError:
+        pass
     for day in days:
         for hour in ("", " %H:%M:%S", " %H:%M"):
-            try: when = datetime.strptime(text, day + hour)
-            except ValueError: continue
+            try:
+                when = datetime.strptime(text, day + hour)
+            except ValueError:
+                continue
             return _moment(when) if hour else when.date().isoformat()
 
-def _place(uri, root): # a path below root, relative to it
-    if "://" in uri: raise DataError(f"expected the name of a file, got the address {uri:.100}; fetch it, and name the file")
-    if "/" not in uri or re.match(r"[A-Za-z]:", uri): uri = uri.replace("\\", "/")
+
+def _place(uri, root):  # a path below root, relative to it
+    if "://" in uri:
+        raise DataError(f"expected the name of a file, got the address {uri:.100}; fetch it, and name the file")
+    if "/" not in uri or re.match(r"[A-Za-z]:", uri):
+        uri = uri.replace("\\", "/")
     path = posixpath.normpath(uri)
-    if path.startswith(f"{root}/"): path = path[len(f"{root}/"):]
-    if path.startswith(("/", "../")) or path in (".", "..") or re.match(r"[A-Za-z]:/", path): raise DataError(f"expected a path below the folder of the images, got {uri:.100}; write it relative to that folder")
+    if path.startswith(f"{root}/"):
+        path = path[len(f"{root}/") :]
+    if path.startswith(("/", "../")) or path in (".", "..") or re.match(r"[A-Za-z]:/", path):
+        raise DataError(
+            f"expected a path below the folder of the images, got {uri:.100}; write it relative to that folder"
+        )
     return path
 
 # %% ../../nbs/1_data/07_tables.ipynb #5a934193
 class Rows:
     "What a source lists, gathered row by row."
-    def __init__(self,
-        names:list[str], # of its columns
-        root, # folder that paths are relative to
-        columns:dict|None=None, # as in `match_columns`
-        separator:str|None=None, # of several labels in a cell; `|` by default
-        where:str="the table", # as messages call it
+
+    def __init__(
+        self,
+        names: list[str],  # of its columns
+        root,  # folder that paths are relative to
+        columns: dict | None = None,  # as in `match_columns`
+        separator: str | None = None,  # of several labels in a cell; `|` by default
+        where: str = "the table",  # as messages call it
     ):
-        self.plan, self.names, self.root, self.where, self.separator = match_columns(names, columns, where), [str(n).strip() for n in names], os.path.abspath(root), where, separator or "|"
+        self.plan, self.names, self.root, self.where, self.separator = (
+            match_columns(names, columns, where),
+            [str(n).strip() for n in names],
+            os.path.abspath(root),
+            where,
+            separator or "|",
+        )
         self.lost, self.ready, self.rows, self.seen, self.odd, self.bare = [], [], [], {}, {}, []
-    def __len__(self): return len(self.rows) + sum(map(len, self.ready))
-    def add(self,
-        place:str, # as messages call it, such as `labels.csv line 7`
-        cells, # one a column
+
+    def __len__(self):
+        return len(self.rows) + sum(map(len, self.ready))
+
+    def add(
+        self,
+        place: str,  # as messages call it, such as `labels.csv line 7`
+        cells,  # one a column
     ):
         "Take a row, or list why not."
-        try: row = [self.read(key, at, cells, place) for key, at in self.plan.items()]
-        except DataError as error: return self.lost.append((place, str(error)))
+        try:
+            row = [self.read(key, at, cells, place) for key, at in self.plan.items()]
+        except DataError as error:
+            return self.lost.append((place, str(error)))
         uri, same = row[[*self.plan].index("uri")], hash(tuple(map(str, cells)))
         first, known = self.seen.setdefault(uri, (place, same))
-        if first != place and known == same: return self.lost.append((place, f"expected each row once, got the same as {first}; remove it"))
+        if first != place and known == same:
+            return self.lost.append((place, f"expected each row once, got the same as {first}; remove it"))
         self.rows.append(row)
-        if len(self.rows) >= 50_000: self.settle()
-    def settle(self): # what was gathered becomes a compact table
-        if self.rows: self.ready.append(need("pandas", "train").DataFrame(dict(zip(self.plan, map(list, zip(*self.rows))))))
+        if len(self.rows) >= 50_000:
+            self.settle()
+
+    def settle(self):  # what was gathered becomes a compact table
+        if self.rows:
+            self.ready.append(need("pandas", "train").DataFrame(dict(zip(self.plan, map(list, zip(*self.rows))))))
         self.rows = []
-    def read(self, key, at, cells, place): # what a row says of one thing
-        if key == "labels": return _read_labels(self, at, cells, place)
+
+    def read(self, key, at, cells, place):  # what a row says of one thing
+        if key == "labels":
+            return _read_labels(self, at, cells, place)
         text = _text(cells[at])
-        if key == "uri" and not text or key == "label" and not text: raise DataError(f"expected a {'file name' if key == 'uri' else 'label'} in column {self.names[at]}, got {str(cells[at])[:40]!r}; add it")
-        if key == "uri": return _place(text, self.root)
-        if key in ("width", "height"): return _pixels(text, self.names[at])
-        if key == "captured_at" and text and (iso := _iso(text)) is None: self.odd.setdefault(text, place)
+        if key == "uri" and not text or key == "label" and not text:
+            raise DataError(
+                f"expected a {'file name' if key == 'uri' else 'label'} in column {self.names[at]}, got "
+                f"{str(cells[at])[:40]!r}; add it"
+            )
+        if key == "uri":
+            return _place(text, self.root)
+        if key in ("width", "height"):
+            return _pixels(text, self.names[at])
+        if key == "captured_at" and text and (iso := _iso(text)) is None:
+            self.odd.setdefault(text, place)
         return sys.intern(iso if key == "captured_at" and text and iso else text)
-    def listing(self) -> Listing: # sorted by path
+
+    def listing(self) -> Listing:  # sorted by path
         "All rows, whatever their order was."
         return _listing(self)
 
 # %% ../../nbs/1_data/07_tables.ipynb #7f3946db
-def _read_labels(rows, at, cells, place): # sorted texts
-    if isinstance(at, list): found = [rows.names[i] for i in at if _yes(_text(cells[i]), rows.names[i])]
-    elif isinstance(cells[at], (list, tuple)): found = [_text(word) for word in cells[at]]
-    elif (text := _text(cells[at])) or cells[at] is not None and not str(cells[at]).strip(): found = text.split(rows.separator)
-    else: raise DataError(f"expected labels in column {rows.names[at]}, got {cells[at]!r}; add them, or leave the cell empty where none applies")
+def _read_labels(rows, at, cells, place):  # sorted texts
+    if isinstance(at, list):
+        found = [rows.names[i] for i in at if _yes(_text(cells[i]), rows.names[i])]
+    elif isinstance(cells[at], (list, tuple)):
+        found = [_text(word) for word in cells[at]]
+    elif (text := _text(cells[at])) or cells[at] is not None and not str(cells[at]).strip():
+        found = text.split(rows.separator)
+    else:
+        raise DataError(
+            f"expected labels in column {rows.names[at]}, got {cells[at]!r}; add them, or leave the cell empty where "
+            "none applies"
+        )
     found = sorted({sys.intern(word.strip()) for word in found} - {""})
-    if not found: rows.bare.append(place)
+    if not found:
+        rows.bare.append(place)
     return found
 
-def _yes(text, name): # whether a column of one label says so
-    if text.lower() in ("1", "1.0", "true", "yes"): return True
-    if text.lower() in ("0", "0.0", "false", "no"): return False
+
+def _yes(text, name):  # whether a column of one label says so
+    if text.lower() in ("1", "1.0", "true", "yes"):
+        return True
+    if text.lower() in ("0", "0.0", "false", "no"):
+        return False
     raise DataError(f"expected 0 or 1 in column {name}, got {text!r}; correct it")
 
-def _pixels(text, name): # or None
-    if not re.fullmatch(r"\d*(\.0*)?", text): raise DataError(f"expected a number of pixels in column {name}, got {text!r}; correct it")
+
+def _pixels(text, name):  # or None
+    if not re.fullmatch(r"\d*(\.0*)?", text):
+        raise DataError(f"expected a number of pixels in column {name}, got {text!r}; correct it")
     return int(float(text)) if text.strip(".") else None
 
 # %% ../../nbs/1_data/07_tables.ipynb #7ac3cf54
-def _ordered(odd): # of dates with slashes: how they are to be read
+def _ordered(odd):  # of dates with slashes: how they are to be read
     parts = [tuple(map(int, m.groups())) for m in (re.match(r"(\d\d?)/(\d\d?)/\d{4}", text) for text in odd) if m]
     first, second = any(a > 12 for a, _ in parts), any(b > 12 for _, b in parts)
     return ("%d/%m/%Y",) if first and not second else ("%m/%d/%Y",) if second and not first else ()
 
+
 def _listing(rows):
     pd = need("pandas", "train")
     rows.settle()
-    if not rows.ready: raise DataError(f"expected rows that can be used in {rows.where}, but " + (f"none of {len(rows.lost)} can; the first, {rows.lost[0][0]}: {rows.lost[0][1]}" if rows.lost else "it has none; write one an image"))
+    if not rows.ready:
+        raise DataError(
+            f"expected rows that can be used in {rows.where}, but "
+            + (
+                f"none of {len(rows.lost)} can; the first, {rows.lost[0][0]}: {rows.lost[0][1]}"
+                if rows.lost
+                else "it has none; write one an image"
+            )
+        )
     table, lost = pd.concat(rows.ready, ignore_index=True), list(rows.lost)
     if rows.odd:
         read = {text: _iso(text, _ordered(rows.odd)) for text in rows.odd}
         unread = [text for text in read if read[text] is None]
-        if unread: lost.append((rows.odd[unread[0]], f"kept, without its date: expected one such as 2024-05-31, got {unread[0]!r} here and {int(table['captured_at'].isin(unread).sum()) - 1} more like it; write dates as year-month-day"))
+        if unread:
+            lost.append((
+                rows.odd[unread[0]],
+                (
+                    f"kept, without its date: expected one such as 2024-05-31, got {unread[0]!r} here and "
+                    f"{int(table['captured_at'].isin(unread).sum()) - 1} more like it; write dates as year-month-day"
+                ),
+            ))
         table["captured_at"] = [read.get(text, text) or "" for text in table["captured_at"]]
-    if rows.bare: lost.append((rows.bare[0], f"kept: no label here and in {len(rows.bare) - 1} more, read as: none of them applies; remove images that nobody has labelled"))
+    if rows.bare:
+        lost.append((
+            rows.bare[0],
+            (
+                f"kept: no label here and in {len(rows.bare) - 1} more, read as: none of them applies; remove images "
+                "that nobody has labelled"
+            ),
+        ))
     order = pd.DataFrame({c: table[c].map(str) for c in ["uri", *sorted(set(table) - {"uri"})]})
-    return Listing(table.iloc[order.sort_values([*order], kind="stable").index].reset_index(drop=True), Path(rows.root), lost)
+    return Listing(
+        table.iloc[order.sort_values([*order], kind="stable").index].reset_index(drop=True), Path(rows.root), lost
+    )
 
 # %% ../../nbs/1_data/07_tables.ipynb #c303b2aa
-def _encoding(file): # by its first bytes
-    with open(file, "rb") as opened: head = opened.read(4)
-    if head[:2] in (b"PK", b"\xd0\xcf"): raise DataError(f"expected CSV, TSV or Parquet in {file}, got a workbook; export its sheet as CSV")
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"): return "utf-16"
+def _encoding(file):  # by its first bytes
+    with open(file, "rb") as opened:
+        head = opened.read(4)
+    if head[:2] in (b"PK", b"\xd0\xcf"):
+        raise DataError(f"expected CSV, TSV or Parquet in {file}, got a workbook; export its sheet as CSV")
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
     return "utf-16-le" if head[1:2] == b"\0" else "utf-16-be" if head[:1] == b"\0" else "utf-8-sig"
 
-def _lines(file, foreign): # (number, text) of each line; numbers of those in Windows-1252 are put into foreign
+
+def _lines(file, foreign):  # (number, text) of each line; numbers of those in Windows-1252 are put into foreign
     with open(file, encoding=_encoding(file), errors="surrogateescape") as text:
         for n, line in enumerate(text, 1):
             if not line.isascii() and any("\udc80" <= c <= "\udcff" for c in line):
-                try: line = line.encode("utf-8", "surrogateescape").decode("cp1252")
-                except UnicodeDecodeError: pass
-                else: foreign.append(n)
+                try:
+                    line = line.encode("utf-8", "surrogateescape").decode("cp1252")
+                except UnicodeDecodeError:
+                    pass
+                else:
+                    foreign.append(n)
             yield n, line.rstrip("\n")
 
-def _header(lines, columns): # delimiter, names
+
+def _header(lines, columns):  # delimiter, names
     n, line = next(((n, line) for n, line in lines if line.strip()), (0, ""))
-    if hint := re.fullmatch(r"sep=(.)", line): return hint[1], next(csv.reader([next(lines, (0, ""))[1]], delimiter=hint[1]), [])
-    known = {name for usual in NAMES.values() for name in usual} | {str(n).lower() for v in (columns if isinstance(columns, dict) else {}).values() for n in (v if isinstance(v, list) else [v])}
+    if hint := re.fullmatch(r"sep=(.)", line):
+        return hint[1], next(csv.reader([next(lines, (0, ""))[1]], delimiter=hint[1]), [])
+    known = {name for usual in NAMES.values() for name in usual} | {
+        str(n).lower()
+        for v in (columns if isinstance(columns, dict) else {}).values()
+        for n in (v if isinstance(v, list) else [v])
+    }
     ways = {d: next(csv.reader([line], delimiter=d), []) for d in ",;\t"}
     return max(ways.items(), key=lambda way: (sum(name.strip().lower() in known for name in way[1]), len(way[1])))
 
 # %% ../../nbs/1_data/07_tables.ipynb #9d490d00
-def _record(lines, delimiter): # cells; None where a quotation mark is still open; or why not
-    try: return next(csv.reader([line + "\n" for line in lines], delimiter=delimiter, strict=True), [])
-    except csv.Error as error: return None if "end of data" in str(error) else str(error)
+def _record(lines, delimiter):  # cells; None where a quotation mark is still open; or why not
+    try:
+        return next(csv.reader([line + "\n" for line in lines], delimiter=delimiter, strict=True), [])
+    except csv.Error as error:
+        return None if "end of data" in str(error) else str(error)
 
-def _records(lines, delimiter, n): # (line, cells or the reason why not)
+
+def _records(lines, delimiter, n):  # (line, cells or the reason why not)
     waiting = deque()
     following = lambda: waiting.popleft() if waiting else next(lines, None)
     while here := following():
         held = [here]
-        while (cells := _record([line for _, line in held], delimiter)) is None and len(held) < 100 and (more := following()): held.append(more)
+        while (
+            (cells := _record([line for _, line in held], delimiter)) is None
+            and len(held) < 100
+            and (more := following())
+        ):
+            held.append(more)
         if cells is None or len(held) > 1 and len(cells) != n:
             waiting.extendleft(reversed(held[1:]))
             cells = "expected a quotation mark at the end of a cell, got none; close it"
-        if cells == []: continue
-        if not isinstance(cells, str) and any(c == "\0" or "\udc80" <= c <= "\udcff" for c in here[1]): cells = "expected text in UTF-8 or Windows-1252, got bytes that are neither; write the line again"
-        if not isinstance(cells, str) and len(cells) > n and not any(cells[n:]): cells = cells[:n]
-        yield here[0], cells if isinstance(cells, str) or len(cells) == n else f"expected {n} cells, got {len(cells)}; put a cell that holds {delimiter!r} into quotation marks, or add what is missing"
+        if cells == []:
+            continue
+        if not isinstance(cells, str) and any(c == "\0" or "\udc80" <= c <= "\udcff" for c in here[1]):
+            cells = "expected text in UTF-8 or Windows-1252, got bytes that are neither; write the line again"
+        if not isinstance(cells, str) and len(cells) > n and not any(cells[n:]):
+            cells = cells[:n]
+        yield (
+            here[0],
+            cells
+            if isinstance(cells, str) or len(cells) == n
+            else (
+                f"expected {n} cells, got {len(cells)}; put a cell that holds {delimiter!r} into quotation marks, or "
+                "add what is missing"
+            ),
+        )
+
 
 def _read_csv(file, root, columns, separator):
     foreign = []
@@ -222,16 +396,29 @@ def _read_csv(file, root, columns, separator):
     delimiter, names = _header(lines, columns)
     rows = Rows(names, root, columns, separator, file.name)
     for n, cells in _records(lines, delimiter, len(names)):
-        if isinstance(cells, str): rows.lost.append((f"{file.name} line {n}", cells))
-        else: rows.add(f"{file.name} line {n}", cells)
-    if foreign: rows.lost.append((f"{file.name} line {foreign[0]}", f"kept: expected UTF-8 throughout, this line and {len(foreign) - 1} more were read as Windows-1252; save the file as UTF-8"))
+        if isinstance(cells, str):
+            rows.lost.append((f"{file.name} line {n}", cells))
+        else:
+            rows.add(f"{file.name} line {n}", cells)
+    if foreign:
+        rows.lost.append((
+            f"{file.name} line {foreign[0]}",
+            (
+                f"kept: expected UTF-8 throughout, this line and {len(foreign) - 1} more were read as Windows-1252; "
+                "save the file as UTF-8"
+            ),
+        ))
     return rows.listing()
 
 # %% ../../nbs/1_data/07_tables.ipynb #39b45f19
 def _read_parquet(file, root, columns, separator):
     arrow = need("pyarrow.parquet", "train")
-    try: opened = arrow.ParquetFile(file)
-    except (ValueError, OSError) as error: raise DataError(f"expected a Parquet file in {file}, but: {str(error).splitlines()[0]}; write it again") from None
+    try:
+        opened = arrow.ParquetFile(file)
+    except (ValueError, OSError) as error:
+        raise DataError(
+            f"expected a Parquet file in {file}, but: {str(error).splitlines()[0]}; write it again"
+        ) from None
     with opened:
         rows, n = Rows(opened.schema_arrow.names, root, columns, separator, file.name), 0
         for batch in opened.iter_batches(10_000):
@@ -240,29 +427,51 @@ def _read_parquet(file, root, columns, separator):
                 rows.add(f"{file.name} row {n}", cells)
     return rows.listing()
 
+
 def read_table(
-    file, # .csv, .tsv, .txt or .parquet
-    root=None, # folder of the images; by default the one of the file
-    columns:dict|None=None, # what a manifest calls it, to what the table does; `columns` of dataset.yaml
-    separator:str|None=None, # of several labels in a cell; `|` by default
-) -> Listing: # sorted by path
+    file,  # .csv, .tsv, .txt or .parquet
+    root=None,  # folder of the images; by default the one of the file
+    columns: dict | None = None,  # what a manifest calls it, to what the table does; `columns` of dataset.yaml
+    separator: str | None = None,  # of several labels in a cell; `|` by default
+) -> Listing:  # sorted by path
     "What a table says of images."
     file = Path(file)
-    if not file.is_file(): raise DataError(f"expected a table in {file}, found no file; check the path")
+    if not file.is_file():
+        raise DataError(f"expected a table in {file}, found no file; check the path")
     readers = {".parquet": _read_parquet, **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), _read_csv)}
-    if file.suffix.lower() not in readers: raise DataError(f"expected a table that ends in {', '.join(sorted(readers))}, got {file.name}; export it as CSV")
-    try: return readers[file.suffix.lower()](file, root or file.parent, columns, separator)
-    except UnicodeError as error: raise DataError(f"expected text in {file}, but {error}; save it as UTF-8") from None
+    if file.suffix.lower() not in readers:
+        raise DataError(
+            f"expected a table that ends in {', '.join(sorted(readers))}, got {file.name}; export it as CSV"
+        )
+    try:
+        return readers[file.suffix.lower()](file, root or file.parent, columns, separator)
+    except UnicodeError as error:
+        raise DataError(f"expected text in {file}, but {error}; save it as UTF-8") from None
 
 # %% ../../nbs/1_data/07_tables.ipynb #b3523730
 def tables_in(
-    folder, # of images
-) -> Path|None: # of a table, where there is one
+    folder,  # of images
+) -> Path | None:  # of a table, where there is one
     "The table that lies beside the images."
     folder = Path(folder)
-    if not folder.is_dir(): raise DataError(f"expected a folder of images, but {folder} is no folder; check the path")
+    if not folder.is_dir():
+        raise DataError(f"expected a folder of images, but {folder} is no folder; check the path")
     beside = read_declared(folder).get("attributes")
-    found = sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != "." and p.name != beside and
-                   (p.suffix.lower() == ".parquet" or p.suffix.lower() in (".csv", ".tsv") and p.stem.lower() in ("labels", "annotations", "metadata")))
-    if len(found) > 1: raise DataError(f"expected one table beside the images in {folder}, got {', '.join(p.name for p in found)}; name the file that you mean, or move the others away")
+    found = sorted(
+        p
+        for p in folder.iterdir()
+        if p.is_file()
+        and p.name[0] != "."
+        and p.name != beside
+        and (
+            p.suffix.lower() == ".parquet"
+            or p.suffix.lower() in (".csv", ".tsv")
+            and p.stem.lower() in ("labels", "annotations", "metadata")
+        )
+    )
+    if len(found) > 1:
+        raise DataError(
+            f"expected one table beside the images in {folder}, got {', '.join(p.name for p in found)}; name the file "
+            "that you mean, or move the others away"
+        )
     return found[0] if found else None

@@ -17,83 +17,129 @@ from .metrics import class_rates, expected_calibration_error
 # %% ../../nbs/3_evidence/44_calibration.ipynb #9a3c89b2
 METHODS = ("temperature", "isotonic")
 
+
 @dataclass
 class Calibrator:
     "From logits to probabilities that can be believed."
-    method:str # one of `METHODS`
-    temperature:float = 1. # that divides the logits
-    stairs:tuple = () # of isotonic: (x, y) of each class, from confidence to share
 
-    def __call__(self,
-        logits:np.ndarray, # `(n,c)`
-    ) -> np.ndarray: # `(n,c)`, rows sum to 1
+    method: str  # one of `METHODS`
+    temperature: float = 1.0  # that divides the logits
+    stairs: tuple = ()  # of isotonic: (x, y) of each class, from confidence to share
+
+    def __call__(
+        self,
+        logits: np.ndarray,  # `(n,c)`
+    ) -> np.ndarray:  # `(n,c)`, rows sum to 1
         "Calibrated probabilities."
         from cvkit.model.train import softmax
+
         p = softmax(np.asarray(logits, float) / self.temperature)
-        if not self.stairs: return p
+        if not self.stairs:
+            return p
         q = np.stack([np.interp(p[:, k], x, y) for k, (x, y) in enumerate(self.stairs)], 1)
         total = q.sum(1, keepdims=True)
         return np.where(total > 1e-9, q / np.maximum(total, 1e-9), p)
 
+
 def fit_calibrator(
-    logits:np.ndarray, # `(n,c)` of images that the model had not seen
-    targets:np.ndarray, # `(n,)` int
-    method:str="temperature", # or isotonic
-) -> Calibrator: # to apply to other images
+    logits: np.ndarray,  # `(n,c)` of images that the model had not seen
+    targets: np.ndarray,  # `(n,)` int
+    method: str = "temperature",  # or isotonic
+) -> Calibrator:  # to apply to other images
     "Fit a temperature, or a staircase a class."
     from cvkit.model.train import fit_temperature, softmax
+
     logits, targets = _check_logits(logits, targets)
-    if method not in METHODS: raise ParameterError(f"expected a method of {', '.join(METHODS)}, got {method!r}")
-    if method == "temperature": return Calibrator(method, fit_temperature(logits, targets))
+    if method not in METHODS:
+        raise ParameterError(f"expected a method of {', '.join(METHODS)}, got {method!r}")
+    if method == "temperature":
+        return Calibrator(method, fit_temperature(logits, targets))
     p, fit = softmax(logits), need("sklearn.isotonic", "train").IsotonicRegression
-    stairs = [fit(y_min=1e-4, y_max=1 - 1e-4, out_of_bounds="clip").fit(p[:, k], targets == k) for k in range(p.shape[1])]
-    return Calibrator(method, 1., tuple((s.X_thresholds_, s.y_thresholds_) for s in stairs))
+    stairs = [
+        fit(y_min=1e-4, y_max=1 - 1e-4, out_of_bounds="clip").fit(p[:, k], targets == k) for k in range(p.shape[1])
+    ]
+    return Calibrator(method, 1.0, tuple((s.X_thresholds_, s.y_thresholds_) for s in stairs))
+
 
 def _check_logits(logits, targets):
     logits, targets = np.asarray(logits, float), np.asarray(targets)
-    if logits.ndim != 2 or len(logits) != len(targets) or not len(targets): raise DataError(f"expected logits (n,c) and a target for each of n images, got {logits.shape} and {len(targets)}; give one row an image")
+    if logits.ndim != 2 or len(logits) != len(targets) or not len(targets):
+        raise DataError(
+            f"expected logits (n,c) and a target for each of n images, got {logits.shape} and {len(targets)}; give "
+            "one row an image"
+        )
     bad = np.flatnonzero(~np.isfinite(logits).all(1))
-    if len(bad): raise DataError(f"expected finite logits, but {len(bad)} rows are not, such as row {bad[0]}; leave out images that took no part")
-    if targets.min() < 0 or targets.max() >= logits.shape[1]: raise DataError(f"expected targets from 0 to {logits.shape[1] - 1}, got {targets.min()} to {targets.max()}; index into the classes")
+    if len(bad):
+        raise DataError(
+            f"expected finite logits, but {len(bad)} rows are not, such as row {bad[0]}; leave out images that took "
+            "no part"
+        )
+    if targets.min() < 0 or targets.max() >= logits.shape[1]:
+        raise DataError(
+            f"expected targets from 0 to {logits.shape[1] - 1}, got {targets.min()} to {targets.max()}; index into "
+            "the classes"
+        )
     return logits, targets
 
+
 def cross_fitted(
-    logits:np.ndarray, # `(n,c)` out of fold
-    targets:np.ndarray, # `(n,)` int
-    folds:np.ndarray, # `(n,)` int
-    method:str="temperature", # or isotonic
-) -> np.ndarray: # `(n,c)` probabilities; each fold calibrated by the others
+    logits: np.ndarray,  # `(n,c)` out of fold
+    targets: np.ndarray,  # `(n,)` int
+    folds: np.ndarray,  # `(n,)` int
+    method: str = "temperature",  # or isotonic
+) -> np.ndarray:  # `(n,c)` probabilities; each fold calibrated by the others
     "Calibrate each fold on the other folds."
     logits, targets = _check_logits(logits, targets)
     folds, out = np.asarray(folds), np.empty_like(logits)
-    if len(np.unique(folds)) < 2: raise DataError(f"expected at least 2 folds, got {len(np.unique(folds))}; a calibrator is not scored on what it was fitted on")
-    for f in np.unique(folds): out[folds == f] = fit_calibrator(logits[folds != f], targets[folds != f], method)(logits[folds == f])
+    if len(np.unique(folds)) < 2:
+        raise DataError(
+            f"expected at least 2 folds, got {len(np.unique(folds))}; a calibrator is not scored on what it was "
+            "fitted on"
+        )
+    for f in np.unique(folds):
+        out[folds == f] = fit_calibrator(logits[folds != f], targets[folds != f], method)(logits[folds == f])
     return out
 
 # %% ../../nbs/3_evidence/44_calibration.ipynb #432d15bb
 RULES = ("cost", "recall", "f1")
 
+
 def choose_threshold(
-    truth:np.ndarray, # `(n,)` bool: is of the class
-    scores:np.ndarray, # `(n,)`, larger for the class
-    by:str="f1", # cost, recall or f1
-    floor:float=.95, # by recall: the share that must be found
-    miss:float=1., # by cost: the price of an image of the class that is missed
-    alarm:float=1., # by cost: of a false alarm
-) -> float: # said to be of the class: a score of at least this
+    truth: np.ndarray,  # `(n,)` bool: is of the class
+    scores: np.ndarray,  # `(n,)`, larger for the class
+    by: str = "f1",  # cost, recall or f1
+    floor: float = 0.95,  # by recall: the share that must be found
+    miss: float = 1.0,  # by cost: the price of an image of the class that is missed
+    alarm: float = 1.0,  # by cost: of a false alarm
+) -> float:  # said to be of the class: a score of at least this
     "The threshold that does best, or finds enough."
     truth, scores = np.asarray(truth, bool), np.asarray(scores, float)
-    if by not in RULES: raise ParameterError(f"expected by to be one of {', '.join(RULES)}, got {by!r}")
-    if by == "recall" and not 0 < floor <= 1: raise ParameterError(f"expected a floor above 0 and at most 1, got {floor}")
-    if by == "cost" and (min(miss, alarm) < 0 or miss + alarm <= 0): raise ParameterError(f"expected prices of at least 0, not both 0, got miss={miss}, alarm={alarm}")
-    if not truth.any() or truth.all(): raise DataError(f"expected images of the class and others, got {truth.sum()} of {len(truth)}; a threshold needs both")
-    if not np.isfinite(scores).all(): raise DataError(f"expected finite scores, but {(~np.isfinite(scores)).sum()} are not; leave out images that took no part")
+    if by not in RULES:
+        raise ParameterError(f"expected by to be one of {', '.join(RULES)}, got {by!r}")
+    if by == "recall" and not 0 < floor <= 1:
+        raise ParameterError(f"expected a floor above 0 and at most 1, got {floor}")
+    if by == "cost" and (min(miss, alarm) < 0 or miss + alarm <= 0):
+        raise ParameterError(f"expected prices of at least 0, not both 0, got miss={miss}, alarm={alarm}")
+    if not truth.any() or truth.all():
+        raise DataError(
+            f"expected images of the class and others, got {truth.sum()} of {len(truth)}; a threshold needs both"
+        )
+    if not np.isfinite(scores).all():
+        raise DataError(
+            f"expected finite scores, but {(~np.isfinite(scores)).sum()} are not; leave out images that took no part"
+        )
     order = np.argsort(-scores, kind="stable")
     last = np.flatnonzero(np.diff(scores[order], append=-np.inf))
     hits = truth[order].cumsum()[last]
     alarms, missed = last + 1 - hits, truth.sum() - hits
-    if by == "recall": best = np.flatnonzero(hits >= floor * truth.sum() - 1e-9)[0]
-    else: best = np.argmax(2 * hits / (2 * hits + alarms + missed)) if by == "f1" else np.argmin(miss * missed + alarm * alarms)
+    if by == "recall":
+        best = np.flatnonzero(hits >= floor * truth.sum() - 1e-9)[0]
+    else:
+        best = (
+            np.argmax(2 * hits / (2 * hits + alarms + missed))
+            if by == "f1"
+            else np.argmin(miss * missed + alarm * alarms)
+        )
     above = scores[order][last]
     return float((above[best] + above[best + 1]) / 2) if best + 1 < len(above) else float(above[best])
 
@@ -101,97 +147,202 @@ def choose_threshold(
 @dataclass
 class Cut:
     "A threshold, and what choosing it so is worth."
-    name:str # of the class
-    by:str # how it was chosen
-    threshold:float # that ships: chosen on all images
-    by_fold:list # thresholds that the others of each fold chose
-    cross_fitted:dict # precision, recall, f1, and by cost, cost an image: estimates
-    selected:dict # the same at `threshold`, on the images it was chosen on: numbers
 
-    def to_dict(self) -> dict: return {**vars(self), "cross_fitted": {k: v.to_dict() for k, v in self.cross_fitted.items()}} # plain data
-    def __str__(self): return f"{self.name} from {self.threshold:.3f} on, by {self.by}: " + ", ".join(f"{k} {v}" for k, v in self.cross_fitted.items()) + " (cross-fitted)"
-    def blocks(self) -> list: # parts of a page
+    name: str  # of the class
+    by: str  # how it was chosen
+    threshold: float  # that ships: chosen on all images
+    by_fold: list  # thresholds that the others of each fold chose
+    cross_fitted: dict  # precision, recall, f1, and by cost, cost an image: estimates
+    selected: dict  # the same at `threshold`, on the images it was chosen on: numbers
+
+    def to_dict(self) -> dict:  # plain data
+        return {**vars(self), "cross_fitted": {k: v.to_dict() for k, v in self.cross_fitted.items()}}
+
+    def __str__(self):
+        return (
+            f"{self.name} from {self.threshold:.3f} on, by {self.by}: "
+            + ", ".join(f"{k} {v}" for k, v in self.cross_fitted.items())
+            + " (cross-fitted)"
+        )
+
+    def blocks(self) -> list:  # parts of a page
         "A table and a sentence."
         from cvkit.pages import number, table, text
-        rows = [{"metric": k, "cross-fitted [95 %]": number(v.value, v.low, v.high), "selected, flatters itself": f"{self.selected[k]:.3f}"} for k, v in self.cross_fitted.items()]
-        return [text(f"Said to be {self.name} from {self.threshold:.3f} on, chosen by {self.by}; the folds chose {min(self.by_fold):.3f} to {max(self.by_fold):.3f}."), table(rows)]
+
+        rows = [
+            {
+                "metric": k,
+                "cross-fitted [95 %]": number(v.value, v.low, v.high),
+                "selected, flatters itself": f"{self.selected[k]:.3f}",
+            }
+            for k, v in self.cross_fitted.items()
+        ]
+        return [
+            text(
+                f"Said to be {self.name} from {self.threshold:.3f} on, chosen by {self.by}; the folds chose "
+                f"{min(self.by_fold):.3f} to {max(self.by_fold):.3f}."
+            ),
+            table(rows),
+        ]
+
     def _repr_html_(self):
         from cvkit.pages import fragment
+
         return fragment(*self.blocks())
 
+
 def cut_scores(
-    truth:np.ndarray, # `(n,)` bool: is of the class
-    scores:np.ndarray, # `(n,)` out of fold
-    folds:np.ndarray, # `(n,)` int
-    name:str, # of the class
-    groups=None, # `(n,)` what belongs together
-    seed:int=0, # of the bootstrap
-    **wish, # by, floor, miss, alarm of `choose_threshold`
-) -> Cut: # threshold and scores
+    truth: np.ndarray,  # `(n,)` bool: is of the class
+    scores: np.ndarray,  # `(n,)` out of fold
+    folds: np.ndarray,  # `(n,)` int
+    name: str,  # of the class
+    groups=None,  # `(n,)` what belongs together
+    seed: int = 0,  # of the bootstrap
+    **wish,  # by, floor, miss, alarm of `choose_threshold`
+) -> Cut:  # threshold and scores
     "Choose a threshold, and score the choice cross-fitted."
     truth, scores, folds = np.asarray(truth, bool), np.asarray(scores, float), np.asarray(folds)
-    if len(np.unique(folds)) < 2: raise DataError(f"expected at least 2 folds, got {len(np.unique(folds))}; a threshold is not scored on what it was chosen on")
-    all_, each = choose_threshold(truth, scores, **wish), {f: choose_threshold(truth[folds != f], scores[folds != f], **wish) for f in np.unique(folds)}
-    said, miss, alarm = scores >= np.array([each[f] for f in folds]), wish.get("miss", 1.), wish.get("alarm", 1.)
-    rates = {k: lambda w, i=i, said=said: class_rates(w, truth, said)[i] for i, k in enumerate(("precision", "recall", "f1"))}
-    if wish.get("by") == "cost": rates["cost an image"] = lambda w: w @ (miss * (truth & ~said) + alarm * (~truth & said)) / w.sum(1)
+    if len(np.unique(folds)) < 2:
+        raise DataError(
+            f"expected at least 2 folds, got {len(np.unique(folds))}; a threshold is not scored on what it was chosen "
+            "on"
+        )
+    all_, each = (
+        choose_threshold(truth, scores, **wish),
+        {f: choose_threshold(truth[folds != f], scores[folds != f], **wish) for f in np.unique(folds)},
+    )
+    said, miss, alarm = scores >= np.array([each[f] for f in folds]), wish.get("miss", 1.0), wish.get("alarm", 1.0)
+    rates = {
+        k: lambda w, i=i, said=said: class_rates(w, truth, said)[i] for i, k in enumerate(("precision", "recall", "f1"))
+    }
+    if wish.get("by") == "cost":
+        rates["cost an image"] = lambda w: w @ (miss * (truth & ~said) + alarm * (~truth & said)) / w.sum(1)
     units, chosen, one = units_of(len(truth), groups), scores >= all_, np.ones((1, len(truth)))
     found = bootstraps(rates, units, seed=seed)
     trials = len(np.unique(units[truth]))
     groups = np.full(len(truth), "") if groups is None else np.asarray(groups)
-    for k, rows, right in (("precision", said, truth), ("recall", truth, said)): found[k] = share(right[rows], groups[rows], seed)
-    selected = dict(zip(("precision", "recall", "f1"), (float(v[0]) for v in class_rates(one, truth, chosen)))) | {"cost an image": float((miss * (truth & ~chosen) + alarm * (~truth & chosen)).mean())}
-    return Cut(name, wish.get("by", "f1"), all_, list(each.values()), {k: left_open(v, trials) if k == "f1" else v for k, v in found.items()}, {k: selected[k] for k in found})
+    for k, rows, right in (("precision", said, truth), ("recall", truth, said)):
+        found[k] = share(right[rows], groups[rows], seed)
+    selected = dict(zip(("precision", "recall", "f1"), (float(v[0]) for v in class_rates(one, truth, chosen)))) | {
+        "cost an image": float((miss * (truth & ~chosen) + alarm * (~truth & chosen)).mean())
+    }
+    return Cut(
+        name,
+        wish.get("by", "f1"),
+        all_,
+        list(each.values()),
+        {k: left_open(v, trials) if k == "f1" else v for k, v in found.items()},
+        {k: selected[k] for k in found},
+    )
 
 # %% ../../nbs/3_evidence/44_calibration.ipynb #19f34e37
 @dataclass
 class LabelCuts:
     "A threshold a label, and what is said by thresholds that had not seen the image."
-    classes:tuple # c names
-    by:str # how they were chosen
-    cuts:np.ndarray # `(c,)` in (0, 1), to ship: chosen on all images
-    by_fold:np.ndarray # `(k,c)` that the others of each fold chose
-    decisions:np.ndarray # `(n,c)` bool, by `by_fold`; False where an image takes no part
-    f1:np.ndarray # `(c,2)` cross-fitted, and selected: at `cuts`, on the images they were chosen on
 
-    def to_dict(self) -> dict: return {"by": self.by, "labels": [{"label": c, "threshold": float(t), "by_fold": each.tolist(), "f1": float(a), "f1_selected": float(b)} for c, t, each, (a, b) in zip(self.classes, self.cuts, self.by_fold.T, self.f1)]} # plain data
-    def __repr__(self): return f"LabelCuts of {len(self.classes)} labels by {self.by}: {self.cuts.min():.3f} to {self.cuts.max():.3f}; mean F1 {self.f1[:, 0].mean():.3f} cross-fitted, {self.f1[:, 1].mean():.3f} selected"
-    def blocks(self) -> list: # parts of a page
+    classes: tuple  # c names
+    by: str  # how they were chosen
+    cuts: np.ndarray  # `(c,)` in (0, 1), to ship: chosen on all images
+    by_fold: np.ndarray  # `(k,c)` that the others of each fold chose
+    decisions: np.ndarray  # `(n,c)` bool, by `by_fold`; False where an image takes no part
+    f1: np.ndarray  # `(c,2)` cross-fitted, and selected: at `cuts`, on the images they were chosen on
+
+    def to_dict(self) -> dict:  # plain data
+        return {
+            "by": self.by,
+            "labels": [
+                {"label": c, "threshold": float(t), "by_fold": each.tolist(), "f1": float(a), "f1_selected": float(b)}
+                for c, t, each, (a, b) in zip(self.classes, self.cuts, self.by_fold.T, self.f1)
+            ],
+        }
+
+    def __repr__(self):
+        return (
+            f"LabelCuts of {len(self.classes)} labels by {self.by}: {self.cuts.min():.3f} to {self.cuts.max():.3f}; "
+            f"mean F1 {self.f1[:, 0].mean():.3f} cross-fitted, {self.f1[:, 1].mean():.3f} selected"
+        )
+
+    def blocks(self) -> list:  # parts of a page
         "A table."
         from cvkit.pages import table
-        rows = [{"label": c, "said from": f"{t:.3f}", "the folds chose": f"{each.min():.3f} to {each.max():.3f}", "F1, cross-fitted": f"{a:.3f}", "F1, selected: flatters itself": f"{b:.3f}"} for c, t, each, (a, b) in zip(self.classes, self.cuts, self.by_fold.T, self.f1)]
-        return [table(rows, caption=f"Thresholds by {self.by.upper() if self.by == 'f1' else self.by}, chosen out of fold. Mean F1 {self.f1[:, 0].mean():.3f} where each fold is decided by the others, {self.f1[:, 1].mean():.3f} where all decide about themselves.")]
+
+        rows = [
+            {
+                "label": c,
+                "said from": f"{t:.3f}",
+                "the folds chose": f"{each.min():.3f} to {each.max():.3f}",
+                "F1, cross-fitted": f"{a:.3f}",
+                "F1, selected: flatters itself": f"{b:.3f}",
+            }
+            for c, t, each, (a, b) in zip(self.classes, self.cuts, self.by_fold.T, self.f1)
+        ]
+        return [
+            table(
+                rows,
+                caption=(
+                    f"Thresholds by {self.by.upper() if self.by == 'f1' else self.by}, chosen out of fold. Mean F1 "
+                    f"{self.f1[:, 0].mean():.3f} where each fold is decided by the others, {self.f1[:, 1].mean():.3f} "
+                    "where all decide about themselves."
+                ),
+            )
+        ]
+
     def _repr_html_(self):
         from cvkit.pages import fragment
+
         return fragment(*self.blocks())
+
 
 def _label_cut(truth, probabilities, rows, name, where, wish):
     "The threshold of one label, strictly inside (0, 1)."
     there, p = truth[rows := rows & (truth >= 0)] == 1, probabilities[rows]
-    if not there.any() or there.all(): raise DataError(f"expected images known to have {name!r} and others known not to {where}, got {there.sum()} of {len(there)}; a threshold needs both")
+    if not there.any() or there.all():
+        raise DataError(
+            f"expected images known to have {name!r} and others known not to {where}, got {there.sum()} of "
+            f"{len(there)}; a threshold needs both"
+        )
     cut = choose_threshold(there, p, **wish)
-    return min(max(cut / 2 if cut <= p.min() else cut, 1e-9), 1 - 1e-9) # where all are said, below all
+    return min(max(cut / 2 if cut <= p.min() else cut, 1e-9), 1 - 1e-9)  # where all are said, below all
 
 # %% ../../nbs/3_evidence/44_calibration.ipynb #35182457
 def choose_label_cuts(
-    truth:np.ndarray, # `(n,c)` int8: 1 present, 0 absent, -1 not known
-    probabilities:np.ndarray, # `(n,c)` out of fold
-    folds:np.ndarray, # `(n,)` int; -1: takes no part
-    rule:str="f1", # or recall or cost, as in `choose_threshold`
-    classes=None, # c names; numbers by default
-    **wish, # floor, miss, alarm of `choose_threshold`; a list or an array gives each label its own
-) -> LabelCuts: # thresholds, and cross-fitted decisions
+    truth: np.ndarray,  # `(n,c)` int8: 1 present, 0 absent, -1 not known
+    probabilities: np.ndarray,  # `(n,c)` out of fold
+    folds: np.ndarray,  # `(n,)` int; -1: takes no part
+    rule: str = "f1",  # or recall or cost, as in `choose_threshold`
+    classes=None,  # c names; numbers by default
+    **wish,  # floor, miss, alarm of `choose_threshold`; a list or an array gives each label its own
+) -> LabelCuts:  # thresholds, and cross-fitted decisions
     "Choose a threshold a label, and decide about each fold by those of the others."
     truth, p, folds = np.asarray(truth), np.asarray(probabilities, float), np.asarray(folds)
     names, used, c = np.unique(folds[folds >= 0]), folds >= 0, truth.shape[-1]
     classes = tuple(map(str, range(c) if classes is None else classes))
-    if truth.ndim != 2 or p.shape != truth.shape or len(folds) != len(truth) or len(classes) != c: raise DataError(f"expected truth and probabilities (n,c), a fold an image and c names, got {truth.shape}, {p.shape}, {len(folds)} folds and {len(classes)} names; take them from one probe")
-    if len(names) < 2: raise DataError(f"expected at least 2 folds, got {len(names)}; thresholds are not scored on what they were chosen on")
-    if not ((p >= 0) & (p <= 1))[used[:, None] & (truth >= 0)].all(): raise DataError("expected probabilities from 0 to 1 wherever a label is known, got others; apply sigmoid to logits first, and give images without them fold -1")
+    if truth.ndim != 2 or p.shape != truth.shape or len(folds) != len(truth) or len(classes) != c:
+        raise DataError(
+            f"expected truth and probabilities (n,c), a fold an image and c names, got {truth.shape}, {p.shape}, "
+            f"{len(folds)} folds and {len(classes)} names; take them from one probe"
+        )
+    if len(names) < 2:
+        raise DataError(
+            f"expected at least 2 folds, got {len(names)}; thresholds are not scored on what they were chosen on"
+        )
+    if not ((p >= 0) & (p <= 1))[used[:, None] & (truth >= 0)].all():
+        raise DataError(
+            "expected probabilities from 0 to 1 wherever a label is known, got others; apply sigmoid to logits first, "
+            "and give images without them fold -1"
+        )
     wishes = [{"by": rule} | {k: float(np.broadcast_to(v, c)[i]) for k, v in wish.items()} for i in range(c)]
-    chosen = lambda rows, where: np.array([_label_cut(truth[:, k], p[:, k], rows, classes[k], where, wishes[k]) for k in range(c)])
-    by_fold, cuts = np.stack([chosen(used & (folds != f), f"outside fold {f}") for f in names]), chosen(used, "among all")
+    chosen = lambda rows, where: np.array([
+        _label_cut(truth[:, k], p[:, k], rows, classes[k], where, wishes[k]) for k in range(c)
+    ])
+    by_fold, cuts = (
+        np.stack([chosen(used & (folds != f), f"outside fold {f}") for f in names]),
+        chosen(used, "among all"),
+    )
     decisions = used[:, None] & (p >= by_fold[np.searchsorted(names, np.where(used, folds, names[0]))])
     counted = used[:, None] & (truth >= 0)
-    f1 = [2 * (said & (truth == 1) & counted).sum(0) / (counted * (said.astype(int) + (truth == 1))).sum(0) for said in (decisions, p >= cuts)]
+    f1 = [
+        2 * (said & (truth == 1) & counted).sum(0) / (counted * (said.astype(int) + (truth == 1))).sum(0)
+        for said in (decisions, p >= cuts)
+    ]
     return LabelCuts(classes, rule, cuts, by_fold, decisions, np.stack(f1, 1))

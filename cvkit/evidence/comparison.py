@@ -16,149 +16,288 @@ from .metrics import check_predictions, classification_estimates, weighted_auroc
 
 # %% ../../nbs/3_evidence/47_comparison.ipynb #96583392
 def corrected_t(
-    differences, # `(k,)` of one score, first model less second, by fold
-    ratio:float, # images tested in a fold, over images learned from: 1/(k-1) for k folds
-    level:float=.95, # coverage
-) -> tuple[Estimate, float]: # of the mean difference; p, two-sided
+    differences,  # `(k,)` of one score, first model less second, by fold
+    ratio: float,  # images tested in a fold, over images learned from: 1/(k-1) for k folds
+    level: float = 0.95,  # coverage
+) -> tuple[Estimate, float]:  # of the mean difference; p, two-sided
     "The corrected resampled t-test (Nadeau and Bengio 2003)."
     d, special = np.asarray(differences, float), need("scipy.special", "train")
     k = len(d)
-    if k < 2 or not np.isfinite(d).all(): return Estimate(None, None, None, k, f"undefined: {int(np.isfinite(d).sum())} of at least 2 folds have the score"), np.nan
-    if not ratio > 0: raise DataError(f"expected images tested over images learned from, above 0, got {ratio}; it is 1/(k-1) for k folds")
+    if k < 2 or not np.isfinite(d).all():
+        return Estimate(
+            None, None, None, k, f"undefined: {int(np.isfinite(d).sum())} of at least 2 folds have the score"
+        ), np.nan
+    if not ratio > 0:
+        raise DataError(
+            f"expected images tested over images learned from, above 0, got {ratio}; it is 1/(k-1) for k folds"
+        )
     error = np.sqrt(d.var(ddof=1) * (1 / k + ratio))
     reach = -special.stdtrit(k - 1, (1 - level) / 2) * error
-    p = 2 * special.stdtr(k - 1, -abs(d.mean()) / error) if error > 0 else 1. if d.mean() == 0 else 0.
-    return Estimate(float(d.mean()), float(d.mean() - reach), float(d.mean() + reach), k, "corrected resampled t"), float(p)
+    p = 2 * special.stdtr(k - 1, -abs(d.mean()) / error) if error > 0 else 1.0 if d.mean() == 0 else 0.0
+    return Estimate(
+        float(d.mean()), float(d.mean() - reach), float(d.mean() + reach), k, "corrected resampled t"
+    ), float(p)
 
 # %% ../../nbs/3_evidence/47_comparison.ipynb #4710020a
-SCORES = {"accuracy": "Accuracy", "auroc": "AUROC", "log_loss": "Log loss"} # compared
+SCORES = {"accuracy": "Accuracy", "auroc": "AUROC", "log_loss": "Log loss"}  # compared
+
 
 def _scores(targets, p, positive, folds):
     "What is compared, as functions of weights; AUROC is averaged over folds."
     n, c = p.shape
     right, loss = (p.argmax(1) == targets).astype(float), -np.log(np.clip(p[np.arange(n), targets], 1e-12, 1))
-    classes, places = range(c) if positive is None else [positive], [np.arange(n)] if folds is None else [np.flatnonzero(folds == f) for f in np.unique(folds)]
-    area = lambda w: np.mean([weighted_auroc(w[:, rows], targets[rows] == k, p[rows, k]) for rows in places for k in classes], axis=0)
+    classes, places = (
+        range(c) if positive is None else [positive],
+        [np.arange(n)] if folds is None else [np.flatnonzero(folds == f) for f in np.unique(folds)],
+    )
+    area = lambda w: np.mean(
+        [weighted_auroc(w[:, rows], targets[rows] == k, p[rows, k]) for rows in places for k in classes], axis=0
+    )
     return {"accuracy": lambda w: w @ right / w.sum(1), "auroc": area, "log_loss": lambda w: w @ loss / w.sum(1)}
+
 
 def _replicates(scores, units, replicates, seed):
     "Name to score to (value, draws), all models on the same draws."
     one, draws = np.ones((1, len(units))), {name: {s: [] for s in SCORES} for name in scores}
     for w in drawn_weights(units, replicates, seed):
         for name, functions in scores.items():
-            for s, f in functions.items(): draws[name][s].append(f(w))
-    return {name: {s: (float(f(one)[0]), np.concatenate(draws[name][s])) for s, f in functions.items()} for name, functions in scores.items()}
+            for s, f in functions.items():
+                draws[name][s].append(f(w))
+    return {
+        name: {s: (float(f(one)[0]), np.concatenate(draws[name][s])) for s, f in functions.items()}
+        for name, functions in scores.items()
+    }
+
 
 def _paired(first, second, count, alpha):
     "Difference of two scores on the same draws, and p."
     (a, x), (b, y) = first, second
     special, d = need("scipy.special", "train"), x - y
-    if count < MINIMUM: return Estimate(None, None, None, count, f"undefined: {count} of at least {MINIMUM} independent images"), np.nan
-    if not np.isfinite(a - b) or np.isfinite(d).mean() < .9: return Estimate(None, None, None, count, "undefined: a class is absent, or has too few images"), np.nan
+    if count < MINIMUM:
+        return Estimate(None, None, None, count, f"undefined: {count} of at least {MINIMUM} independent images"), np.nan
+    if not np.isfinite(a - b) or np.isfinite(d).mean() < 0.9:
+        return Estimate(None, None, None, count, "undefined: a class is absent, or has too few images"), np.nan
     error = float(np.nanstd(d, ddof=1))
     reach = -special.stdtrit(count - 1, alpha / 2) * error
-    p = 2 * special.stdtr(count - 1, -abs(a - b) / error) if error > 0 else 1.
+    p = 2 * special.stdtr(count - 1, -abs(a - b) / error) if error > 0 else 1.0
     return Estimate(a - b, a - b - reach, a - b + reach, count, "paired bootstrap, simultaneous"), float(p)
+
 
 def _by_fold(predictions, targets, positive, folds):
     "Score of each fold: name to score to `(k,)`."
     rows = [np.flatnonzero(folds == f) for f in np.unique(folds)]
     parts = lambda p: [_scores(targets[r], p[r], positive, None) for r in rows]
-    return {name: {s: np.array([part[s](np.ones((1, len(r))))[0] for part, r in zip(parts(p), rows)]) for s in SCORES} for name, p in predictions.items()}
+    return {
+        name: {s: np.array([part[s](np.ones((1, len(r))))[0] for part, r in zip(parts(p), rows)]) for s in SCORES}
+        for name, p in predictions.items()
+    }
 
 # %% ../../nbs/3_evidence/47_comparison.ipynb #2f05efd1
 @dataclass(repr=False)
 class Comparison:
     "Several models on the same images."
-    models:dict # name to metric to Estimate
-    pairs:list # first, second, score, difference (Estimate), p (Holm), folds (Estimate), p_folds (Holm), answer
-    n:int # images
-    where:str # out of fold, or held out
-    digests:dict = field(default_factory=dict) # name to digests of the model; manifest
+
+    models: dict  # name to metric to Estimate
+    pairs: list  # first, second, score, difference (Estimate), p (Holm), folds (Estimate), p_folds (Holm), answer
+    n: int  # images
+    where: str  # out of fold, or held out
+    digests: dict = field(default_factory=dict)  # name to digests of the model; manifest
 
     @property
-    def best(self) -> str: return max(self.models, key=lambda m: -1 if self.models[m]["accuracy"].value is None else self.models[m]["accuracy"].value) # of the largest accuracy
+    def best(self) -> str:  # of the largest accuracy
+        return max(
+            self.models,
+            key=lambda m: -1 if self.models[m]["accuracy"].value is None else self.models[m]["accuracy"].value,
+        )
+
     @property
-    def verdict(self) -> tuple[str, str]: # word and sentence
+    def verdict(self) -> tuple[str, str]:  # word and sentence
         "Which model is surely better, if any."
         return _comparison_verdict(self)
-    def to_dict(self) -> dict: # plain data
+
+    def to_dict(self) -> dict:  # plain data
         "The record."
-        pairs = [{k: v.to_dict() if isinstance(v, Estimate) else None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()} for row in self.pairs]
-        return {"verdict": self.verdict[0], "sentence": self.verdict[1], "n": self.n, "where": self.where, "best": self.best, "selected": len(self.models) > 1, "models": {m: {k: e.to_dict() for k, e in found.items()} for m, found in self.models.items()}, "pairs": pairs,
-                "correction": f"Holm over {len(self.pairs)} comparisons; Bonferroni intervals", "digests": self.digests}
+        pairs = [
+            {
+                k: v.to_dict() if isinstance(v, Estimate) else None if isinstance(v, float) and np.isnan(v) else v
+                for k, v in row.items()
+            }
+            for row in self.pairs
+        ]
+        return {
+            "verdict": self.verdict[0],
+            "sentence": self.verdict[1],
+            "n": self.n,
+            "where": self.where,
+            "best": self.best,
+            "selected": len(self.models) > 1,
+            "models": {m: {k: e.to_dict() for k, e in found.items()} for m, found in self.models.items()},
+            "pairs": pairs,
+            "correction": f"Holm over {len(self.pairs)} comparisons; Bonferroni intervals",
+            "digests": self.digests,
+        }
+
     def __repr__(self):
-        rows = [f"  {r['first']} - {r['second']}, {r['score']}: {_signed(r['difference'])}, p {r['p']:.3f}; {r['answer']}" if np.isfinite(r["p"]) else f"  {r['first']} - {r['second']}, {r['score']}: {r['difference'].method}" for r in self.pairs]
-        return "\n".join([f"{self.verdict[0]}: {self.verdict[1]}", *(f"  {m}: " + ", ".join(f"{s} {found[s]}" for s in SCORES) for m, found in self.models.items()), *rows])
-    def blocks(self) -> list: # parts of a page
+        rows = [
+            f"  {r['first']} - {r['second']}, {r['score']}: {_signed(r['difference'])}, p {r['p']:.3f}; {r['answer']}"
+            if np.isfinite(r["p"])
+            else f"  {r['first']} - {r['second']}, {r['score']}: {r['difference'].method}"
+            for r in self.pairs
+        ]
+        return "\n".join([
+            f"{self.verdict[0]}: {self.verdict[1]}",
+            *(f"  {m}: " + ", ".join(f"{s} {found[s]}" for s in SCORES) for m, found in self.models.items()),
+            *rows,
+        ])
+
+    def blocks(self) -> list:  # parts of a page
         "Models and pairs."
         return _comparison_blocks(self)
+
     def _repr_html_(self):
         from cvkit.pages import fragment, verdict
+
         return fragment(verdict(*self.verdict), *self.blocks())
 
-def _signed(e): return e.method if e.value is None else f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
+
+def _signed(e):
+    return e.method if e.value is None else f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
+
 
 def _comparison_verdict(c):
     "Word and sentence."
     rows = [r for r in c.pairs if r["score"] == "accuracy"]
-    if not rows or all(np.isnan(r["p"]) for r in rows): return "insufficient", f"{c.n} images are too few to compare models on."
+    if not rows or all(np.isnan(r["p"]) for r in rows):
+        return "insufficient", f"{c.n} images are too few to compare models on."
     best, among = c.best, f"after {len(c.pairs)} comparisons"
-    won = [r for r in rows if best in (r["first"], r["second"]) and r["p"] < .05]
+    won = [r for r in rows if best in (r["first"], r["second"]) and r["p"] < 0.05]
     others = [m for m in c.models if m != best]
     beaten = [r["second"] if r["first"] == best else r["first"] for r in won]
-    once = [m for m, r in zip(beaten, won) if r["folds"] and not r["p_folds"] < .05]
-    if once: return "insufficient", f"{best} is right more often on these images than {', '.join(beaten)}, {among}, but over {', '.join(once)} its folds alone do not show it: trained again, it may turn out otherwise."
-    if len(won) == len(others): return "pass", f"{best} is right more often than {', '.join(others)}, {among}."
+    once = [m for m, r in zip(beaten, won) if r["folds"] and not r["p_folds"] < 0.05]
+    if once:
+        return (
+            "insufficient",
+            (
+                f"{best} is right more often on these images than {', '.join(beaten)}, {among}, but over "
+                f"{', '.join(once)} its folds alone do not show it: trained again, it may turn out otherwise."
+            ),
+        )
+    if len(won) == len(others):
+        return "pass", f"{best} is right more often than {', '.join(others)}, {among}."
     short = [m for m in others if m not in beaten]
-    return "insufficient", f"{best} looks best, but {among} it is not shown to be right more often than {', '.join(short)}" + (f"; it is than {', '.join(beaten)}." if beaten else ".")
+    return (
+        "insufficient",
+        f"{best} looks best, but {among} it is not shown to be right more often than {', '.join(short)}"
+        + (f"; it is than {', '.join(beaten)}." if beaten else "."),
+    )
+
 
 def _comparison_blocks(c):
     "What a page shows below the verdict."
     from cvkit.evidence.evaluate import TITLES
     from cvkit.pages import number, section, table, text
+
     show = lambda e: number(e.value, e.low, e.high) if e.value is not None else "undefined here"
     names = [k for k in next(iter(c.models.values()))]
     rows = [{"metric": TITLES[k], **{m: show(found[k]) for m, found in c.models.items()}} for k in names]
-    p = lambda x: "" if np.isnan(x) else "below .001" if x < .001 else f"{x:.3f}"
-    pairs = [{"models": f"{r['first']} less {r['second']}", "score": SCORES[r["score"]], "difference by image": _signed(r["difference"]), "p, Holm": p(r["p"]), **({"by fold": _signed(r["folds"]), "p of folds, Holm": p(r["p_folds"])} if r["folds"] else {}), "answer": r["answer"]} for r in c.pairs]
-    folds = " By fold: corrected resampled t (Nadeau and Bengio 2003), which counts the training as well, and so speaks of the recipe; by image speaks of these models. A difference passes where both show it." if any(r["folds"] for r in c.pairs) else ""
-    return [section(f"Each model, {c.where}", table(rows, caption=f"The same {c.n:,} images for all. 95 % intervals, each for itself: they may overlap where the paired difference is sure."), text(f"{c.best} is the best of {len(c.models)} on these images; its own number is selected, and flatters it.")),
-            section("Pair by pair", table(pairs, caption=f"By image: paired bootstrap by group; {len(c.pairs)} comparisons share one error of 5 % (Holm), their intervals hold together (Bonferroni), and are wider than the stepwise p asks for: one may touch 0 beside a p below .05.{folds}"))]
+    p = lambda x: "" if np.isnan(x) else "below .001" if x < 0.001 else f"{x:.3f}"
+    pairs = [
+        {
+            "models": f"{r['first']} less {r['second']}",
+            "score": SCORES[r["score"]],
+            "difference by image": _signed(r["difference"]),
+            "p, Holm": p(r["p"]),
+            **({"by fold": _signed(r["folds"]), "p of folds, Holm": p(r["p_folds"])} if r["folds"] else {}),
+            "answer": r["answer"],
+        }
+        for r in c.pairs
+    ]
+    folds = (
+        (
+            " By fold: corrected resampled t (Nadeau and Bengio 2003), which counts the training as well, and so "
+            "speaks of the recipe; by image speaks of these models. A difference passes where both show it."
+        )
+        if any(r["folds"] for r in c.pairs)
+        else ""
+    )
+    return [
+        section(
+            f"Each model, {c.where}",
+            table(
+                rows,
+                caption=(
+                    f"The same {c.n:,} images for all. 95 % intervals, each for itself: they may overlap where the "
+                    "paired difference is sure."
+                ),
+            ),
+            text(
+                f"{c.best} is the best of {len(c.models)} on these images; its own number is selected, and flatters it."
+            ),
+        ),
+        section(
+            "Pair by pair",
+            table(
+                pairs,
+                caption=(
+                    f"By image: paired bootstrap by group; {len(c.pairs)} comparisons share one error of 5 % (Holm), "
+                    "their intervals hold together (Bonferroni), and are wider than the stepwise p asks for: one may "
+                    f"touch 0 beside a p below .05.{folds}"
+                ),
+            ),
+        ),
+    ]
+
 
 def compare_models(
-    predictions:dict, # name to `(n,c)` probabilities, of the same images
-    targets:np.ndarray, # `(n,)` int
-    classes, # c names
-    folds=None, # `(n,)` int, the same for all models; None: held-out images
-    positive:str|None=None, # the class of interest
-    groups=None, # `(n,)` what belongs together
-    seed:int=0, # of the bootstrap
-    digests:dict|None=None, # what the numbers speak of
-) -> Comparison: # models and pairs
+    predictions: dict,  # name to `(n,c)` probabilities, of the same images
+    targets: np.ndarray,  # `(n,)` int
+    classes,  # c names
+    folds=None,  # `(n,)` int, the same for all models; None: held-out images
+    positive: str | None = None,  # the class of interest
+    groups=None,  # `(n,)` what belongs together
+    seed: int = 0,  # of the bootstrap
+    digests: dict | None = None,  # what the numbers speak of
+) -> Comparison:  # models and pairs
     "Compare models pair by pair, on the same images."
     targets, classes = np.asarray(targets), list(classes)
-    if len(predictions) < 2: raise DataError(f"expected at least two models, got {len(predictions)}; name another")
+    if len(predictions) < 2:
+        raise DataError(f"expected at least two models, got {len(predictions)}; name another")
     predictions = {m: np.asarray(p, float) for m, p in predictions.items()}
-    for p in predictions.values(): check_predictions(targets, p, classes, positive)
+    for p in predictions.values():
+        check_predictions(targets, p, classes, positive)
     k, units = None if positive is None else classes.index(positive), units_of(len(targets), groups)
     folds = None if folds is None else np.asarray(folds)
     scores = {m: _scores(targets, p, k, folds) for m, p in predictions.items()}
-    drawn, by_fold = _replicates(scores, units, 1000, seed), {} if folds is None else _by_fold(predictions, targets, k, folds)
+    drawn, by_fold = (
+        _replicates(scores, units, 1000, seed),
+        {} if folds is None else _by_fold(predictions, targets, k, folds),
+    )
     wanted = [(a, b, s) for a, b in combinations(predictions, 2) for s in SCORES]
-    rows = [_pair(a, b, s, drawn, by_fold, int(units.max()) + 1, .05 / len(wanted)) for a, b, s in wanted]
-    for name in ("p", "p_folds"): _adjust(rows, name)
-    for r in rows: r["answer"] = "undefined" if np.isnan(r["p"]) else "differ" if r["p"] < .05 else "not shown to differ"
-    models = {m: classification_estimates(targets, p, classes, positive, groups, seed, folds=folds) for m, p in predictions.items()}
+    rows = [_pair(a, b, s, drawn, by_fold, int(units.max()) + 1, 0.05 / len(wanted)) for a, b, s in wanted]
+    for name in ("p", "p_folds"):
+        _adjust(rows, name)
+    for r in rows:
+        r["answer"] = "undefined" if np.isnan(r["p"]) else "differ" if r["p"] < 0.05 else "not shown to differ"
+    models = {
+        m: classification_estimates(targets, p, classes, positive, groups, seed, folds=folds)
+        for m, p in predictions.items()
+    }
     return Comparison(models, rows, len(targets), "held out" if folds is None else "out of fold", digests or {})
+
 
 def _pair(a, b, s, drawn, by_fold, count, alpha):
     "One score of two models."
     found, p = _paired(drawn[a][s], drawn[b][s], count, alpha)
-    folds, p_folds = corrected_t(by_fold[a][s] - by_fold[b][s], 1 / (len(by_fold[a][s]) - 1), 1 - alpha) if by_fold and len(by_fold[a][s]) > 1 else (None, np.nan)
+    folds, p_folds = (
+        corrected_t(by_fold[a][s] - by_fold[b][s], 1 / (len(by_fold[a][s]) - 1), 1 - alpha)
+        if by_fold and len(by_fold[a][s]) > 1
+        else (None, np.nan)
+    )
     return {"first": a, "second": b, "score": s, "difference": found, "p": p, "folds": folds, "p_folds": p_folds}
+
 
 def _adjust(rows, name):
     "Adjust the p-values of rows, where there are any."
     usable = [r for r in rows if np.isfinite(r[name])]
-    for r, p in zip(usable, holm([r[name] for r in usable]) if usable else ()): r[name] = float(p)
+    for r, p in zip(usable, holm([r[name] for r in usable]) if usable else ()):
+        r[name] = float(p)

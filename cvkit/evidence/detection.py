@@ -18,18 +18,21 @@ from .mistakes import KINDS, _box_rates, _check_cuts, _counted, _curves, error_k
 
 # %% ../../nbs/3_evidence/51_detection.ipynb #42cae6d4
 def commonest_boxes(
-    truth:list[dict], # of each of n images: boxes `(k,4)` in pixels, labels `(k,)`
-    sizes, # `(n,2)` width and height of the images, in pixels
-    folds, # `(n,)` int
-    cells:int=8, # a side of the grid on which places are counted
-    most:int=100, # boxes said of an image
-) -> list[dict]: # of each image: boxes, labels and scores; what the other folds have most often, where they have it
+    truth: list[dict],  # of each of n images: boxes `(k,4)` in pixels, labels `(k,)`
+    sizes,  # `(n,2)` width and height of the images, in pixels
+    folds,  # `(n,)` int
+    cells: int = 8,  # a side of the grid on which places are counted
+    most: int = 100,  # boxes said of an image
+) -> list[dict]:  # of each image: boxes, labels and scores; what the other folds have most often, where they have it
     "What is said without looking."
     sizes, folds, said = np.asarray(sizes, float), np.asarray(folds), [None] * len(truth)
     shares = [np.asarray(t["boxes"], float).reshape(-1, 4) / np.tile(s, 2) for t, s in zip(truth, sizes)]
     for fold in np.unique(folds):
         others = np.flatnonzero(folds != fold)
-        boxes, labels = np.concatenate([shares[i] for i in others]), np.concatenate([np.asarray(truth[i]["labels"], int) for i in others])
+        boxes, labels = (
+            np.concatenate([shares[i] for i in others]),
+            np.concatenate([np.asarray(truth[i]["labels"], int) for i in others]),
+        )
         place, rows = ((boxes[:, :2] + boxes[:, 2:]) / 2 * cells).astype(int).clip(0, cells - 1), []
         for k in np.unique(labels):
             half = np.median(boxes[labels == k, 2:] - boxes[labels == k, :2], 0) / 2
@@ -38,162 +41,358 @@ def commonest_boxes(
                 middle = (here[:, :2] + here[:, 2:]).mean(0) / 2
                 rows.append((n / len(others), k, *(middle - half), *(middle + half)))
         rows = np.array(sorted(rows, reverse=True)[:most]).reshape(-1, 6)
-        for i in np.flatnonzero(folds == fold): said[i] = {"boxes": (rows[:, 2:] * np.tile(sizes[i], 2)).astype(np.float32), "labels": rows[:, 1].astype(int), "scores": rows[:, 0].clip(0, 1).astype(np.float32)}
+        for i in np.flatnonzero(folds == fold):
+            said[i] = {
+                "boxes": (rows[:, 2:] * np.tile(sizes[i], 2)).astype(np.float32),
+                "labels": rows[:, 1].astype(int),
+                "scores": rows[:, 0].clip(0, 1).astype(np.float32),
+            }
     return said
 
 # %% ../../nbs/3_evidence/51_detection.ipynb #1449d7e5
-ORDER = ("ap", "ap50", "ap75", "precision", "recall", "f1") # first of the metrics; then recall by number and all by size
+ORDER = (
+    "ap",
+    "ap50",
+    "ap75",
+    "precision",
+    "recall",
+    "f1",
+)  # first of the metrics; then recall by number and all by size
+
 
 @dataclass
 class DetectionEvaluation:
     "What the detections of a data set were worth."
-    classes:list[str] # c names
-    n:int # images
-    boxes:int # true boxes that count
-    metrics:dict[str, Estimate] # by name
-    by_class:list[dict] # class, images, boxes, claimed, threshold, then estimates
-    kinds:dict # boxes of each kind of `KINDS`, at the thresholds
-    thresholds:list[float] # `(c,)`: from it on, a box is said
-    curves:dict # of each class, from `precision_recall_curves`
-    slices:list[dict] # attribute, value, n, boxes, ap50: Estimate
-    published:list[dict] = field(default_factory=list) # source, metric, value, protocol
-    digests:dict = field(default_factory=dict) # bundle, manifest, splits
-    looks:int|None = None # how often the hold-out was looked at, this time included
 
-    def to_dict(self) -> dict: # plain data
+    classes: list[str]  # c names
+    n: int  # images
+    boxes: int  # true boxes that count
+    metrics: dict[str, Estimate]  # by name
+    by_class: list[dict]  # class, images, boxes, claimed, threshold, then estimates
+    kinds: dict  # boxes of each kind of `KINDS`, at the thresholds
+    thresholds: list[float]  # `(c,)`: from it on, a box is said
+    curves: dict  # of each class, from `precision_recall_curves`
+    slices: list[dict]  # attribute, value, n, boxes, ap50: Estimate
+    published: list[dict] = field(default_factory=list)  # source, metric, value, protocol
+    digests: dict = field(default_factory=dict)  # bundle, manifest, splits
+    looks: int | None = None  # how often the hold-out was looked at, this time included
+
+    def to_dict(self) -> dict:  # plain data
         "The record."
-        rows = lambda table: [{k: v.to_dict() if isinstance(v, Estimate) else v for k, v in row.items()} for row in table]
-        return {"task": "detection", "classes": self.classes, "n": self.n, "boxes": self.boxes, "metrics": {k: v.to_dict() for k, v in self.metrics.items()}, "by_class": rows(self.by_class), "errors": self.kinds,
-                "thresholds": self.thresholds, "curves": self.curves, "slices": rows(self.slices), "published": self.published, "digests": self.digests, "looks": self.looks}
-    def errors(self) -> str: # one sentence for people
+        rows = lambda table: [
+            {k: v.to_dict() if isinstance(v, Estimate) else v for k, v in row.items()} for row in table
+        ]
+        return {
+            "task": "detection",
+            "classes": self.classes,
+            "n": self.n,
+            "boxes": self.boxes,
+            "metrics": {k: v.to_dict() for k, v in self.metrics.items()},
+            "by_class": rows(self.by_class),
+            "errors": self.kinds,
+            "thresholds": self.thresholds,
+            "curves": self.curves,
+            "slices": rows(self.slices),
+            "published": self.published,
+            "digests": self.digests,
+            "looks": self.looks,
+        }
+
+    def errors(self) -> str:  # one sentence for people
         "What is found, missed and wrongly said, in words."
         k, wrong = self.kinds, {name: v for name, v in self.kinds.items() if name not in ("right", "missed")}
         most, said = max(wrong, key=wrong.get), sum(wrong.values())
-        tail = f"{said} that were said are wrong, most often {most} ({wrong[most]})." if said else "nothing that was said is wrong."
+        tail = (
+            f"{said} that were said are wrong, most often {most} ({wrong[most]})."
+            if said
+            else "nothing that was said is wrong."
+        )
         return f"Of {k['right'] + k['missed']} boxes {k['right']} were found and {k['missed']} missed; {tail}"
+
     def __str__(self):
-        return f"{self.n} images, {self.boxes} boxes, {len(self.classes)} classes\n" + "\n".join(f"  {k:12} {v}" for k, v in self.metrics.items())
+        return f"{self.n} images, {self.boxes} boxes, {len(self.classes)} classes\n" + "\n".join(
+            f"  {k:12} {v}" for k, v in self.metrics.items()
+        )
+
     def _repr_html_(self):
         from cvkit.pages import fragment
+
         return fragment(_metric_table(self), _class_table(self), _size_table(self), _kind_table(self))
 
+
 def slice_detections(
-    truth, # list of dicts, one an image: boxes, labels, ignore
-    detections, # list of dicts, one an image: boxes, labels, scores
-    classes, # c names
-    attributes:dict, # name to `(n,)` values
-    groups=None, # `(n,)` what must be drawn together
-    most:int=12, # values an attribute may have; one with more is not sliced by
-    seed:int=0, # of the bootstrap
-    draws:int=1000, # of the bootstrap
-) -> list[dict]: # attribute, value, n, boxes, ap50: Estimate
+    truth,  # list of dicts, one an image: boxes, labels, ignore
+    detections,  # list of dicts, one an image: boxes, labels, scores
+    classes,  # c names
+    attributes: dict,  # name to `(n,)` values
+    groups=None,  # `(n,)` what must be drawn together
+    most: int = 12,  # values an attribute may have; one with more is not sliced by
+    seed: int = 0,  # of the bootstrap
+    draws: int = 1000,  # of the bootstrap
+) -> list[dict]:  # attribute, value, n, boxes, ap50: Estimate
     "AP50 for each value of each attribute of the images."
     rows, groups = [], np.full(len(truth), "") if groups is None else np.asarray(groups)
     for name, values in attributes.items():
         values = np.asarray(values).astype(str)
-        if len(values) != len(truth): raise DataError(f"expected a value of {name!r} for each of {len(truth)} images, got {len(values)}; give one each")
-        if not 1 < len(np.unique(values)) <= most: continue
+        if len(values) != len(truth):
+            raise DataError(
+                f"expected a value of {name!r} for each of {len(truth)} images, got {len(values)}; give one each"
+            )
+        if not 1 < len(np.unique(values)) <= most:
+            continue
         for v in np.unique(values):
             here = np.flatnonzero(values == v)
-            m = match_boxes([truth[i] for i in here], [detections[i] for i in here], classes, {}, (.5,))
-            rows.append({"attribute": name, "value": str(v), "n": len(here), "boxes": int(m.counted[0].sum()), "ap50": matched_estimates(m, groups[here], seed, draws)[0]["ap50"]})
+            m = match_boxes([truth[i] for i in here], [detections[i] for i in here], classes, {}, (0.5,))
+            rows.append({
+                "attribute": name,
+                "value": str(v),
+                "n": len(here),
+                "boxes": int(m.counted[0].sum()),
+                "ap50": matched_estimates(m, groups[here], seed, draws)[0]["ap50"],
+            })
     return rows
 
 # %% ../../nbs/3_evidence/51_detection.ipynb #c95308d3
 def evaluate_detections(
-    truth, # list of dicts, one an image: boxes (k,4) xyxy pixels, labels (k,) int, ignore (k,) bool
-    detections, # list of dicts, one an image: boxes, labels, scores
-    classes, # c names
-    thresholds=None, # `(c,)` from `choose_box_cuts`; 0.5 each by default
-    groups=None, # `(n,)` what belongs together
-    attributes:dict|None=None, # name to `(n,)` values to slice by
-    published:list[dict]|None=None, # figures from elsewhere: source, metric, value, protocol
-    digests:dict|None=None, # what the numbers speak of
-    looks:int|None=None, # looks at the hold-out so far
-    seed:int=0, # of the bootstrap
-    draws:int=1000, # of the bootstrap
-) -> DetectionEvaluation: # metrics, classes, kinds of mistakes, curves, slices
+    truth,  # list of dicts, one an image: boxes (k,4) xyxy pixels, labels (k,) int, ignore (k,) bool
+    detections,  # list of dicts, one an image: boxes, labels, scores
+    classes,  # c names
+    thresholds=None,  # `(c,)` from `choose_box_cuts`; 0.5 each by default
+    groups=None,  # `(n,)` what belongs together
+    attributes: dict | None = None,  # name to `(n,)` values to slice by
+    published: list[dict] | None = None,  # figures from elsewhere: source, metric, value, protocol
+    digests: dict | None = None,  # what the numbers speak of
+    looks: int | None = None,  # looks at the hold-out so far
+    seed: int = 0,  # of the bootstrap
+    draws: int = 1000,  # of the bootstrap
+) -> DetectionEvaluation:  # metrics, classes, kinds of mistakes, curves, slices
     "Judge detections."
-    classes, cuts = list(classes), _check_cuts([.5] * len(classes) if thresholds is None else thresholds, classes)
+    classes, cuts = list(classes), _check_cuts([0.5] * len(classes) if thresholds is None else thresholds, classes)
     m = match_boxes(truth, detections, classes)
     units, counts = units_of(m.images, groups), _counted(m, cuts)
     metrics, by_class = matched_estimates(m, groups, seed, draws)
-    *rates, pooled = _box_rates([*counts, tuple(map(sum, zip(*counts)))], units, seed, [*(f" of {name}" for name in classes), ""])
+    *rates, pooled = _box_rates(
+        [*counts, tuple(map(sum, zip(*counts)))], units, seed, [*(f" of {name}" for name in classes), ""]
+    )
     metrics = {name: (metrics | pooled)[name] for name in dict.fromkeys([*ORDER, *metrics])}
     unknown = {p["metric"] for p in published or []} - set(metrics)
-    if unknown: raise DataError(f"expected published figures of {', '.join(metrics)}; got {', '.join(sorted(unknown))}; rename or drop them")
-    rows = [{**row, "claimed": int(c[1].sum()), "threshold": float(t), **r} for row, c, t, r in zip(class_rows(m, by_class), counts, cuts, rates)]
+    if unknown:
+        raise DataError(
+            f"expected published figures of {', '.join(metrics)}; got {', '.join(sorted(unknown))}; rename or drop them"
+        )
+    rows = [
+        {**row, "claimed": int(c[1].sum()), "threshold": float(t), **r}
+        for row, c, t, r in zip(class_rows(m, by_class), counts, cuts, rates)
+    ]
     slices = slice_detections(truth, detections, classes, attributes or {}, groups, seed=seed, draws=draws)
-    return DetectionEvaluation(classes, m.images, int(m.counted[0].sum()), metrics, rows, error_kinds(truth, detections, classes, cuts)[0], cuts.tolist(), _curves(m), slices, published or [], digests or {}, looks)
+    return DetectionEvaluation(
+        classes,
+        m.images,
+        int(m.counted[0].sum()),
+        metrics,
+        rows,
+        error_kinds(truth, detections, classes, cuts)[0],
+        cuts.tolist(),
+        _curves(m),
+        slices,
+        published or [],
+        digests or {},
+        looks,
+    )
 
 # %% ../../nbs/3_evidence/51_detection.ipynb #37656050
-BOX_TITLES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar_1": "AR, 1 a class", "ar_10": "AR, 10 a class", "ar_100": "AR, 100 a class", "precision": "Precision", "recall": "Recall", "f1": "F1"}
-BOX_MEANINGS = {"ar_1": "share of the boxes found by the surest one of each class and image, averaged over IoU .50 to .95", "ar_10": "the same by the surest ten", "ar_100": "the same by the surest hundred", "ap": "average precision, averaged over IoU .50 to .95: COCO's figure", "ap50": "average precision where half an overlap (IoU .5) counts as found", "ap75": "the same at IoU .75: the box must fit well",
-            "precision": "of the boxes said, the share that are right", "recall": "of the boxes that are there, the share found", "f1": "precision and recall in one number"}
+BOX_TITLES = {
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ar_1": "AR, 1 a class",
+    "ar_10": "AR, 10 a class",
+    "ar_100": "AR, 100 a class",
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1": "F1",
+}
+BOX_MEANINGS = {
+    "ar_1": "share of the boxes found by the surest one of each class and image, averaged over IoU .50 to .95",
+    "ar_10": "the same by the surest ten",
+    "ar_100": "the same by the surest hundred",
+    "ap": "average precision, averaged over IoU .50 to .95: COCO's figure",
+    "ap50": "average precision where half an overlap (IoU .5) counts as found",
+    "ap75": "the same at IoU .75: the box must fit well",
+    "precision": "of the boxes said, the share that are right",
+    "recall": "of the boxes that are there, the share found",
+    "f1": "precision and recall in one number",
+}
 
-def _title(name): return BOX_TITLES.get(name) or (f"{name[:2].upper()}, {name[3:]}" if not name[3:].isdigit() else f"AR, {name[3:]} a class")
+
+def _title(name):
+    return BOX_TITLES.get(name) or (
+        f"{name[:2].upper()}, {name[3:]}" if not name[3:].isdigit() else f"AR, {name[3:]} a class"
+    )
+
+
 def _meaning(name):
     kind, what = name.split("_") if "_" in name else ("", "")
-    if not kind: return BOX_MEANINGS[name]
-    if what.isdigit(): return f"recall over IoU .50 to .95 from the surest {what} of each class and image" if what != "1" else "recall over IoU .50 to .95 from the surest box of each class and image"
+    if not kind:
+        return BOX_MEANINGS[name]
+    if what.isdigit():
+        return (
+            f"recall over IoU .50 to .95 from the surest {what} of each class and image"
+            if what != "1"
+            else "recall over IoU .50 to .95 from the surest box of each class and image"
+        )
     return f"{'average precision' if kind == 'ap' else 'recall'} over IoU .50 to .95, {what} boxes only"
+
 
 def _tight(words):
     from cvkit.pages import Block, safe
+
     return Block(f'<span style="white-space:nowrap">{safe(words)}</span>')
+
 
 def _cut_words(e):
     "The thresholds, in words."
     few = ", ".join(f"{c} {t:.2f}" for c, t in zip(e.classes, e.thresholds))
-    return f"threshold {e.thresholds[0]:.2f}" if len(set(e.thresholds)) == 1 else f"thresholds {few}" if len(e.classes) < 7 else f"thresholds of the classes, {min(e.thresholds):.2f} to {max(e.thresholds):.2f}"
+    return (
+        f"threshold {e.thresholds[0]:.2f}"
+        if len(set(e.thresholds)) == 1
+        else f"thresholds {few}"
+        if len(e.classes) < 7
+        else f"thresholds of the classes, {min(e.thresholds):.2f} to {max(e.thresholds):.2f}"
+    )
+
 
 def _metric_table(e):
     from cvkit.pages import table
+
     at = lambda k: f"IoU .5, {_cut_words(e)}" if k in ("precision", "recall", "f1") else "every threshold"
-    rows = [{"metric": _tight(_title(k)), "value [95 % interval]": _interval(v), "what it says": _meaning(k), "at": at(k), "rests on": v.n, "interval by": RULES.get(v.method, v.method)} for k, v in e.metrics.items() if k.split("_")[-1] not in SIZES]
-    return table(rows, caption=f"{e.n} images, {e.boxes} boxes; a bootstrap draws the images again, groups together. AP and AR are means over classes; precision, recall and F1 are of all boxes together. Rests on: independent images with such a box.")
+    rows = [
+        {
+            "metric": _tight(_title(k)),
+            "value [95 % interval]": _interval(v),
+            "what it says": _meaning(k),
+            "at": at(k),
+            "rests on": v.n,
+            "interval by": RULES.get(v.method, v.method),
+        }
+        for k, v in e.metrics.items()
+        if k.split("_")[-1] not in SIZES
+    ]
+    return table(
+        rows,
+        caption=(
+            f"{e.n} images, {e.boxes} boxes; a bootstrap draws the images again, groups together. AP and AR are means "
+            "over classes; precision, recall and F1 are of all boxes together. Rests on: independent images with "
+            "such a box."
+        ),
+    )
+
 
 def _class_table(e):
     from cvkit.pages import table
-    rows = [{"class": r["class"], "images": r["images"], "boxes": r["boxes"], "AP": _interval(r["ap"]), "AP50": _interval(r["ap50"]), "threshold": f"{r['threshold']:.2f}", "said": r["claimed"], **{BOX_TITLES[k]: _interval(r[k]) for k in ("precision", "recall")}} for r in e.by_class]
-    return table(rows, caption="Said, precision and recall: at IoU .5 and the threshold of the row. Each interval stands for itself: of twenty, one misses.")
+
+    rows = [
+        {
+            "class": r["class"],
+            "images": r["images"],
+            "boxes": r["boxes"],
+            "AP": _interval(r["ap"]),
+            "AP50": _interval(r["ap50"]),
+            "threshold": f"{r['threshold']:.2f}",
+            "said": r["claimed"],
+            **{BOX_TITLES[k]: _interval(r[k]) for k in ("precision", "recall")},
+        }
+        for r in e.by_class
+    ]
+    return table(
+        rows,
+        caption=(
+            "Said, precision and recall: at IoU .5 and the threshold of the row. Each interval stands for itself: of "
+            "twenty, one misses."
+        ),
+    )
+
 
 def _size_table(e):
     from cvkit.pages import table
+
     ranges = {"small": "below 32 × 32 pixels", "medium": "between", "large": "above 96 × 96 pixels"}
-    return table([{"size": s, "area of the box": words, "AP": _interval(e.metrics[f"ap_{s}"]), "AR": _interval(e.metrics[f"ar_{s}"]), "images with such a box": e.metrics[f"ap_{s}"].n} for s, words in ranges.items()])
+    return table([
+        {
+            "size": s,
+            "area of the box": words,
+            "AP": _interval(e.metrics[f"ap_{s}"]),
+            "AR": _interval(e.metrics[f"ar_{s}"]),
+            "images with such a box": e.metrics[f"ap_{s}"].n,
+        }
+        for s, words in ranges.items()
+    ])
+
 
 def _kind_table(e):
     from cvkit.pages import table
-    return table([{"kind": k, "boxes": v, "what it is": KINDS[k]} for k, v in e.kinds.items()], caption=f"At {_cut_words(e)}.")
+
+    return table(
+        [{"kind": k, "boxes": v, "what it is": KINDS[k]} for k, v in e.kinds.items()], caption=f"At {_cut_words(e)}."
+    )
 
 # %% ../../nbs/3_evidence/51_detection.ipynb #782fe31d
-def plot_kinds(e:DetectionEvaluation): # a matplotlib Figure
+def plot_kinds(e: DetectionEvaluation):  # a matplotlib Figure
     "How many boxes of each kind, as bars."
     from cvkit.pages import style_plots
+
     plt, names, most = need("matplotlib.pyplot", "train"), list(e.kinds), max(1, *e.kinds.values())
     with style_plots():
-        fig, ax = plt.subplots(figsize=(5.4, 3.2)); ax.grid(False)
-        ax.barh(names, list(e.kinds.values()), color=["#009e73" if k == "right" else "#0072b2" if k == "missed" else "#d55e00" for k in names])
-        for i, v in enumerate(e.kinds.values()): ax.text(v + most * .015, i, str(v), va="center")
-        ax.set(title="What became of the boxes", xlabel="boxes", xlim=(0, most * 1.12)); ax.invert_yaxis(); ax.tick_params(axis="y", length=0)
+        fig, ax = plt.subplots(figsize=(5.4, 3.2))
+        ax.grid(False)
+        ax.barh(
+            names,
+            list(e.kinds.values()),
+            color=["#009e73" if k == "right" else "#0072b2" if k == "missed" else "#d55e00" for k in names],
+        )
+        for i, v in enumerate(e.kinds.values()):
+            ax.text(v + most * 0.015, i, str(v), va="center")
+        ax.set(title="What became of the boxes", xlabel="boxes", xlim=(0, most * 1.12))
+        ax.invert_yaxis()
+        ax.tick_params(axis="y", length=0)
     plt.close(fig)
     return fig
 
-def plot_box_curves(e:DetectionEvaluation): # a matplotlib Figure
-    "Precision over recall of each class at IoU .5, with the thresholds marked; of many classes the three best and worst."
+
+def plot_box_curves(e: DetectionEvaluation):  # a matplotlib Figure
+    """Precision over recall of each class at IoU .5, with the thresholds marked; of many classes the three best and
+    worst."""
     from cvkit.pages import PALETTE, style_plots
-    plt, rows = need("matplotlib.pyplot", "train"), sorted((r for r in e.by_class if r["class"] in e.curves), key=lambda r: -(r["ap50"].value or 0))
+
+    plt, rows = (
+        need("matplotlib.pyplot", "train"),
+        sorted((r for r in e.by_class if r["class"] in e.curves), key=lambda r: -(r["ap50"].value or 0)),
+    )
     named = rows if len(rows) <= 6 else rows[:3] + rows[-3:]
     with style_plots():
         fig, ax = plt.subplots(figsize=(5.4, 4.2))
         for r in [r for r in rows if r not in named] + named:
-            c, look = e.curves[r["class"]], dict(color=PALETTE[named.index(r)], label=_name(r["class"])) if r in named else dict(color="#c5ccd6", lw=.8)
+            c, look = (
+                e.curves[r["class"]],
+                dict(color=PALETTE[named.index(r)], label=_name(r["class"]))
+                if r in named
+                else dict(color="#c5ccd6", lw=0.8),
+            )
             ax.plot(c["recall"], c["precision"], **look)
             at = np.flatnonzero(np.array(c["score"]) >= r["threshold"])
-            if r in named and len(at): ax.plot(c["recall"][at[-1]], c["precision"][at[-1]], "o", color=look["color"], ms=7, mec="white", zorder=3)
-        ax.set(xlabel="recall", ylabel="precision", title="Precision and recall, IoU .5", xlim=(-.02, 1.02), ylim=(-.02, 1.04))
-        if named: ax.legend(loc="lower left")
+            if r in named and len(at):
+                ax.plot(
+                    c["recall"][at[-1]], c["precision"][at[-1]], "o", color=look["color"], ms=7, mec="white", zorder=3
+                )
+        ax.set(
+            xlabel="recall",
+            ylabel="precision",
+            title="Precision and recall, IoU .5",
+            xlim=(-0.02, 1.02),
+            ylim=(-0.02, 1.04),
+        )
+        if named:
+            ax.legend(loc="lower left")
     plt.close(fig)
     return fig
 
@@ -201,26 +400,99 @@ def plot_box_curves(e:DetectionEvaluation): # a matplotlib Figure
 def _answer(e):
     "The first line of the page."
     p, r = e.metrics["precision"], e.metrics["recall"]
-    if r.low is None: return f"{e.n} images with {e.boxes} boxes are too few to state how many boxes are found."
-    said = f"{r.value:.1%} of {e.boxes} boxes in {e.n} held-out images are found ({_cut_words(e)}; IoU .5). In all such images at least {r.low:.1%} would be (95 % interval {r.low:.1%} to {r.high:.1%})."
-    return said if p.low is None else f"{said} Of the boxes said, {p.value:.1%} are right, and of all such at least {p.low:.1%}."
+    if r.low is None:
+        return f"{e.n} images with {e.boxes} boxes are too few to state how many boxes are found."
+    said = (
+        f"{r.value:.1%} of {e.boxes} boxes in {e.n} held-out images are found ({_cut_words(e)}; IoU .5). In all such "
+        f"images at least {r.low:.1%} would be (95 % interval {r.low:.1%} to {r.high:.1%})."
+    )
+    return (
+        said
+        if p.low is None
+        else f"{said} Of the boxes said, {p.value:.1%} are right, and of all such at least {p.low:.1%}."
+    )
+
 
 def detection_report(
-    evaluation:DetectionEvaluation, # what was measured
-    path, # of the HTML file
-    title:str="Detection", # of the page
-    pictures=None, # (picture, caption) of mistakes to show, from `error_pictures`; of out-of-fold images, never of the hold-out
-    parts=(), # (heading, what has `blocks()`): BoxCuts, Robustness; "" where it brings its own headings
-): # the path
+    evaluation: DetectionEvaluation,  # what was measured
+    path,  # of the HTML file
+    title: str = "Detection",  # of the page
+    # (picture, caption) of mistakes to show, from `error_pictures`; of out-of-fold images, never of the hold-out
+    pictures=None,
+    parts=(),  # (heading, what has `blocks()`): BoxCuts, Robustness; "" where it brings its own headings
+):  # the path
     "Write the evaluation as a self-contained page."
     from cvkit.pages import Block, figure, page, section, table, text
     from cvkit.pages import pictures as grid
+
     e = evaluation
     bars = figure(plot_kinds(e), f"At {_cut_words(e)}, IoU .5; after TIDE (Bolya et al. 2020).")
     curves = figure(plot_box_curves(e), "Dots: the thresholds in use.") if e.curves else ""
-    blocks = [section("Metrics", _metric_table(e)), section("Class by class", _class_table(e), text(f"Thresholds: {', '.join(f'{c} {t:.3f}' for c, t in zip(e.classes, e.thresholds))}. A box is said from the threshold of its class on.")), section("By size", _size_table(e))]
-    blocks.append(section("Errors", text(e.errors()), Block(f'<div class="grid" style="grid-template-columns:repeat(auto-fit,minmax(300px,1fr))">{bars}{curves}</div>'), _kind_table(e)))
-    if e.slices: blocks.append(section("Slices", table([{"attribute": r["attribute"], "value": r["value"], "images": r["n"], "boxes": r["boxes"], "AP50": _interval(r["ap50"])} for r in e.slices], caption="AP50 uses every threshold. Intervals that overlap widely leave open whether the slices differ at all.")))
-    if pictures: blocks.append(section("Mistakes to look at", grid(list(pictures), size=320, columns=4), text("Truth dashed and green, what was said solid. Out of fold: the network that judged these images had not seen them. The hold-out gives numbers only.")))
+    blocks = [
+        section("Metrics", _metric_table(e)),
+        section(
+            "Class by class",
+            _class_table(e),
+            text(
+                f"Thresholds: {', '.join(f'{c} {t:.3f}' for c, t in zip(e.classes, e.thresholds))}. A box is said "
+                "from the threshold of its class on."
+            ),
+        ),
+        section("By size", _size_table(e)),
+    ]
+    blocks.append(
+        section(
+            "Errors",
+            text(e.errors()),
+            Block(
+                '<div class="grid" '
+                f'style="grid-template-columns:repeat(auto-fit,minmax(300px,1fr))">{bars}{curves}</div>'
+            ),
+            _kind_table(e),
+        )
+    )
+    if e.slices:
+        blocks.append(
+            section(
+                "Slices",
+                table(
+                    [
+                        {
+                            "attribute": r["attribute"],
+                            "value": r["value"],
+                            "images": r["n"],
+                            "boxes": r["boxes"],
+                            "AP50": _interval(r["ap50"]),
+                        }
+                        for r in e.slices
+                    ],
+                    caption=(
+                        "AP50 uses every threshold. Intervals that overlap widely leave open whether the slices "
+                        "differ at all."
+                    ),
+                ),
+            )
+        )
+    if pictures:
+        blocks.append(
+            section(
+                "Mistakes to look at",
+                grid(list(pictures), size=320, columns=4),
+                text(
+                    "Truth dashed and green, what was said solid. Out of fold: the network that judged these images "
+                    "had not seen them. The hold-out gives numbers only."
+                ),
+            )
+        )
     names = f"classes {', '.join(map(str, e.classes))}" if len(e.classes) < 5 else f"{len(e.classes)} classes"
-    return write_atomic(path, page(title, *blocks, *closing_blocks(e, parts, _title), subtitle=f"{e.n} images, {e.boxes} boxes, {names}.", answer=("measured", _answer(e)), footer="Made by cvkit evaluate."))
+    return write_atomic(
+        path,
+        page(
+            title,
+            *blocks,
+            *closing_blocks(e, parts, _title),
+            subtitle=f"{e.n} images, {e.boxes} boxes, {names}.",
+            answer=("measured", _answer(e)),
+            footer="Made by cvkit evaluate.",
+        ),
+    )

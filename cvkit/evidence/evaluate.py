@@ -17,249 +17,525 @@ from .metrics import class_estimates, classification_estimates, reliability
 
 # %% ../../nbs/3_evidence/38_evaluate.ipynb #1ab7141f
 def confusion_matrix(
-    targets:np.ndarray, # `(n,)` int
-    predicted:np.ndarray, # `(n,)` int
-    classes:int, # how many
-) -> np.ndarray: # `(classes,classes)` int: rows truth, columns prediction
+    targets: np.ndarray,  # `(n,)` int
+    predicted: np.ndarray,  # `(n,)` int
+    classes: int,  # how many
+) -> np.ndarray:  # `(classes,classes)` int: rows truth, columns prediction
     "Who is taken for whom."
-    return np.bincount(np.asarray(targets) * classes + np.asarray(predicted), minlength=classes**2).reshape(classes, classes)
+    return np.bincount(np.asarray(targets) * classes + np.asarray(predicted), minlength=classes**2).reshape(
+        classes, classes
+    )
+
 
 def slice_table(
-    targets:np.ndarray, # `(n,)` int
-    probabilities:np.ndarray, # `(n,c)`
-    attributes:dict[str, np.ndarray], # name to `(n,)` values
-    groups=None, # `(n,)` what belongs together; None: images are independent
-    most:int=12, # values an attribute may have; one with more is not sliced by
-    seed:int=0, # of the bootstrap by group
-    said=None, # `(n,)` int, from `said_classes`; None: the likeliest class
-) -> list[dict]: # attribute, value, n, accuracy: Estimate
+    targets: np.ndarray,  # `(n,)` int
+    probabilities: np.ndarray,  # `(n,c)`
+    attributes: dict[str, np.ndarray],  # name to `(n,)` values
+    groups=None,  # `(n,)` what belongs together; None: images are independent
+    most: int = 12,  # values an attribute may have; one with more is not sliced by
+    seed: int = 0,  # of the bootstrap by group
+    said=None,  # `(n,)` int, from `said_classes`; None: the likeliest class
+) -> list[dict]:  # attribute, value, n, accuracy: Estimate
     "Accuracy for each value of each attribute."
     correct, rows = (np.asarray(probabilities).argmax(1) if said is None else np.asarray(said)) == targets, []
     groups = np.full(len(correct), "") if groups is None else np.asarray(groups)
     for name, values in attributes.items():
         values = np.asarray(values).astype(str)
-        if len(values) != len(correct): raise DataError(f"expected a value of {name!r} for each of {len(correct)} images, got {len(values)}; give one each")
+        if len(values) != len(correct):
+            raise DataError(
+                f"expected a value of {name!r} for each of {len(correct)} images, got {len(values)}; give one each"
+            )
         names = np.unique(values)
-        if not 1 < len(names) <= most: continue
-        for v in names: rows.append({"attribute": name, "value": str(v), "n": int((values == v).sum()), "accuracy": share(correct[values == v], groups[values == v], seed)})
+        if not 1 < len(names) <= most:
+            continue
+        for v in names:
+            rows.append({
+                "attribute": name,
+                "value": str(v),
+                "n": int((values == v).sum()),
+                "accuracy": share(correct[values == v], groups[values == v], seed),
+            })
     return rows
 
 # %% ../../nbs/3_evidence/38_evaluate.ipynb #97e9d527
 def threshold_curves(
-    truth:np.ndarray, # `(n,)` bool: is of the class; both kinds must be there
-    scores:np.ndarray, # `(n,)`, larger for the class
-    most:int=400, # points kept of a longer curve
-) -> dict[str, list[float]]: # threshold, false_alarms, recall, precision: from the highest threshold to the lowest
+    truth: np.ndarray,  # `(n,)` bool: is of the class; both kinds must be there
+    scores: np.ndarray,  # `(n,)`, larger for the class
+    most: int = 400,  # points kept of a longer curve
+) -> dict[str, list[float]]:  # threshold, false_alarms, recall, precision: from the highest threshold to the lowest
     "False alarms, recall and precision at each threshold."
     truth, scores = np.asarray(truth, bool), np.asarray(scores, float)
-    if truth.shape != scores.shape or truth.all() or not truth.any(): raise DataError(f"expected a score for each image, and images of the class and others; got {len(scores)} scores for {len(truth)} images, {truth.sum()} of them of the class")
+    if truth.shape != scores.shape or truth.all() or not truth.any():
+        raise DataError(
+            f"expected a score for each image, and images of the class and others; got {len(scores)} scores for "
+            f"{len(truth)} images, {truth.sum()} of them of the class"
+        )
     order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.diff(scores[order], append=-np.inf)) # of those with equal scores
+    last = np.flatnonzero(np.diff(scores[order], append=-np.inf))  # of those with equal scores
     last = last[np.unique(np.linspace(0, len(last) - 1, most).round().astype(int))]
     hits, claims = truth[order].cumsum()[last], last + 1
-    found = {"threshold": scores[order][last], "false_alarms": (claims - hits) / (~truth).sum(), "recall": hits / truth.sum(), "precision": hits / claims}
+    found = {
+        "threshold": scores[order][last],
+        "false_alarms": (claims - hits) / (~truth).sum(),
+        "recall": hits / truth.sum(),
+        "precision": hits / claims,
+    }
     return {name: values.tolist() for name, values in found.items()}
 
 # %% ../../nbs/3_evidence/38_evaluate.ipynb #b4e5c1d7
 @dataclass
 class Evaluation:
     "What a set of predictions was worth."
-    classes:list[str] # c names
-    positive:str|None # the class that precision, recall and F1 speak of
-    metrics:dict[str, Estimate] # by name
-    confusion:np.ndarray # `(c,c)` int, rows truth
-    slices:list[dict] # attribute, value, n, accuracy
-    bins:dict # confidence, accuracy, count: `(bins,)` each
-    published:list[dict] = field(default_factory=list) # source, metric, value, protocol
-    digests:dict = field(default_factory=dict) # bundle, manifest, splits
-    looks:int|None = None # how often the hold-out was looked at, this time included
-    curves:dict = field(default_factory=dict) # of the positive class, from `threshold_curves`
-    by_class:list[dict] = field(default_factory=list) # from `class_estimates`, where there are more than two classes
+
+    classes: list[str]  # c names
+    positive: str | None  # the class that precision, recall and F1 speak of
+    metrics: dict[str, Estimate]  # by name
+    confusion: np.ndarray  # `(c,c)` int, rows truth
+    slices: list[dict]  # attribute, value, n, accuracy
+    bins: dict  # confidence, accuracy, count: `(bins,)` each
+    published: list[dict] = field(default_factory=list)  # source, metric, value, protocol
+    digests: dict = field(default_factory=dict)  # bundle, manifest, splits
+    looks: int | None = None  # how often the hold-out was looked at, this time included
+    curves: dict = field(default_factory=dict)  # of the positive class, from `threshold_curves`
+    by_class: list[dict] = field(default_factory=list)  # from `class_estimates`, where there are more than two classes
 
     @property
-    def n(self) -> int: return int(self.confusion.sum())
-    def to_dict(self) -> dict: # plain data
+    def n(self) -> int:
+        return int(self.confusion.sum())
+
+    def to_dict(self) -> dict:  # plain data
         "The record."
-        rows = lambda table: [{k: v.to_dict() if isinstance(v, Estimate) else v for k, v in row.items()} for row in table]
-        return {"classes": self.classes, "positive": self.positive, "n": self.n, "metrics": {k: v.to_dict() for k, v in self.metrics.items()}, "confusion": plain(self.confusion), "slices": rows(self.slices),
-                "reliability": self.bins, "published": self.published, "digests": self.digests, "looks": self.looks, "curves": self.curves, "by_class": rows(self.by_class)}
+        rows = lambda table: [
+            {k: v.to_dict() if isinstance(v, Estimate) else v for k, v in row.items()} for row in table
+        ]
+        return {
+            "classes": self.classes,
+            "positive": self.positive,
+            "n": self.n,
+            "metrics": {k: v.to_dict() for k, v in self.metrics.items()},
+            "confusion": plain(self.confusion),
+            "slices": rows(self.slices),
+            "reliability": self.bins,
+            "published": self.published,
+            "digests": self.digests,
+            "looks": self.looks,
+            "curves": self.curves,
+            "by_class": rows(self.by_class),
+        }
+
     @classmethod
-    def from_dict(cls, record:dict) -> "Evaluation": # what `to_dict` gave
+    def from_dict(cls, record: dict) -> "Evaluation":  # what `to_dict` gave
         "Read a record."
         rows = lambda table: [{k: Estimate(**v) if isinstance(v, dict) else v for k, v in row.items()} for row in table]
-        return cls(record["classes"], record["positive"], {k: Estimate(**v) for k, v in record["metrics"].items()}, np.array(record["confusion"]), rows(record["slices"]), record["reliability"],
-                   record["published"], record["digests"], record["looks"], record["curves"], rows(record["by_class"]))
-    def errors(self) -> str: # one sentence for people
+        return cls(
+            record["classes"],
+            record["positive"],
+            {k: Estimate(**v) for k, v in record["metrics"].items()},
+            np.array(record["confusion"]),
+            rows(record["slices"]),
+            record["reliability"],
+            record["published"],
+            record["digests"],
+            record["looks"],
+            record["curves"],
+            rows(record["by_class"]),
+        )
+
+    def errors(self) -> str:  # one sentence for people
         "Who is mistaken for whom, in words."
         wrong = self.confusion * (1 - np.eye(len(self.classes), dtype=int))
         if self.positive:
             k, total = self.classes.index(self.positive), self.confusion.sum(1)
-            return f"Of {total[k]} {self.positive} images {self.confusion[k, k]} were found and {wrong[k].sum()} missed; of {self.n - total[k]} others {wrong[:, k].sum()} were taken for {self.positive}."
+            return (
+                f"Of {total[k]} {self.positive} images {self.confusion[k, k]} were found and {wrong[k].sum()} missed; "
+                f"of {self.n - total[k]} others {wrong[:, k].sum()} were taken for {self.positive}."
+            )
         i, j = np.unravel_index(wrong.argmax(), wrong.shape)
-        if not wrong.any(): return f"None of the {self.n} images was taken for another class."
-        return f"{wrong.sum()} of {self.n} images were taken for another class, most often {self.classes[i]} for {self.classes[j]} ({wrong[i, j]} of {self.confusion[i].sum()})."
+        if not wrong.any():
+            return f"None of the {self.n} images was taken for another class."
+        return (
+            f"{wrong.sum()} of {self.n} images were taken for another class, most often {self.classes[i]} for "
+            f"{self.classes[j]} ({wrong[i, j]} of {self.confusion[i].sum()})."
+        )
+
     def __str__(self):
-        return f"{self.n} images, {len(self.classes)} classes\n" + "\n".join(f"  {k:18} {v}" for k, v in self.metrics.items())
+        return f"{self.n} images, {len(self.classes)} classes\n" + "\n".join(
+            f"  {k:18} {v}" for k, v in self.metrics.items()
+        )
+
     def _repr_html_(self):
         from cvkit.pages import fragment
-        return fragment(_metric_table(self), *([_class_table(self)] if self.by_class else []), confusion_table(self.classes, self.confusion))
+
+        return fragment(
+            _metric_table(self),
+            *([_class_table(self)] if self.by_class else []),
+            confusion_table(self.classes, self.confusion),
+        )
 
 # %% ../../nbs/3_evidence/38_evaluate.ipynb #b60ead62
 def evaluate_predictions(
-    targets:np.ndarray, # `(n,)` int, index into classes
-    probabilities:np.ndarray, # `(n,c)` float, rows sum to 1
-    classes, # c names
-    positive:str|None=None, # the class of interest, where there is one
-    groups=None, # `(n,)` what belongs together
-    attributes:dict|None=None, # name to `(n,)` values to slice by
-    published:list[dict]|None=None, # figures from elsewhere: source, metric, value, protocol
-    digests:dict|None=None, # what the numbers speak of
-    looks:int|None=None, # looks at the hold-out so far
-    seed:int=0, # of the bootstrap
-    said=None, # `(n,)` int, from `said_classes`; None: the likeliest class
-) -> Evaluation: # metrics, confusion, slices, reliability
+    targets: np.ndarray,  # `(n,)` int, index into classes
+    probabilities: np.ndarray,  # `(n,c)` float, rows sum to 1
+    classes,  # c names
+    positive: str | None = None,  # the class of interest, where there is one
+    groups=None,  # `(n,)` what belongs together
+    attributes: dict | None = None,  # name to `(n,)` values to slice by
+    published: list[dict] | None = None,  # figures from elsewhere: source, metric, value, protocol
+    digests: dict | None = None,  # what the numbers speak of
+    looks: int | None = None,  # looks at the hold-out so far
+    seed: int = 0,  # of the bootstrap
+    said=None,  # `(n,)` int, from `said_classes`; None: the likeliest class
+) -> Evaluation:  # metrics, confusion, slices, reliability
     "Judge predictions."
     targets, probabilities = np.asarray(targets), np.asarray(probabilities, float)
-    if not len(targets): raise DataError("expected images to evaluate on, got none; is the hold-out empty?")
+    if not len(targets):
+        raise DataError("expected images to evaluate on, got none; is the hold-out empty?")
     metrics = classification_estimates(targets, probabilities, classes, positive, groups, seed, said=said)
     unknown = {p["metric"] for p in published or []} - set(metrics)
-    if unknown: raise DataError(f"expected published figures of {', '.join(metrics)}; got {', '.join(sorted(unknown))}; rename or drop them")
+    if unknown:
+        raise DataError(
+            f"expected published figures of {', '.join(metrics)}; got {', '.join(sorted(unknown))}; rename or drop them"
+        )
     classes, predicted = list(classes), probabilities.argmax(1) if said is None else np.asarray(said)
-    bins = dict(zip(("confidence", "accuracy", "count"), (v[0].tolist() for v in reliability(probabilities[np.arange(len(targets)), predicted], predicted == targets))))
+    bins = dict(
+        zip(
+            ("confidence", "accuracy", "count"),
+            (
+                v[0].tolist()
+                for v in reliability(probabilities[np.arange(len(targets)), predicted], predicted == targets)
+            ),
+        )
+    )
     is_it = targets == classes.index(positive) if positive else targets < 0
-    curves = threshold_curves(is_it, probabilities[:, classes.index(positive)]) if is_it.any() and not is_it.all() else {}
+    curves = (
+        threshold_curves(is_it, probabilities[:, classes.index(positive)]) if is_it.any() and not is_it.all() else {}
+    )
     by_class = class_estimates(targets, probabilities, classes, groups, seed) if len(classes) > 2 else []
-    return Evaluation(classes, positive, metrics, confusion_matrix(targets, predicted, len(classes)), slice_table(targets, probabilities, attributes or {}, groups, seed=seed, said=predicted), bins, published or [], digests or {}, looks, curves, by_class)
+    return Evaluation(
+        classes,
+        positive,
+        metrics,
+        confusion_matrix(targets, predicted, len(classes)),
+        slice_table(targets, probabilities, attributes or {}, groups, seed=seed, said=predicted),
+        bins,
+        published or [],
+        digests or {},
+        looks,
+        curves,
+        by_class,
+    )
 
 # %% ../../nbs/3_evidence/38_evaluate.ipynb #543135c3
-TITLES = {"accuracy": "Accuracy", "top_2": "Top 2", "top_5": "Top 5", "balanced_accuracy": "Balanced accuracy", "precision": "Precision", "recall": "Recall", "f1": "F1", "auroc": "AUROC",
-          "average_precision": "Average precision", "ece": "Calibration error", "brier": "Brier score", "log_loss": "Log loss"}
-RULES = {"wilson": "Wilson", "clopper-pearson": "Clopper-Pearson, exact", "of the union, wilson": "Wilson, of found among found, missed and wrongly said", "of the union, clopper-pearson": "Clopper-Pearson, of found among found, missed and wrongly said"} # others say what they are
-MEANINGS = {"accuracy": "share of images classified correctly; with one label an image, micro F1 as well", "top_2": "share whose class is among the two likeliest", "top_5": "share whose class is among the five likeliest", "balanced_accuracy": "the same, each class counting alike", "precision": "of images said to be {}, the share that are",
-            "recall": "of images that are {}, the share found", "f1": "precision and recall in one number", "auroc": "chance that an image of {} scores above another",
-            "average_precision": "precision, averaged over all thresholds", "ece": "gap between stated confidence and accuracy; 0 is perfect",
-            "brier": "squared gap between probabilities and truth; 0 is perfect", "log_loss": "surprise at the truth; 0 is perfect"}
+TITLES = {
+    "accuracy": "Accuracy",
+    "top_2": "Top 2",
+    "top_5": "Top 5",
+    "balanced_accuracy": "Balanced accuracy",
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1": "F1",
+    "auroc": "AUROC",
+    "average_precision": "Average precision",
+    "ece": "Calibration error",
+    "brier": "Brier score",
+    "log_loss": "Log loss",
+}
+RULES = {
+    "wilson": "Wilson",
+    "clopper-pearson": "Clopper-Pearson, exact",
+    "of the union, wilson": "Wilson, of found among found, missed and wrongly said",
+    "of the union, clopper-pearson": "Clopper-Pearson, of found among found, missed and wrongly said",
+}  # others say what they are
+MEANINGS = {
+    "accuracy": "share of images classified correctly; with one label an image, micro F1 as well",
+    "top_2": "share whose class is among the two likeliest",
+    "top_5": "share whose class is among the five likeliest",
+    "balanced_accuracy": "the same, each class counting alike",
+    "precision": "of images said to be {}, the share that are",
+    "recall": "of images that are {}, the share found",
+    "f1": "precision and recall in one number",
+    "auroc": "chance that an image of {} scores above another",
+    "average_precision": "precision, averaged over all thresholds",
+    "ece": "gap between stated confidence and accuracy; 0 is perfect",
+    "brier": "squared gap between probabilities and truth; 0 is perfect",
+    "log_loss": "surprise at the truth; 0 is perfect",
+}
+
 
 def _interval(v):
     from cvkit.pages import Block, number
+
     return Block(f'<span style="white-space:nowrap">{number(v.value, v.low, v.high)}</span>')
+
 
 def _metric_table(e):
     from cvkit.pages import Block, table
-    rows = [{"metric": Block(f'<span style="white-space:nowrap">{TITLES[k]}</span>'), "value [95 % interval]": _interval(v), "what it says": MEANINGS[k].format(e.positive or "a class"), "rests on": v.n, "interval by": RULES.get(v.method, v.method)} for k, v in e.metrics.items()]
+
+    rows = [
+        {
+            "metric": Block(f'<span style="white-space:nowrap">{TITLES[k]}</span>'),
+            "value [95 % interval]": _interval(v),
+            "what it says": MEANINGS[k].format(e.positive or "a class"),
+            "rests on": v.n,
+            "interval by": RULES.get(v.method, v.method),
+        }
+        for k, v in e.metrics.items()
+    ]
     means = "" if e.positive else " Precision, recall, F1, AUROC and average precision are means over classes."
     return table(rows, caption=f"{e.n} images; a bootstrap draws them 1,000 times.{means}")
 
+
 def _class_table(e):
     from cvkit.pages import table
-    rows = [{"class": r["class"], "images": r["images"], "said to be": r["claimed"], **{TITLES[k]: _interval(r[k]) for k in ("precision", "recall", "f1", "auroc")}} for r in e.by_class]
+
+    rows = [
+        {
+            "class": r["class"],
+            "images": r["images"],
+            "said to be": r["claimed"],
+            **{TITLES[k]: _interval(r[k]) for k in ("precision", "recall", "f1", "auroc")},
+        }
+        for r in e.by_class
+    ]
     return table(rows, caption="Each class against the rest. Each interval stands for itself: of twenty, one misses.")
 
+
 def confusion_table(
-    classes, # c names
-    confusion:np.ndarray, # `(c,c)` int, rows truth
-): # a Block
+    classes,  # c names
+    confusion: np.ndarray,  # `(c,c)` int, rows truth
+):  # a Block
     "Confusion in words: a row a true class."
     from cvkit.pages import table
+
     few = len(classes) <= 5
-    rows = [{"truth" if few else "truth / taken for": c, **{f"taken for {k}" if few else str(k): int(v) for k, v in zip(classes, row)}} for c, row in zip(classes, confusion)]
+    rows = [
+        {
+            "truth" if few else "truth / taken for": c,
+            **{f"taken for {k}" if few else str(k): int(v) for k, v in zip(classes, row)},
+        }
+        for c, row in zip(classes, confusion)
+    ]
     return table(rows, caption="" if few else "A column: the images that were taken for this class.")
 
 # %% ../../nbs/3_evidence/38_evaluate.ipynb #246baa61
-def _name(label): return str(label).replace("$", r"\$") # a dollar sign would start a formula
+def _name(label):  # a dollar sign would start a formula
+    return str(label).replace("$", r"\$")
 
-def plot_confusion(e:Evaluation): # a matplotlib Figure
+
+def plot_confusion(e: Evaluation):  # a matplotlib Figure
     "Confusion as shares of each true class, with counts."
     from cvkit.pages import style_plots
-    plt, size = need("matplotlib.pyplot", "train"), min(2.6 + .8 * len(e.classes), 9)
+
+    plt, size = need("matplotlib.pyplot", "train"), min(2.6 + 0.8 * len(e.classes), 9)
     share = e.confusion / np.maximum(e.confusion.sum(1, keepdims=True), 1)
     with style_plots():
-        fig, ax = plt.subplots(figsize=(size + .6, size)); ax.grid(False)
+        fig, ax = plt.subplots(figsize=(size + 0.6, size))
+        ax.grid(False)
         ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
         for i, j in np.ndindex(share.shape):
-            if e.confusion[i, j] or len(share) < 5: ax.text(j, i, f"{e.confusion[i, j]}\n{share[i, j]:.0%}", ha="center", va="center", color="white" if share[i, j] > .55 else "#1c2430", fontsize=10)
+            if e.confusion[i, j] or len(share) < 5:
+                ax.text(
+                    j,
+                    i,
+                    f"{e.confusion[i, j]}\n{share[i, j]:.0%}",
+                    ha="center",
+                    va="center",
+                    color="white" if share[i, j] > 0.55 else "#1c2430",
+                    fontsize=10,
+                )
         names = [_name(c) for c in e.classes]
-        ax.set_xticks(range(len(names)), names, **(dict(rotation=30, ha="right") if len(names) > 4 or max(map(len, names)) > 14 else {})); ax.set_yticks(range(len(names)), names)
+        ax.set_xticks(
+            range(len(names)),
+            names,
+            **(dict(rotation=30, ha="right") if len(names) > 4 or max(map(len, names)) > 14 else {}),
+        )
+        ax.set_yticks(range(len(names)), names)
         ax.set(xlabel="predicted", ylabel="truth", title="Confusion")
     plt.close(fig)
     return fig
 
-def plot_reliability(e:Evaluation): # a matplotlib Figure
+
+def plot_reliability(e: Evaluation):  # a matplotlib Figure
     "Confidence against accuracy in bins of equal count, with Wilson intervals."
     from cvkit.pages import style_plots
+
     plt = need("matplotlib.pyplot", "train")
     sure, right, count = (np.array(e.bins[k]) for k in ("confidence", "accuracy", "count"))
     spans = [proportion(int(round(r * c)), int(c)) for r, c in zip(right, count)]
-    bars = np.array([[max(0, r - s.low), max(0, s.high - r)] if s.low is not None else [0, 0] for r, s in zip(right, spans)]).T
-    start = max(0, min(sure.min(), (right - bars[0]).min()) - .05)
+    bars = np.array([
+        [max(0, r - s.low), max(0, s.high - r)] if s.low is not None else [0, 0] for r, s in zip(right, spans)
+    ]).T
+    start = max(0, min(sure.min(), (right - bars[0]).min()) - 0.05)
     with style_plots():
         fig, ax = plt.subplots(figsize=(4.8, 4.2))
-        ax.plot([start, 1], [start, 1], color="#8a94a3", lw=1, label="perfect"); ax.errorbar(sure, right, bars, fmt="o", capsize=3, label="this model")
-        ax.set(xlabel="confidence", ylabel="accuracy", title="Can its confidence be believed?", xlim=(start, 1.02), ylim=(start, 1.02)); ax.legend(loc="upper left")
+        ax.plot([start, 1], [start, 1], color="#8a94a3", lw=1, label="perfect")
+        ax.errorbar(sure, right, bars, fmt="o", capsize=3, label="this model")
+        ax.set(
+            xlabel="confidence",
+            ylabel="accuracy",
+            title="Can its confidence be believed?",
+            xlim=(start, 1.02),
+            ylim=(start, 1.02),
+        )
+        ax.legend(loc="upper left")
     plt.close(fig)
     return fig
 
-def plot_curves(e:Evaluation): # a matplotlib Figure
+
+def plot_curves(e: Evaluation):  # a matplotlib Figure
     "ROC and precision-recall curve of the positive class, with chance and the point where the model decides."
     from cvkit.pages import style_plots
+
     plt, c, k = need("matplotlib.pyplot", "train"), e.curves, e.classes.index(e.positive)
     total, claimed = e.confusion[k].sum(), e.confusion[:, k].sum()
     hits, auroc, ap = e.confusion[k, k], e.metrics["auroc"], e.metrics["average_precision"]
-    span = lambda m, v: None if e.metrics[m].value is None else [[max(0, v - e.metrics[m].low)], [max(0, e.metrics[m].high - v)]]
+    span = lambda m, v: (
+        None if e.metrics[m].value is None else [[max(0, v - e.metrics[m].low)], [max(0, e.metrics[m].high - v)]]
+    )
     look = dict(fmt="o", color="#d55e00", capsize=3, zorder=3, label="this model decides here")
     with style_plots():
         fig, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.2), layout="constrained")
-        left.plot([0, *c["false_alarms"]], [0, *c["recall"]], label="all thresholds"); left.plot([0, 1], [0, 1], color="#8a94a3", lw=1, label="chance")
+        left.plot([0, *c["false_alarms"]], [0, *c["recall"]], label="all thresholds")
+        left.plot([0, 1], [0, 1], color="#8a94a3", lw=1, label="chance")
         left.errorbar((claimed - hits) / (e.n - total), hits / total, span("recall", hits / total), **look)
         left.set(xlabel="false alarms, share of the others", ylabel="recall", title=f"ROC, area {auroc}")
-        right.plot([0, *c["recall"]], [c["precision"][0], *c["precision"]], drawstyle="steps-pre", label="all thresholds"); right.axhline(total / e.n, color="#8a94a3", lw=1, label="chance")
-        if claimed: right.errorbar(hits / total, hits / claimed, span("precision", hits / claimed), span("recall", hits / total), **look)
+        right.plot(
+            [0, *c["recall"]], [c["precision"][0], *c["precision"]], drawstyle="steps-pre", label="all thresholds"
+        )
+        right.axhline(total / e.n, color="#8a94a3", lw=1, label="chance")
+        if claimed:
+            right.errorbar(
+                hits / total, hits / claimed, span("precision", hits / claimed), span("recall", hits / total), **look
+            )
         right.set(xlabel="recall", ylabel="precision", title=f"Precision and recall, average {ap}")
-        for ax, place in ((left, "lower right"), (right, "lower left")): ax.set(xlim=(-.02, 1.02), ylim=(-.02, 1.04)); ax.legend(loc=place)
+        for ax, place in ((left, "lower right"), (right, "lower left")):
+            ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.04))
+            ax.legend(loc=place)
     plt.close(fig)
     return fig
 
 # %% ../../nbs/3_evidence/38_evaluate.ipynb #ec1d0418
 def closing_blocks(
-    evaluation, # Evaluation, or that of another task
-    parts, # (heading, what has `blocks()`); "" where it brings its own headings
-    title_of, # function of a metric's name to its title
-) -> list: # parts of a page
+    evaluation,  # Evaluation, or that of another task
+    parts,  # (heading, what has `blocks()`); "" where it brings its own headings
+    title_of,  # function of a metric's name to its title
+) -> list:  # parts of a page
     "What ends the page of an evaluation: what else is known, figures from elsewhere, and what it speaks of."
     from cvkit.pages import code, definition, section, table, text
-    e, out = evaluation, [block for heading, part in parts for block in ([section(heading, *part.blocks())] if heading else part.blocks())]
-    here = lambda p: {"source": p["source"], "metric": title_of(p["metric"]), "published": f"{p['value']:.4f}", "here": _interval(e.metrics[p["metric"]]), "difference of protocol": p["protocol"]}
-    if e.published: out.append(section("Published figures", table([here(p) for p in e.published])))
-    looks = [text(f"The hold-out has been looked at {'once' if e.looks == 1 else f'{e.looks} times'}, this time included. Each look is in the ledger.")] if e.looks else []
-    return out + ([section("What this speaks of", *looks, definition({k: code(str(v)[:64]) for k, v in e.digests.items()}))] if looks or e.digests else [])
+
+    e, out = (
+        evaluation,
+        [
+            block
+            for heading, part in parts
+            for block in ([section(heading, *part.blocks())] if heading else part.blocks())
+        ],
+    )
+    here = lambda p: {
+        "source": p["source"],
+        "metric": title_of(p["metric"]),
+        "published": f"{p['value']:.4f}",
+        "here": _interval(e.metrics[p["metric"]]),
+        "difference of protocol": p["protocol"],
+    }
+    if e.published:
+        out.append(section("Published figures", table([here(p) for p in e.published])))
+    looks = (
+        [
+            text(
+                f"The hold-out has been looked at {'once' if e.looks == 1 else f'{e.looks} times'}, this time "
+                "included. Each look is in the ledger."
+            )
+        ]
+        if e.looks
+        else []
+    )
+    return out + (
+        [section("What this speaks of", *looks, definition({k: code(str(v)[:64]) for k, v in e.digests.items()}))]
+        if looks or e.digests
+        else []
+    )
+
 
 def evaluation_report(
-    evaluation:Evaluation, # what was measured
-    path, # of the HTML file
-    title:str="Evaluation", # of the page
-    worst=(), # (picture, caption) of each mistake to show; of out-of-fold images, never of the hold-out
-    parts=(), # (heading, what has `blocks()`): a Cut, Fairness, Robustness; "" where it brings its own headings
-): # the path
+    evaluation: Evaluation,  # what was measured
+    path,  # of the HTML file
+    title: str = "Evaluation",  # of the page
+    worst=(),  # (picture, caption) of each mistake to show; of out-of-fold images, never of the hold-out
+    parts=(),  # (heading, what has `blocks()`): a Cut, Fairness, Robustness; "" where it brings its own headings
+):  # the path
     "Write the evaluation as a self-contained page."
     from cvkit.pages import Block, figure, page, pictures, section, table, text
+
     e, a = evaluation, evaluation.metrics["accuracy"]
-    said = f"{e.n} images are too few to state an accuracy." if a.low is None else f"{a.value:.1%} of {e.n} held-out images are classified correctly. Of all such images, at least {a.low:.1%} would be (95 % interval {a.low:.1%} to {a.high:.1%})."
-    plots = Block(f'<div class="grid" style="grid-template-columns:repeat(auto-fit,minmax(300px,1fr))">{figure(plot_confusion(e))}{figure(plot_reliability(e), "Bars: 95 % intervals, in bins of equal count.")}</div>')
+    said = (
+        f"{e.n} images are too few to state an accuracy."
+        if a.low is None
+        else (
+            f"{a.value:.1%} of {e.n} held-out images are classified correctly. Of all such images, at least "
+            f"{a.low:.1%} would be (95 % interval {a.low:.1%} to {a.high:.1%})."
+        )
+    )
+    plots = Block(
+        '<div class="grid" '
+        f'style="grid-template-columns:repeat(auto-fit,minmax(300px,1fr))">{figure(plot_confusion(e))}{figure(plot_reliability(e), "Bars: 95 % intervals, in bins of equal count.")}</div>'
+    )
     blocks = [section("Metrics", _metric_table(e)), section("Errors", text(e.errors()), plots)]
-    if e.by_class: blocks.append(section("Class by class", _class_table(e)))
-    if e.curves: blocks.append(section("Other thresholds", figure(plot_curves(e), f"How well {e.positive} is told from the rest at every threshold. Bars: 95 % intervals where the model decides.")))
-    if e.slices: blocks.append(section("Slices", table([{**r, "accuracy": _interval(r["accuracy"])} for r in e.slices], caption="Intervals that overlap widely leave open whether the slices differ at all.")))
-    if worst: blocks.append(section("Surest mistakes", pictures(list(worst), size=160, columns=6), text("Out of fold: the head that judged these images had not seen them. The hold-out gives numbers only.")))
+    if e.by_class:
+        blocks.append(section("Class by class", _class_table(e)))
+    if e.curves:
+        blocks.append(
+            section(
+                "Other thresholds",
+                figure(
+                    plot_curves(e),
+                    (
+                        f"How well {e.positive} is told from the rest at every threshold. Bars: 95 % intervals where "
+                        "the model decides."
+                    ),
+                ),
+            )
+        )
+    if e.slices:
+        blocks.append(
+            section(
+                "Slices",
+                table(
+                    [{**r, "accuracy": _interval(r["accuracy"])} for r in e.slices],
+                    caption="Intervals that overlap widely leave open whether the slices differ at all.",
+                ),
+            )
+        )
+    if worst:
+        blocks.append(
+            section(
+                "Surest mistakes",
+                pictures(list(worst), size=160, columns=6),
+                text(
+                    "Out of fold: the head that judged these images had not seen them. The hold-out gives numbers only."
+                ),
+            )
+        )
     names = f"classes {', '.join(e.classes)}" if len(e.classes) < 5 else f"{len(e.classes)} classes"
-    return write_atomic(path, page(title, *blocks, *closing_blocks(e, parts, TITLES.get), subtitle=f"{e.n} images, {names}.", answer=("measured", said), footer="Made by cvkit evaluate."))
+    return write_atomic(
+        path,
+        page(
+            title,
+            *blocks,
+            *closing_blocks(e, parts, TITLES.get),
+            subtitle=f"{e.n} images, {names}.",
+            answer=("measured", said),
+            footer="Made by cvkit evaluate.",
+        ),
+    )
 
 # %% ../../nbs/3_evidence/38_evaluate.ipynb #307b5f2f
 def worst_errors(
-    targets:np.ndarray, # `(n,)` int
-    probabilities:np.ndarray, # `(n,c)`; rows with nan are passed over
-    most:int=6, # how many
-    said=None, # `(n,)` int, from `said_classes`; None: the likeliest class
-) -> np.ndarray: # `(k,)` row numbers, the surest mistake first
+    targets: np.ndarray,  # `(n,)` int
+    probabilities: np.ndarray,  # `(n,c)`; rows with nan are passed over
+    most: int = 6,  # how many
+    said=None,  # `(n,)` int, from `said_classes`; None: the likeliest class
+) -> np.ndarray:  # `(k,)` row numbers, the surest mistake first
     "The mistakes that the model was surest of."
     probabilities = np.asarray(probabilities, float)
     usable = np.isfinite(probabilities).all(1)

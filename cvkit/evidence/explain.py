@@ -15,11 +15,12 @@ from ..core import CvkitError, DataError, ParameterError, need, progress
 
 # %% ../../nbs/3_evidence/39_explain.ipynb #202ae81e
 def count_hooks(
-    network, # torch module
-) -> int: # forward and backward hooks in all of its parts
+    network,  # torch module
+) -> int:  # forward and backward hooks in all of its parts
     "Hooks that hang in a network."
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return sum(len(getattr(m, kind)) for m in network.modules() for kind in kinds)
+
 
 @contextmanager
 def hook_guard(network):
@@ -27,63 +28,119 @@ def hook_guard(network):
     before = count_hooks(network)
     yield
     left = count_hooks(network) - before
-    if left: raise CvkitError(f"expected no hooks left in the network, found {left} more than before; load the network again")
+    if left:
+        raise CvkitError(
+            f"expected no hooks left in the network, found {left} more than before; load the network again"
+        )
 
 # %% ../../nbs/3_evidence/39_explain.ipynb #2b0fa48c
 def overlay(
-    image:np.ndarray, # `(h,w,3)` uint8
-    heat:np.ndarray, # `(h,w)` float; positive speaks for the class
-) -> np.ndarray: # `(h,w,3)` uint8
+    image: np.ndarray,  # `(h,w,3)` uint8
+    heat: np.ndarray,  # `(h,w)` float; positive speaks for the class
+) -> np.ndarray:  # `(h,w,3)` uint8
     "A map over its picture: orange for, blue against."
     gray = image.mean(-1, keepdims=True).repeat(3, -1)
-    strength = np.clip(heat / (np.quantile(np.abs(heat), .98) + 1e-12), -1, 1)[..., None]
-    colour = np.where(strength > 0, [230., 97., 0.], [0., 90., 200.])
-    mix = .75 * np.abs(strength)
-    return ((1 - mix) * (.55 * gray + 70) + mix * colour).astype(np.uint8)
+    strength = np.clip(heat / (np.quantile(np.abs(heat), 0.98) + 1e-12), -1, 1)[..., None]
+    colour = np.where(strength > 0, [230.0, 97.0, 0.0], [0.0, 90.0, 200.0])
+    mix = 0.75 * np.abs(strength)
+    return ((1 - mix) * (0.55 * gray + 70) + mix * colour).astype(np.uint8)
 
 # %% ../../nbs/3_evidence/39_explain.ipynb #294c6cdf
 METHODS = ("layer integrated gradients", "grad-cam", "occlusion", "integrated gradients", "shap partition")
-COSTLY = ("integrated gradients", "shap partition") # explain the first few images only
-AT_ONCE = 16 # images that go through the network together
-UNRELIABLE = .05 # relative completeness error above which a map is labelled unreliable
+COSTLY = ("integrated gradients", "shap partition")  # explain the first few images only
+AT_ONCE = 16  # images that go through the network together
+UNRELIABLE = 0.05  # relative completeness error above which a map is labelled unreliable
+
 
 @dataclass
 class Explanation:
     "Maps by method, and what they cost."
-    maps:dict[str, np.ndarray] # method to `(n,h,w)` float32; nan rows where a method was not run
-    completeness:dict[str, np.ndarray] # method to `(n,)` relative error of the promised sum; nan where none is promised
-    seconds:dict = field(default_factory=dict) # by method
-    calls:dict = field(default_factory=dict) # by method: pictures that the whole network or the graph was asked about
-    def label(self, method:str, i:int) -> str: # `""`, or why not to trust the map
+
+    maps: dict[str, np.ndarray]  # method to `(n,h,w)` float32; nan rows where a method was not run
+    # method to `(n,)` relative error of the promised sum; nan where none is promised
+    completeness: dict[str, np.ndarray]
+    seconds: dict = field(default_factory=dict)  # by method
+    calls: dict = field(default_factory=dict)  # by method: pictures that the whole network or the graph was asked about
+
+    def label(self, method: str, i: int) -> str:  # `""`, or why not to trust the map
         error = self.completeness[method][i]
         return f"unreliable: misses its sum by {error:.0%}" if np.isfinite(error) and error > UNRELIABLE else ""
-    def to_dict(self) -> dict: # plain data, without the maps
+
+    def to_dict(self) -> dict:  # plain data, without the maps
         "How many images each method explained, at what cost, and what it missed of the sum that it promises."
         middle = lambda x: float(np.median(x[np.isfinite(x)])) if np.isfinite(x).any() else None
-        return {m: {"images": int(np.isfinite(v).all((1, 2)).sum()), "seconds": self.seconds.get(m), "pictures_asked": self.calls.get(m), "completeness_error": middle(self.completeness[m])} for m, v in self.maps.items()}
-    def __repr__(self): return f"Explanation of {len(next(iter(self.maps.values())))} images by {', '.join(self.maps)}"
+        return {
+            m: {
+                "images": int(np.isfinite(v).all((1, 2)).sum()),
+                "seconds": self.seconds.get(m),
+                "pictures_asked": self.calls.get(m),
+                "completeness_error": middle(self.completeness[m]),
+            }
+            for m, v in self.maps.items()
+        }
+
+    def __repr__(self):
+        return f"Explanation of {len(next(iter(self.maps.values())))} images by {', '.join(self.maps)}"
+
     def _repr_html_(self):
         from PIL import Image
         from cvkit.pages import fragment, pictures, section, table
-        rows = [{"method": m, "images": v["images"], "pictures asked": v["pictures_asked"], "misses of its sum": "promises none" if v["completeness_error"] is None else f"{v['completeness_error']:.1%}"} for m, v in self.to_dict().items()]
+
+        rows = [
+            {
+                "method": m,
+                "images": v["images"],
+                "pictures asked": v["pictures_asked"],
+                "misses of its sum": "promises none"
+                if v["completeness_error"] is None
+                else f"{v['completeness_error']:.1%}",
+            }
+            for m, v in self.to_dict().items()
+        ]
         gray = np.full((*next(iter(self.maps.values())).shape[1:], 3), 128, np.uint8)
-        shown = [pictures([(Image.fromarray(overlay(gray, one)).quantize(64), m) for m, v in self.maps.items() for one in v[i:i + 1] if np.isfinite(one).all()], size=96, columns=5) for i in range(min(4, len(next(iter(self.maps.values())))))]
+        shown = [
+            pictures(
+                [
+                    (Image.fromarray(overlay(gray, one)).quantize(64), m)
+                    for m, v in self.maps.items()
+                    for one in v[i : i + 1]
+                    if np.isfinite(one).all()
+                ],
+                size=96,
+                columns=5,
+            )
+            for i in range(min(4, len(next(iter(self.maps.values())))))
+        ]
         return fragment(table(rows), section("Maps", *shown))
+
 
 class _Logits:
     "The first output of a network, for Captum."
+
     def __new__(cls, network):
         torch = need("torch", "explain")
+
         class Logits(torch.nn.Module):
-            def __init__(self): super().__init__(); self.network, self.asked = network, 0
+            def __init__(self):
+                super().__init__()
+                self.network, self.asked = network, 0
+
             def forward(self, images):
                 self.asked += len(images)
                 return self.network(images)[0]
+
         return Logits().eval()
 
-def _resize(maps, size): # `(n,1,h,w)` tensor to `(n,size,size)` array
+
+def _resize(maps, size):  # `(n,1,h,w)` tensor to `(n,size,size)` array
     functional = need("torch.nn.functional", "explain")
-    return functional.interpolate(maps.float(), size=(size, size), mode="bilinear", align_corners=False)[:, 0].detach().numpy()
+    return (
+        functional
+        .interpolate(maps.float(), size=(size, size), mode="bilinear", align_corners=False)[:, 0]
+        .detach()
+        .numpy()
+    )
+
 
 def _missed(total, promised):
     "Relative distance between a map's sum and the difference that it promises (completeness axiom)."
@@ -93,91 +150,156 @@ def _missed(total, promised):
 def _chain(network, image):
     "The parts of a trunk in the order in which they run, and the stages among them: those that hold convolutions."
     torch, seen = need("torch", "explain"), []
-    parts = [p for child in network.trunk.children() for p in (child if isinstance(child, torch.nn.Sequential) else [child])]
+    parts = [
+        p for child in network.trunk.children() for p in (child if isinstance(child, torch.nn.Sequential) else [child])
+    ]
     hooks = [p.register_forward_hook(lambda part, *_: seen.append(part)) for p in parts]
     try:
-        with torch.no_grad(): network(image)
+        with torch.no_grad():
+            network(image)
     finally:
-        for hook in hooks: hook.remove()
+        for hook in hooks:
+            hook.remove()
     return seen, [p for p in seen if any(isinstance(m, torch.nn.Conv2d) for m in p.modules() if m is not p)]
+
 
 def _cut(network, image, layer=None):
     "The network as two modules: as far as a layer (the last stage but one by default), and from there to the logits."
     torch = need("torch", "explain")
     parts, stages = _chain(network, image)
     layer = stages[-2] if layer is None else layer
-    if layer not in parts: raise ParameterError(f"expected layer to be one of the {len(parts)} parts that follow one another in the trunk, got {type(layer).__name__}; take one of network.trunk.blocks")
+    if layer not in parts:
+        raise ParameterError(
+            f"expected layer to be one of the {len(parts)} parts that follow one another in the trunk, got "
+            f"{type(layer).__name__}; take one of network.trunk.blocks"
+        )
     after = parts.index(layer) + 1
+
     class Tail(torch.nn.Module):
-        def __init__(self): super().__init__(); self.parts, self.head = torch.nn.Sequential(*parts[after:]), torch.nn.Sequential(network.hidden, network.head)
-        def forward(self, found): return self.head(self.parts(found).mean((2, 3)))
+        def __init__(self):
+            super().__init__()
+            self.parts, self.head = (
+                torch.nn.Sequential(*parts[after:]),
+                torch.nn.Sequential(network.hidden, network.head),
+            )
+
+        def forward(self, found):
+            return self.head(self.parts(found).mean((2, 3)))
+
     head, tail = torch.nn.Sequential(*parts[:after]).eval(), Tail().eval()
-    with torch.no_grad(): whole, both = network(image)[0], tail(head(image))
-    if not torch.allclose(whole, both, rtol=1e-3, atol=1e-3): raise ParameterError("expected a trunk whose parts follow one another, but together they answer otherwise than the network; explain it with methods=('grad-cam', 'occlusion', 'shap partition')")
+    with torch.no_grad():
+        whole, both = network(image)[0], tail(head(image))
+    if not torch.allclose(whole, both, rtol=1e-3, atol=1e-3):
+        raise ParameterError(
+            "expected a trunk whose parts follow one another, but together they answer otherwise than the network; "
+            "explain it with methods=('grad-cam', 'occlusion', 'shap partition')"
+        )
     return head, tail
 
 # %% ../../nbs/3_evidence/39_explain.ipynb #140b0d42
 def _integrated_gradients(model, images, black, targets, steps=16, at_once=8):
     torch, captum = need("torch", "explain"), need("captum.attr", "explain")
-    images, black = images.contiguous(), black.contiguous() # channels last are quicker forwards, not backwards
-    with torch.no_grad(): promised = (model(images) - model(black)).gather(1, targets[:, None])[:, 0].numpy()
-    found = captum.IntegratedGradients(model).attribute(images.requires_grad_(True), black.expand_as(images), target=targets, n_steps=steps, internal_batch_size=max(at_once, len(images))).detach()
+    images, black = images.contiguous(), black.contiguous()  # channels last are quicker forwards, not backwards
+    with torch.no_grad():
+        promised = (model(images) - model(black)).gather(1, targets[:, None])[:, 0].numpy()
+    found = (
+        captum
+        .IntegratedGradients(model)
+        .attribute(
+            images.requires_grad_(True),
+            black.expand_as(images),
+            target=targets,
+            n_steps=steps,
+            internal_batch_size=max(at_once, len(images)),
+        )
+        .detach()
+    )
     images.requires_grad_(False)
     return found, _missed(found.flatten(1).sum(1).numpy(), promised)
+
 
 def _input_gradients(model, images, black, targets):
     found, missed = _integrated_gradients(model, images, black, targets)
     return _resize(found.sum(1, keepdim=True), images.shape[-1]), missed
 
+
 def _layer_gradients(model, images, black, targets, layer=None):
     head, tail = _cut(model.network, black, layer)
-    with need("torch", "explain").no_grad(): inside, start = head(images), head(black)
-    model.asked += len(images) + 3 # black, to find the parts, to prove the cut, and as the start
+    with need("torch", "explain").no_grad():
+        inside, start = head(images), head(black)
+    model.asked += len(images) + 3  # black, to find the parts, to prove the cut, and as the start
     found, missed = _integrated_gradients(tail, inside, start, targets, 32, 64)
     return _resize(found.sum(1, keepdim=True), images.shape[-1]), missed
+
 
 def _grad_cam(model, images, black, targets):
     stage = _chain(model.network, black)[1][-1]
     model.asked += 1
-    found = need("captum.attr", "explain").LayerGradCam(model, stage).attribute(images.requires_grad_(True), target=targets, relu_attributions=False)
+    found = (
+        need("captum.attr", "explain")
+        .LayerGradCam(model, stage)
+        .attribute(images.requires_grad_(True), target=targets, relu_attributions=False)
+    )
     images.requires_grad_(False)
     return _resize(found, images.shape[-1]), np.full(len(images), np.nan)
 
 # %% ../../nbs/3_evidence/39_explain.ipynb #5cf940fc
 def _occlusion(predict, pixels, targets, window=32, at_once=4):
     h, w = pixels.shape[1:3]
-    cells, maps = [(y, x) for y in range(0, h, window) for x in range(0, w, window)], np.zeros(pixels.shape[:3], np.float32)
-    for start in range(0, len(pixels), at_once): # a few pictures at a time: their covered copies fill the memory
-        whole, t = pixels[start:start + at_once], targets[start:start + at_once]
+    cells, maps = (
+        [(y, x) for y in range(0, h, window) for x in range(0, w, window)],
+        np.zeros(pixels.shape[:3], np.float32),
+    )
+    for start in range(0, len(pixels), at_once):  # a few pictures at a time: their covered copies fill the memory
+        whole, t = pixels[start : start + at_once], targets[start : start + at_once]
         n, rows = len(whole), np.arange(len(whole))
         covered = np.repeat(whole[:, None], len(cells), 1)
-        for k, (y, x) in enumerate(cells): covered[:, k, y:y + window, x:x + window] = 128
+        for k, (y, x) in enumerate(cells):
+            covered[:, k, y : y + window, x : x + window] = 128
         logits = predict(np.concatenate([whole, covered.reshape(-1, *whole.shape[1:])]))
         drop = logits[rows, t][:, None] - logits[n:].reshape(n, len(cells), -1)[rows, :, t]
-        for k, (y, x) in enumerate(cells): maps[start:start + n, y:y + window, x:x + window] = drop[:, k, None, None]
+        for k, (y, x) in enumerate(cells):
+            maps[start : start + n, y : y + window, x : x + window] = drop[:, k, None, None]
     return maps, np.full(len(pixels), np.nan)
 
 # %% ../../nbs/3_evidence/39_explain.ipynb #b514d471
 def _shap():
     numba = need("numba", "explain")
     before, numba.config.DISABLE_JIT = numba.config.DISABLE_JIT, True
-    try: return need("shap", "explain")
-    finally: numba.config.DISABLE_JIT = before
+    try:
+        return need("shap", "explain")
+    finally:
+        numba.config.DISABLE_JIT = before
+
 
 class _Cells:
     "Cells of a picture and the tree of their halves, as a masker for SHAP."
+
     def __init__(self, rows, columns):
-        self.columns, self.shape, self.fixed_background, self.immutable_outputs, links = columns, (1, rows * columns), True, True, []
+        self.columns, self.shape, self.fixed_background, self.immutable_outputs, links = (
+            columns,
+            (1, rows * columns),
+            True,
+            True,
+            [],
+        )
         self._link(0, rows, 0, columns, links)
         self.clustering = np.array(links, float).reshape(-1, 4)
-    def _link(self, top, bottom, left, right, links): # the number of a node, and how many cells it holds
-        if (bottom - top) * (right - left) == 1: return top * self.columns + left, 1
-        if bottom - top >= right - left: halves = (top, (top + bottom) // 2, left, right), ((top + bottom) // 2, bottom, left, right)
-        else: halves = (top, bottom, left, (left + right) // 2), (top, bottom, (left + right) // 2, right)
+
+    def _link(self, top, bottom, left, right, links):  # the number of a node, and how many cells it holds
+        if (bottom - top) * (right - left) == 1:
+            return top * self.columns + left, 1
+        if bottom - top >= right - left:
+            halves = (top, (top + bottom) // 2, left, right), ((top + bottom) // 2, bottom, left, right)
+        else:
+            halves = (top, bottom, left, (left + right) // 2), (top, bottom, (left + right) // 2, right)
         (one, a), (other, b) = (self._link(*half, links) for half in halves)
         links.append([one, other, a + b, a + b])
         return self.shape[1] + len(links) - 1, a + b
-    def __call__(self, kept, cells): return (cells * kept)[None],
+
+    def __call__(self, kept, cells):
+        return ((cells * kept)[None],)
+
 
 def _shap_partition(predict, pixels, targets, evaluations=100, cell=16):
     explain, (n, h, w) = _shap().PartitionExplainer, pixels.shape[:3]
@@ -186,17 +308,34 @@ def _shap_partition(predict, pixels, targets, evaluations=100, cell=16):
     masker, area = _Cells(y.max() + 1, x.max() + 1), np.bincount(number.ravel())
     for i, (image, t) in enumerate(zip(pixels, targets)):
         ask = lambda kept: predict(np.where(kept[:, number, None] > 0, image, np.uint8(128)))[:, t]
-        values = explain(ask, masker)(np.ones((1, len(area))), max_evals=evaluations, batch_size=32, silent=True).values[0]
-        gray, whole = ask(np.array([[0.], [1.]]).repeat(len(area), 1))
+        values = explain(ask, masker)(
+            np.ones((1, len(area))), max_evals=evaluations, batch_size=32, silent=True
+        ).values[0]
+        gray, whole = ask(np.array([[0.0], [1.0]]).repeat(len(area), 1))
         maps[i], missed[i] = (values / area)[number], _missed(values.sum(), whole - gray)
     return maps, missed
 
+
 def _check_asked(pixels, targets, methods):
     unknown = sorted(set(methods) - set(METHODS))
-    if unknown or not len(methods): raise ParameterError(f"expected methods among {', '.join(METHODS)}; got {', '.join(unknown) or 'none'}")
-    if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8 or len(pixels) != len(targets) or not len(pixels):
-        raise DataError(f"expected pixels (n,h,w,3) uint8 with a class for each, got {pixels.shape} {pixels.dtype} and {len(targets)} classes; make them with preprocess.pixels")
-    if targets.dtype.kind not in "iu" or targets.min() < 0: raise DataError(f"expected the class of each image as a whole number from 0, got {targets.min()} ({targets.dtype}); index into the classes")
+    if unknown or not len(methods):
+        raise ParameterError(f"expected methods among {', '.join(METHODS)}; got {', '.join(unknown) or 'none'}")
+    if (
+        pixels.ndim != 4
+        or pixels.shape[-1] != 3
+        or pixels.dtype != np.uint8
+        or len(pixels) != len(targets)
+        or not len(pixels)
+    ):
+        raise DataError(
+            f"expected pixels (n,h,w,3) uint8 with a class for each, got {pixels.shape} {pixels.dtype} and "
+            f"{len(targets)} classes; make them with preprocess.pixels"
+        )
+    if targets.dtype.kind not in "iu" or targets.min() < 0:
+        raise DataError(
+            f"expected the class of each image as a whole number from 0, got {targets.min()} ({targets.dtype}); index "
+            "into the classes"
+        )
 
 # %% ../../nbs/3_evidence/39_explain.ipynb #e385f19c
 def _runs(model, preprocess, predict, layer, shape):
@@ -204,21 +343,31 @@ def _runs(model, preprocess, predict, layer, shape):
     torch = need("torch", "explain")
     tensor = lambda p: torch.from_numpy(preprocess.tensor(p)).contiguous(memory_format=torch.channels_last)
     black = tensor(np.zeros((1, *shape), np.uint8))
-    def ask(pixels): model.asked += len(pixels); return np.asarray(predict(pixels))
+
+    def ask(pixels):
+        model.asked += len(pixels)
+        return np.asarray(predict(pixels))
+
     gradient = lambda method, **more: lambda p, t: method(model, tensor(p), black, torch.as_tensor(t), **more)
-    return {"layer integrated gradients": gradient(_layer_gradients, layer=layer), "grad-cam": gradient(_grad_cam), "integrated gradients": gradient(_input_gradients),
-            "occlusion": lambda p, t: _occlusion(ask, p, t), "shap partition": lambda p, t: _shap_partition(ask, p, t)}
+    return {
+        "layer integrated gradients": gradient(_layer_gradients, layer=layer),
+        "grad-cam": gradient(_grad_cam),
+        "integrated gradients": gradient(_input_gradients),
+        "occlusion": lambda p, t: _occlusion(ask, p, t),
+        "shap partition": lambda p, t: _shap_partition(ask, p, t),
+    }
+
 
 def explain_images(
-    network, # from `make_network` or `load_network`
-    preprocess, # Preprocess that belongs to it
-    pixels:np.ndarray, # `(n,h,w,3)` uint8, as `preprocess.pixels` makes them
-    targets, # `(n,)` int: the class to be explained
-    predict, # function of pixels `(m,h,w,3)` uint8 to logits `(m,c)`; the graph that ships
-    methods=METHODS, # which
-    layer=None, # where layer integrated gradients look; the last stage but one by default
-    most:int=4, # images that the costly methods explain: integrated gradients on the input, and SHAP
-) -> Explanation: # one map an image and method
+    network,  # from `make_network` or `load_network`
+    preprocess,  # Preprocess that belongs to it
+    pixels: np.ndarray,  # `(n,h,w,3)` uint8, as `preprocess.pixels` makes them
+    targets,  # `(n,)` int: the class to be explained
+    predict,  # function of pixels `(m,h,w,3)` uint8 to logits `(m,c)`; the graph that ships
+    methods=METHODS,  # which
+    layer=None,  # where layer integrated gradients look; the last stage but one by default
+    most: int = 4,  # images that the costly methods explain: integrated gradients on the input, and SHAP
+) -> Explanation:  # one map an image and method
     "Explain decisions by several methods."
     pixels, targets, methods = np.asarray(pixels), np.asarray(targets), tuple(methods)
     _check_asked(pixels, targets, methods)

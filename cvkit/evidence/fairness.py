@@ -11,74 +11,116 @@ from itertools import combinations
 
 import numpy as np
 from ..core import DataError, ParameterError, need, rng
-from .intervals import MINIMUM, Estimate, bootstraps, detectable_gap, difference_p, effective_count, holm, share, share_difference, units_of
+from cvkit.evidence.intervals import (
+    MINIMUM,
+    Estimate,
+    bootstraps,
+    detectable_gap,
+    difference_p,
+    effective_count,
+    holm,
+    share,
+    share_difference,
+    units_of,
+)
 from .metrics import check_predictions
 
 # %% ../../nbs/3_evidence/45_fairness.ipynb #af824359
 def _measures(targets, said, classes, positive):
     "Name to (who it is asked of, what counts as a hit): both `(n,)` bool."
     everyone, found = np.ones(len(targets), bool), {"accuracy": (np.ones(len(targets), bool), said == targets)}
-    if positive is None: return found | {f"recall of {c}": (targets == k, said == k) for k, c in enumerate(classes)}
+    if positive is None:
+        return found | {f"recall of {c}": (targets == k, said == k) for k, c in enumerate(classes)}
     k = classes.index(positive)
-    return found | {f"said to be {positive}": (everyone, said == k), f"recall of {positive}": (targets == k, said == k), f"false alarms of {positive}": (targets != k, said == k)}
+    return found | {
+        f"said to be {positive}": (everyone, said == k),
+        f"recall of {positive}": (targets == k, said == k),
+        f"false alarms of {positive}": (targets != k, said == k),
+    }
+
 
 def _columns(attributes, n, most):
     "Attributes and their pairs, those with 2 to `most` values; and what was left out, with the reason."
     columns, out = {}, []
     for name, values in attributes.items():
         values = np.asarray(values).astype(str)
-        if len(values) != n: raise DataError(f"expected a value of {name!r} for each of {n} images, got {len(values)}; give one each")
+        if len(values) != n:
+            raise DataError(f"expected a value of {name!r} for each of {n} images, got {len(values)}; give one each")
         kinds = len(np.unique(values))
-        if 1 < kinds <= most: columns[name] = values
-        else: out.append({"attribute": name, "reason": "one value only" if kinds == 1 else f"{kinds} values, at most {most}"})
-    for a, b in combinations(list(columns), 2): columns[f"{a} × {b}"] = np.char.add(np.char.add(columns[a], " × "), columns[b])
+        if 1 < kinds <= most:
+            columns[name] = values
+        else:
+            out.append({
+                "attribute": name,
+                "reason": "one value only" if kinds == 1 else f"{kinds} values, at most {most}",
+            })
+    for a, b in combinations(list(columns), 2):
+        columns[f"{a} × {b}"] = np.char.add(np.char.add(columns[a], " × "), columns[b])
     return columns, out
 
+
 def subgroup_frame(
-    measures:dict, # name to (asked, hit): `(n,)` bool each
-    values:np.ndarray, # `(n,)` text
-): # a DataFrame: a row a subgroup, a column a measure
+    measures: dict,  # name to (asked, hit): `(n,)` bool each
+    values: np.ndarray,  # `(n,)` text
+):  # a DataFrame: a row a subgroup, a column a measure
     "The shares of each subgroup, by fairlearn's MetricFrame."
     fair = need("fairlearn.metrics", "train")
     names = list(measures)
     asked, hit = (np.stack([measures[m][i] for m in names], 1) for i in (0, 1))
     rate = lambda i: lambda y, p: float(p[y[:, i], i].mean()) if y[:, i].any() else np.nan
     metrics = {m: (lambda y, p, f=rate(i): f(np.stack(list(y)), np.stack(list(p)))) for i, m in enumerate(names)}
-    return fair.MetricFrame(metrics=metrics, y_true=list(asked), y_pred=list(hit), sensitive_features={"subgroup": values}).by_group
+    return fair.MetricFrame(
+        metrics=metrics, y_true=list(asked), y_pred=list(hit), sensitive_features={"subgroup": values}
+    ).by_group
 
 # %% ../../nbs/3_evidence/45_fairness.ipynb #fba89d2f
 @dataclass
 class Gap:
     "A subgroup against the rest."
-    attribute:str # or a pair of them
-    subgroup:str # its value
-    metric:str # a share
-    n:int # images of the subgroup that were asked
-    value:Estimate # of the subgroup
-    rest:Estimate # of the others
-    gap:Estimate # value less rest, with a simultaneous interval
-    p:float|None # adjusted by Holm
-    detectable:float|None # the smallest gap that four of five such audits would find
-    answer:str # gap, none, could not tell, or too few
 
-    def to_dict(self) -> dict: return {**vars(self), "value": self.value.to_dict(), "rest": self.rest.to_dict(), "gap": self.gap.to_dict()} # plain data
+    attribute: str  # or a pair of them
+    subgroup: str  # its value
+    metric: str  # a share
+    n: int  # images of the subgroup that were asked
+    value: Estimate  # of the subgroup
+    rest: Estimate  # of the others
+    gap: Estimate  # value less rest, with a simultaneous interval
+    p: float | None  # adjusted by Holm
+    detectable: float | None  # the smallest gap that four of five such audits would find
+    answer: str  # gap, none, could not tell, or too few
+
+    def to_dict(self) -> dict:  # plain data
+        return {**vars(self), "value": self.value.to_dict(), "rest": self.rest.to_dict(), "gap": self.gap.to_dict()}
+
     def __str__(self):
         where = f"{self.metric}, {self.attribute} {self.subgroup}"
-        if self.answer == "too few": return f"{where}: {self.gap.method}"
-        return f"{where}: {self.value.value:.3f} against {self.rest.value:.3f}, {100 * self.gap.value:+.1f} points [{100 * self.gap.low:+.1f}, {100 * self.gap.high:+.1f}], {100 * self.detectable:.1f} would be seen; {self.answer}"
+        if self.answer == "too few":
+            return f"{where}: {self.gap.method}"
+        return (
+            f"{where}: {self.value.value:.3f} against {self.rest.value:.3f}, {100 * self.gap.value:+.1f} points "
+            f"[{100 * self.gap.low:+.1f}, {100 * self.gap.high:+.1f}], {100 * self.detectable:.1f} would be seen; "
+            f"{self.answer}"
+        )
+
 
 def _sides(values, name, asked, hit, units):
     "The two sides of a comparison: (share, worth) and independent units of each."
     rows = [asked & (values == name), asked & (values != name)]
-    return [((float(hit[r].mean()), effective_count(hit[r], units[r])), len(np.unique(units[r]))) if r.any() else ((np.nan, 0), 0) for r in rows], rows
+    return [
+        ((float(hit[r].mean()), effective_count(hit[r], units[r])), len(np.unique(units[r])))
+        if r.any()
+        else ((np.nan, 0), 0)
+        for r in rows
+    ], rows
+
 
 def compare_subgroups(
-    measures:dict, # name to (asked, hit): `(n,)` bool each
-    columns:dict, # attribute to `(n,)` text
-    groups=None, # `(n,)` what belongs together
-    margin:float=.1, # a gap within it does not matter
-    seed:int=0, # of bootstraps by group
-) -> list[Gap]: # in the order of attributes, measures and subgroups
+    measures: dict,  # name to (asked, hit): `(n,)` bool each
+    columns: dict,  # attribute to `(n,)` text
+    groups=None,  # `(n,)` what belongs together
+    margin: float = 0.1,  # a gap within it does not matter
+    seed: int = 0,  # of bootstraps by group
+) -> list[Gap]:  # in the order of attributes, measures and subgroups
     "Each subgroup against the rest, with one error for all of them."
     n = len(next(iter(measures.values()))[0])
     units, found, tests = units_of(n, groups), [], []
@@ -93,38 +135,70 @@ def compare_subgroups(
                 tests.append(difference_p(one[0], rest[0]) if min(one[1], rest[1]) >= MINIMUM else np.nan)
     usable = np.flatnonzero(np.isfinite(tests))
     adjusted = dict(zip(usable.tolist(), holm(np.asarray(tests)[usable]).tolist()))
-    return [_gap(row, adjusted.get(i), .05 / max(1, len(usable)), margin) for i, row in enumerate(found)]
+    return [_gap(row, adjusted.get(i), 0.05 / max(1, len(usable)), margin) for i, row in enumerate(found)]
+
 
 def _gap(row, p, alpha, margin):
     "One comparison as a Gap."
     attribute, name, metric, n, value, rest, (one, units), (other, others) = row
     few = min(units, others)
-    if p is None: return Gap(attribute, name, metric, n, value, rest, Estimate(None, None, None, few, f"undefined: {few} of at least {MINIMUM} independent images"), None, None, "too few")
+    if p is None:
+        return Gap(
+            attribute,
+            name,
+            metric,
+            n,
+            value,
+            rest,
+            Estimate(None, None, None, few, f"undefined: {few} of at least {MINIMUM} independent images"),
+            None,
+            None,
+            "too few",
+        )
     gap, low, high = share_difference(one, other, 1 - alpha)
-    answer = "gap" if p < .05 else "none" if -margin <= low and high <= margin else "could not tell"
+    answer = "gap" if p < 0.05 else "none" if -margin <= low and high <= margin else "could not tell"
     pooled = (one[0] * one[1] + other[0] * other[1]) / (one[1] + other[1])
-    return Gap(attribute, name, metric, n, value, rest, Estimate(gap, low, high, few, "Newcombe, simultaneous"), p, detectable_gap(pooled, one[1], other[1], alpha), answer)
+    return Gap(
+        attribute,
+        name,
+        metric,
+        n,
+        value,
+        rest,
+        Estimate(gap, low, high, few, "Newcombe, simultaneous"),
+        p,
+        detectable_gap(pooled, one[1], other[1], alpha),
+        answer,
+    )
 
 # %% ../../nbs/3_evidence/45_fairness.ipynb #6d4b5be0
 def _largest(pairs, masks):
     "Largest minus smallest share over subgroups, the larger of several measures, as a function of weights."
-    def rate(w, asked, hit): return np.stack([np.divide(w @ (m & asked & hit), w @ (m & asked), out=np.full(len(w), np.nan), where=w @ (m & asked) > 0) for m in masks])
+
+    def rate(w, asked, hit):
+        return np.stack([
+            np.divide(w @ (m & asked & hit), w @ (m & asked), out=np.full(len(w), np.nan), where=w @ (m & asked) > 0)
+            for m in masks
+        ])
+
     return lambda w: np.max([np.ptp(rate(w, asked, hit), axis=0) for asked, hit in pairs], axis=0)
 
+
 def parity(
-    measures:dict, # name to (asked, hit), of one class of interest
-    values:np.ndarray, # `(n,)` text
-    groups=None, # `(n,)` what belongs together
-    seed:int=0, # of bootstrap and shuffles
-    shuffles:int=200, # of the attribute
-) -> dict[str, dict]: # demographic parity, equalised odds: difference (an Estimate), by chance, subgroups
+    measures: dict,  # name to (asked, hit), of one class of interest
+    values: np.ndarray,  # `(n,)` text
+    groups=None,  # `(n,)` what belongs together
+    seed: int = 0,  # of bootstrap and shuffles
+    shuffles: int = 200,  # of the attribute
+) -> dict[str, dict]:  # demographic parity, equalised odds: difference (an Estimate), by chance, subgroups
     "Demographic parity and equalised odds as differences, bootstrapped by group."
     said, found, vain = list(measures.values())[1:]
     units, random, one = units_of(len(values), groups), rng(seed, "parity"), np.ones((1, len(values)))
     count = lambda v: min(len(np.unique(units[(values == v) & asked])) for asked in (found[0], vain[0]))
     kept = [str(v) for v in np.unique(values) if count(v) >= MINIMUM]
     rows = np.isin(values, kept)
-    if len(kept) < 2: return {}
+    if len(kept) < 2:
+        return {}
     statistics = {"demographic parity": [said], "equalised odds": [found, vain]}
     functions = lambda v: {name: _largest(pairs, [(v == k) & rows for k in kept]) for name, pairs in statistics.items()}
     stated = bootstraps(functions(values), units, seed=seed)
@@ -132,143 +206,353 @@ def parity(
     chance = {name: [] for name in statistics}
     for _ in range(shuffles):
         mixed = values[first][random.permutation(len(first))][units]
-        for name, f in functions(mixed).items(): chance[name].append(float(f(one)[0]))
-    return {name: {"difference": stated[name], "by chance": float(np.nanmean(chance[name])), "subgroups": kept} for name in statistics}
+        for name, f in functions(mixed).items():
+            chance[name].append(float(f(one)[0]))
+    return {
+        name: {"difference": stated[name], "by chance": float(np.nanmean(chance[name])), "subgroups": kept}
+        for name in statistics
+    }
 
 # %% ../../nbs/3_evidence/45_fairness.ipynb #7e8a2356
 def _halves(units, seed):
     "Units dealt to two halves."
     return rng(seed, "halves").permutation(int(units.max()) + 1)[units] % 2 == 0
 
+
 def _clusters(embedding, learn, most, seed):
     "Which cluster an image belongs to; centres are learned on one half."
-    cluster = need("sklearn.cluster", "train").KMeans(min(most, max(2, int(learn.sum()) // 40)), n_init=3, random_state=seed)
+    cluster = need("sklearn.cluster", "train").KMeans(
+        min(most, max(2, int(learn.sum()) // 40)), n_init=3, random_state=seed
+    )
     scaled = (embedding - embedding[learn].mean(0)) / (embedding[learn].std(0) + 1e-6)
-    part = need("sklearn.decomposition", "train").PCA(min(16, scaled.shape[1], int(learn.sum())), random_state=seed).fit(scaled[learn])
+    part = (
+        need("sklearn.decomposition", "train")
+        .PCA(min(16, scaled.shape[1], int(learn.sum())), random_state=seed)
+        .fit(scaled[learn])
+    )
     return cluster.fit(part.transform(scaled[learn])).predict(part.transform(scaled))
 
+
 def discover_slices(
-    correct:np.ndarray, # `(n,)` bool, out of fold
-    columns:dict, # attribute to `(n,)` text
-    embedding:np.ndarray|None=None, # `(n,d)`
-    groups=None, # `(n,)` what belongs together
-    most:int=5, # slices to confirm
-    seed:int=0, # of halves and clusters
-) -> list[dict]: # slice, rows, searched (accuracy where it was found), value, gap, p, answer
+    correct: np.ndarray,  # `(n,)` bool, out of fold
+    columns: dict,  # attribute to `(n,)` text
+    embedding: np.ndarray | None = None,  # `(n,d)`
+    groups=None,  # `(n,)` what belongs together
+    most: int = 5,  # slices to confirm
+    seed: int = 0,  # of halves and clusters
+) -> list[dict]:  # slice, rows, searched (accuracy where it was found), value, gap, p, answer
     "Slices found on one half of the images and judged on the other."
     correct, units = np.asarray(correct, bool), units_of(len(correct), groups)
     learn = _halves(units, seed)
     masks = {f"{a} {v}": values == v for a, values in columns.items() for v in np.unique(values)}
-    if embedding is not None: masks |= {f"images that look alike, {k + 1}": label == k for label in [_clusters(np.asarray(embedding, float), learn, 12, seed)] for k in np.unique(label)}
-    def worse(mask): # standard deviations below the rest, where it is searched
+    if embedding is not None:
+        masks |= {
+            f"images that look alike, {k + 1}": label == k
+            for label in [_clusters(np.asarray(embedding, float), learn, 12, seed)]
+            for k in np.unique(label)
+        }
+
+    def worse(mask):  # standard deviations below the rest, where it is searched
         a, b = correct[learn & mask], correct[learn & ~mask]
-        if min(len(np.unique(units[learn & mask])), len(np.unique(units[learn & ~mask]))) < MINIMUM: return np.inf
-        return (a.mean() - b.mean()) / np.sqrt(max(correct[learn].mean() * (1 - correct[learn].mean()), 1e-9) * (1 / len(a) + 1 / len(b)))
+        if min(len(np.unique(units[learn & mask])), len(np.unique(units[learn & ~mask]))) < MINIMUM:
+            return np.inf
+        return (a.mean() - b.mean()) / np.sqrt(
+            max(correct[learn].mean() * (1 - correct[learn].mean()), 1e-9) * (1 / len(a) + 1 / len(b))
+        )
+
     order = sorted((score, name) for name in masks if (score := worse(masks[name])) < 0)[:most]
     chosen = {name: masks[name] for _, name in order}
-    gaps = [compare_subgroups({"accuracy": (~learn, correct)}, {name: np.where(mask, "", "others")}, groups, seed=seed)[0] for name, mask in chosen.items()]
+    gaps = [
+        compare_subgroups({"accuracy": (~learn, correct)}, {name: np.where(mask, "", "others")}, groups, seed=seed)[0]
+        for name, mask in chosen.items()
+    ]
     usable = [i for i, g in enumerate(gaps) if g.p is not None]
     adjusted = dict(zip(usable, holm([gaps[i].p for i in usable]).tolist()))
-    return [{"slice": name, "rows": np.flatnonzero(mask), "searched": float(correct[learn & mask].mean()), "value": g.value, "gap": g.gap, "p": adjusted.get(i), "answer": _confirmed(g, adjusted.get(i))} for i, ((name, mask), g) in enumerate(zip(chosen.items(), gaps))]
+    return [
+        {
+            "slice": name,
+            "rows": np.flatnonzero(mask),
+            "searched": float(correct[learn & mask].mean()),
+            "value": g.value,
+            "gap": g.gap,
+            "p": adjusted.get(i),
+            "answer": _confirmed(g, adjusted.get(i)),
+        }
+        for i, ((name, mask), g) in enumerate(zip(chosen.items(), gaps))
+    ]
 
-def _confirmed(gap, p): return "too few" if p is None else "confirmed" if p < .05 and gap.gap.value < 0 else "not confirmed"
+
+def _confirmed(gap, p):
+    return "too few" if p is None else "confirmed" if p < 0.05 and gap.gap.value < 0 else "not confirmed"
 
 # %% ../../nbs/3_evidence/45_fairness.ipynb #447599de
 @dataclass(repr=False)
 class Fairness:
     "An audit of subgroups."
-    gaps:list # of Gap
-    parity:dict # attribute to what `parity` returns
-    slices:list # what `discover_slices` returns
-    left_out:list # attribute, reason
-    shares:dict # attribute to subgroup to measure to share, as fairlearn computes them; None where nobody was asked
-    margin:float # a gap within it does not matter
-    n:int # images, out of fold
-    digests:dict = field(default_factory=dict) # bundle, manifest, splits
 
-    def answered(self, answer): return [g for g in self.gaps if g.answer == answer] # gaps of one answer
+    gaps: list  # of Gap
+    parity: dict  # attribute to what `parity` returns
+    slices: list  # what `discover_slices` returns
+    left_out: list  # attribute, reason
+    shares: dict  # attribute to subgroup to measure to share, as fairlearn computes them; None where nobody was asked
+    margin: float  # a gap within it does not matter
+    n: int  # images, out of fold
+    digests: dict = field(default_factory=dict)  # bundle, manifest, splits
+
+    def answered(self, answer):  # gaps of one answer
+        return [g for g in self.gaps if g.answer == answer]
+
     @property
-    def verdict(self) -> tuple[str, str]: # word and sentence
+    def verdict(self) -> tuple[str, str]:  # word and sentence
         "Gap, no gap, or could not tell."
         return _fairness_verdict(self)
-    def to_dict(self) -> dict: # plain data
+
+    def to_dict(self) -> dict:  # plain data
         "The record, without the rows of slices."
-        slices = [{k: v.to_dict() if isinstance(v, Estimate) else v for k, v in s.items() if k != "rows"} | {"images": len(s["rows"])} for s in self.slices]
-        parities = {a: {k: v | {"difference": v["difference"].to_dict()} for k, v in found.items()} for a, found in self.parity.items()}
-        return {"verdict": self.verdict[0], "sentence": self.verdict[1], "n": self.n, "margin": self.margin, "comparisons": sum(g.p is not None for g in self.gaps), "correction": "Holm, one error of 5 % over all comparisons; Bonferroni intervals", "gaps": [g.to_dict() for g in self.gaps],
-                "parity": parities, "slices": slices, "left_out": self.left_out, "shares": self.shares, "digests": self.digests}
+        slices = [
+            {k: v.to_dict() if isinstance(v, Estimate) else v for k, v in s.items() if k != "rows"}
+            | {"images": len(s["rows"])}
+            for s in self.slices
+        ]
+        parities = {
+            a: {k: v | {"difference": v["difference"].to_dict()} for k, v in found.items()}
+            for a, found in self.parity.items()
+        }
+        return {
+            "verdict": self.verdict[0],
+            "sentence": self.verdict[1],
+            "n": self.n,
+            "margin": self.margin,
+            "comparisons": sum(g.p is not None for g in self.gaps),
+            "correction": "Holm, one error of 5 % over all comparisons; Bonferroni intervals",
+            "gaps": [g.to_dict() for g in self.gaps],
+            "parity": parities,
+            "slices": slices,
+            "left_out": self.left_out,
+            "shares": self.shares,
+            "digests": self.digests,
+        }
+
     @classmethod
-    def from_dict(cls, record:dict) -> "Fairness": return _read_fairness(cls, record) # what `to_dict` gave; of slices it knows how many images, not which
-    def __repr__(self): return "\n".join([f"{self.verdict[0]}: {self.verdict[1]}", *map(str, self.gaps)])
-    def blocks(self, pictures_of=None) -> list: # parts of a page; pictures_of: function of rows that returns (picture, caption) pairs
+    def from_dict(
+        cls, record: dict
+    ) -> "Fairness":  # what `to_dict` gave; of slices it knows how many images, not which
+        return _read_fairness(cls, record)
+
+    def __repr__(self):
+        return "\n".join([f"{self.verdict[0]}: {self.verdict[1]}", *map(str, self.gaps)])
+
+    def blocks(
+        self, pictures_of=None
+    ) -> list:  # parts of a page; pictures_of: function of rows that returns (picture, caption) pairs
         "Gaps, parity and slices."
         return _fairness_blocks(self, pictures_of)
+
     def _repr_html_(self):
         from cvkit.pages import fragment, verdict
+
         return fragment(verdict(*self.verdict), *self.blocks())
 
-def _named(g): return f"{g.metric}: {g.attribute} {g.subgroup} lies {100 * abs(g.gap.value):.1f} points [{100 * min(abs(g.gap.low), abs(g.gap.high)):.1f}, {100 * max(abs(g.gap.low), abs(g.gap.high)):.1f}] {'above' if g.gap.value > 0 else 'below'} the others"
+
+def _named(g):
+    return (
+        f"{g.metric}: {g.attribute} {g.subgroup} lies {100 * abs(g.gap.value):.1f} points "
+        f"[{100 * min(abs(g.gap.low), abs(g.gap.high)):.1f}, {100 * max(abs(g.gap.low), abs(g.gap.high)):.1f}] "
+        f"{'above' if g.gap.value > 0 else 'below'} the others"
+    )
+
 
 def _read_fairness(cls, r):
     "An audit from its record."
-    back = lambda row: {k: Estimate(**v) if isinstance(v, dict) and "method" in v and "low" in v else v for k, v in row.items()}
+    back = lambda row: {
+        k: Estimate(**v) if isinstance(v, dict) and "method" in v and "low" in v else v for k, v in row.items()
+    }
     parities = {a: {k: back(v) for k, v in found.items()} for a, found in r["parity"].items()}
-    return cls([Gap(**back(g)) for g in r["gaps"]], parities, [back(s) | {"rows": range(s["images"])} for s in r["slices"]], r["left_out"], r["shares"], r["margin"], r["n"], r["digests"])
+    return cls(
+        [Gap(**back(g)) for g in r["gaps"]],
+        parities,
+        [back(s) | {"rows": range(s["images"])} for s in r["slices"]],
+        r["left_out"],
+        r["shares"],
+        r["margin"],
+        r["n"],
+        r["digests"],
+    )
+
 
 def _fairness_verdict(f):
     "Word and sentence of an audit."
     found, unsure, none, few = (f.answered(a) for a in ("gap", "could not tell", "none", "too few"))
     compared, confirmed = len(found) + len(unsure) + len(none), [s for s in f.slices if s["answer"] == "confirmed"]
     beside = f" {len(few)} more rest on too few images to compare." if few else ""
-    beside += f" A search found {len(confirmed)} slice{'s' * (len(confirmed) != 1)} that fresh images confirm." if confirmed else ""
-    if not compared: return "insufficient", f"Nothing could be compared: {'no attribute divides the images' if not f.gaps else 'every subgroup has too few images'}.{beside}"
+    beside += (
+        f" A search found {len(confirmed)} slice{'s' * (len(confirmed) != 1)} that fresh images confirm."
+        if confirmed
+        else ""
+    )
+    if not compared:
+        return (
+            "insufficient",
+            (
+                "Nothing could be compared: "
+                f"{'no attribute divides the images' if not f.gaps else 'every subgroup has too few images'}.{beside}"
+            ),
+        )
     if found:
         worst = max(found, key=lambda g: abs(g.gap.value))
-        return "problem", f"{len(found)} of {compared} comparisons show{'s' * (len(found) == 1)} a gap, the largest in {_named(worst)}.{beside}"
+        return (
+            "problem",
+            (
+                f"{len(found)} of {compared} comparisons show{'s' * (len(found) == 1)} a gap, the largest in "
+                f"{_named(worst)}.{beside}"
+            ),
+        )
     if unsure:
         blind = max(unsure, key=lambda g: g.detectable)
-        return "insufficient", f"No gap was found, and {len(unsure)} of {compared} comparisons could not tell: in {blind.metric}, {blind.attribute} {blind.subgroup}, only a gap of {100 * blind.detectable:.0f} points would have been seen.{beside}"
-    return ("warning" if confirmed else "ok"), f"No gap above {100 * f.margin:.0f} points in {compared} comparisons: every interval lies within them.{beside}"
+        return (
+            "insufficient",
+            (
+                f"No gap was found, and {len(unsure)} of {compared} comparisons could not tell: in {blind.metric}, "
+                f"{blind.attribute} {blind.subgroup}, only a gap of {100 * blind.detectable:.0f} points would have "
+                f"been seen.{beside}"
+            ),
+        )
+    return (
+        "warning" if confirmed else "ok"
+    ), f"No gap above {100 * f.margin:.0f} points in {compared} comparisons: every interval lies within them.{beside}"
+
 
 def _fairness_blocks(f, pictures_of):
     "What an audit shows below its verdict."
     from cvkit.pages import number, pictures, section, table, text
+
     show = lambda e: number(e.value, e.low, e.high) if e.value is not None else e.method.removeprefix("undefined: ")
     points = lambda e: number(100 * e.value, 100 * e.low, 100 * e.high, 1) if e.value is not None else "too few"
     words = {"gap": "gap", "none": "no gap", "could not tell": "could not tell", "too few": "too few"}
     rank = sorted(f.gaps, key=lambda g: (list(words).index(g.answer), -abs(g.gap.value or 0)))
-    rows = [{"measure": g.metric, "subgroup": f"{g.attribute}: {g.subgroup}", "images": g.n, "share": show(g.value), "others": show(g.rest), "gap in points": points(g.gap), "would be seen": "" if g.detectable is None else f"{100 * g.detectable:.1f}", "p, Holm": "" if g.p is None else "below .001" if g.p < .001 else f"{g.p:.3f}", "answer": words[g.answer]} for g in rank]
+    rows = [
+        {
+            "measure": g.metric,
+            "subgroup": f"{g.attribute}: {g.subgroup}",
+            "images": g.n,
+            "share": show(g.value),
+            "others": show(g.rest),
+            "gap in points": points(g.gap),
+            "would be seen": "" if g.detectable is None else f"{100 * g.detectable:.1f}",
+            "p, Holm": "" if g.p is None else "below .001" if g.p < 0.001 else f"{g.p:.3f}",
+            "answer": words[g.answer],
+        }
+        for g in rank
+    ]
     tested = sum(g.p is not None for g in f.gaps)
-    out = [section("Gaps", table(rows, caption=f"Each subgroup against all others, {tested} comparisons. Shares with 95 % intervals, each for itself; gaps with intervals that hold together in 95 % of audits (Bonferroni), p adjusted by Holm, which is stepwise: an interval may touch 0 beside a p below .05. Would be seen: the gap that four of five audits of this size find. No gap: the interval lies within {100 * f.margin:.0f} points."))]
-    rows = [{"attribute": a, "measure": k, "largest difference": show(v["difference"]), "among equals": f"{v['by chance']:.3f}", "subgroups": ", ".join(v["subgroups"])} for a, found in f.parity.items() for k, v in found.items()]
-    if rows: out.append(section("Parity and odds", table(rows, caption="Largest difference between two subgroups: of how often the class is said (demographic parity), and of how often it is found or raised in vain, the larger (equalised odds). Among equals: what shuffled subgroups of these sizes show on average.")))
-    rows = [{"slice": s["slice"], "images": len(s["rows"]), "accuracy where it was found": f"{s['searched']:.3f}", "on the other half": show(s["value"]), "gap in points there": points(s["gap"]), "answer": s["answer"]} for s in f.slices]
-    if rows: out.append(section("Slices that were searched for", text("Found on one half of the images, judged on the other, which had no say in choosing them."), table(rows, caption="95 % intervals, each for itself; an answer counts all slices of this table (Holm).")))
-    if pictures_of: out += [section(s["slice"].capitalize(), pictures(pictures_of(s["rows"]), size=140, columns=8)) for s in f.slices if s["answer"] == "confirmed"]
+    out = [
+        section(
+            "Gaps",
+            table(
+                rows,
+                caption=(
+                    f"Each subgroup against all others, {tested} comparisons. Shares with 95 % intervals, each for "
+                    "itself; gaps with intervals that hold together in 95 % of audits (Bonferroni), p adjusted by "
+                    "Holm, which is stepwise: an interval may touch 0 beside a p below .05. Would be seen: the gap "
+                    "that four of five audits of this size find. No gap: the interval lies within "
+                    f"{100 * f.margin:.0f} points."
+                ),
+            ),
+        )
+    ]
+    rows = [
+        {
+            "attribute": a,
+            "measure": k,
+            "largest difference": show(v["difference"]),
+            "among equals": f"{v['by chance']:.3f}",
+            "subgroups": ", ".join(v["subgroups"]),
+        }
+        for a, found in f.parity.items()
+        for k, v in found.items()
+    ]
+    if rows:
+        out.append(
+            section(
+                "Parity and odds",
+                table(
+                    rows,
+                    caption=(
+                        "Largest difference between two subgroups: of how often the class is said (demographic "
+                        "parity), and of how often it is found or raised in vain, the larger (equalised odds). Among "
+                        "equals: what shuffled subgroups of these sizes show on average."
+                    ),
+                ),
+            )
+        )
+    rows = [
+        {
+            "slice": s["slice"],
+            "images": len(s["rows"]),
+            "accuracy where it was found": f"{s['searched']:.3f}",
+            "on the other half": show(s["value"]),
+            "gap in points there": points(s["gap"]),
+            "answer": s["answer"],
+        }
+        for s in f.slices
+    ]
+    if rows:
+        out.append(
+            section(
+                "Slices that were searched for",
+                text("Found on one half of the images, judged on the other, which had no say in choosing them."),
+                table(
+                    rows, caption="95 % intervals, each for itself; an answer counts all slices of this table (Holm)."
+                ),
+            )
+        )
+    if pictures_of:
+        out += [
+            section(s["slice"].capitalize(), pictures(pictures_of(s["rows"]), size=140, columns=8))
+            for s in f.slices
+            if s["answer"] == "confirmed"
+        ]
     return out + ([section("Left out", table(f.left_out))] if f.left_out else [])
 
+
 def measure_fairness(
-    targets:np.ndarray, # `(n,)` int, out of fold
-    probabilities:np.ndarray, # `(n,c)` float
-    classes, # c names
-    attributes:dict, # name to `(n,)` values
-    positive:str|None=None, # the class of interest, where there is one
-    groups=None, # `(n,)` what belongs together
-    embedding:np.ndarray|None=None, # `(n,d)`, to search for slices
-    margin:float=.1, # a gap within it does not matter
-    most:int=12, # values an attribute may have
-    seed:int=0, # of bootstraps, shuffles and the search
-    digests:dict|None=None, # what the numbers speak of
-    said=None, # `(n,)` int, from `said_classes`; None: the likeliest class
-) -> Fairness: # gaps, parity, slices
+    targets: np.ndarray,  # `(n,)` int, out of fold
+    probabilities: np.ndarray,  # `(n,c)` float
+    classes,  # c names
+    attributes: dict,  # name to `(n,)` values
+    positive: str | None = None,  # the class of interest, where there is one
+    groups=None,  # `(n,)` what belongs together
+    embedding: np.ndarray | None = None,  # `(n,d)`, to search for slices
+    margin: float = 0.1,  # a gap within it does not matter
+    most: int = 12,  # values an attribute may have
+    seed: int = 0,  # of bootstraps, shuffles and the search
+    digests: dict | None = None,  # what the numbers speak of
+    said=None,  # `(n,)` int, from `said_classes`; None: the likeliest class
+) -> Fairness:  # gaps, parity, slices
     "Audit predictions over attributes, their pairs, and slices that a search finds."
     targets, probabilities, classes = np.asarray(targets), np.asarray(probabilities, float), list(classes)
-    if not 0 < margin < 1: raise ParameterError(f"expected a margin between 0 and 1, got {margin}; 10 points are .1")
+    if not 0 < margin < 1:
+        raise ParameterError(f"expected a margin between 0 and 1, got {margin}; 10 points are .1")
     check_predictions(targets, probabilities, classes, positive, said)
     said = probabilities.argmax(1) if said is None else np.asarray(said)
     columns, left = _columns(attributes, len(targets), most)
     measures = _measures(targets, said, classes, positive)
     parities = {a: found for a, v in columns.items() if positive and (found := parity(measures, v, groups, seed))}
-    shares = {a: {s: {m: None if np.isnan(x) else float(x) for m, x in row.items()} for s, row in subgroup_frame(measures, v).to_dict("index").items()} for a, v in columns.items()}
+    shares = {
+        a: {
+            s: {m: None if np.isnan(x) else float(x) for m, x in row.items()}
+            for s, row in subgroup_frame(measures, v).to_dict("index").items()
+        }
+        for a, v in columns.items()
+    }
     slices = discover_slices(said == targets, columns, embedding, groups, seed=seed)
-    return Fairness(compare_subgroups(measures, columns, groups, margin, seed), parities, slices, left, shares, margin, len(targets), digests or {})
+    return Fairness(
+        compare_subgroups(measures, columns, groups, margin, seed),
+        parities,
+        slices,
+        left,
+        shares,
+        margin,
+        len(targets),
+        digests or {},
+    )

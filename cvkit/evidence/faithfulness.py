@@ -17,42 +17,65 @@ from .metrics import Estimate, bootstrap, bootstrap_weights
 # %% ../../nbs/3_evidence/40_faithfulness.ipynb #b9dedaba
 BASELINES = ("random", "edges", "centre")
 
+
 def baseline_maps(
-    pixels:np.ndarray, # `(n,h,w,3)` uint8
-    seed:int=0, # of the random maps
-) -> dict[str, np.ndarray]: # random, edges, centre: `(n,h,w)` float32
+    pixels: np.ndarray,  # `(n,h,w,3)` uint8
+    seed: int = 0,  # of the random maps
+) -> dict[str, np.ndarray]:  # random, edges, centre: `(n,h,w)` float32
     "Maps that know nothing of the model."
     n, h, w = pixels.shape[:3]
     coarse = rng(seed, "random maps").random((n, -(-h // 32), -(-w // 32))).repeat(32, 1).repeat(32, 2)[:, :h, :w]
     gray = pixels.mean(-1)
     dy, dx = np.gradient(gray, axis=(1, 2))
-    y, x = np.mgrid[-1:1:h * 1j, -1:1:w * 1j]
+    y, x = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
     centre = np.broadcast_to(np.sqrt(2) - np.hypot(y, x), (n, h, w))
     return {name: m.astype(np.float32) for name, m in zip(BASELINES, (coarse, np.hypot(dy, dx), centre))}
 
 # %% ../../nbs/3_evidence/40_faithfulness.ipynb #8cea8b18
 def _check_maps(pixels, maps, targets, square):
-    if pixels.ndim != 4 or pixels.dtype != np.uint8 or not len(pixels) or len(targets) != len(pixels): raise DataError(f"expected pixels (n,h,w,3) uint8 with a class for each, got {pixels.shape} {pixels.dtype} and {len(targets)} classes; make them with preprocess.pixels")
-    if maps.shape != pixels.shape[:3] or not np.isfinite(maps).all(): raise DataError(f"expected maps {pixels.shape[:3]} of finite numbers, got {maps.shape}{'' if np.isfinite(maps).all() else ' with others'}; leave out methods that were not run")
-    if max(pixels.shape[1:3]) <= square: raise ParameterError(f"expected pictures of at least two squares of {square} pixels, got {pixels.shape[1]} x {pixels.shape[2]}; choose a smaller square")
+    if pixels.ndim != 4 or pixels.dtype != np.uint8 or not len(pixels) or len(targets) != len(pixels):
+        raise DataError(
+            f"expected pixels (n,h,w,3) uint8 with a class for each, got {pixels.shape} {pixels.dtype} and "
+            f"{len(targets)} classes; make them with preprocess.pixels"
+        )
+    if maps.shape != pixels.shape[:3] or not np.isfinite(maps).all():
+        raise DataError(
+            f"expected maps {pixels.shape[:3]} of finite numbers, got "
+            f"{maps.shape}{'' if np.isfinite(maps).all() else ' with others'}; leave out methods that were not run"
+        )
+    if max(pixels.shape[1:3]) <= square:
+        raise ParameterError(
+            f"expected pictures of at least two squares of {square} pixels, got {pixels.shape[1]} x "
+            f"{pixels.shape[2]}; choose a smaller square"
+        )
 
-def _squares(shape, square): # `(h,w)` int: the number of the square that a pixel lies in
+
+def _squares(shape, square):  # `(h,w)` int: the number of the square that a pixel lies in
     y, x = np.indices(shape) // square
     return y * (x.max() + 1) + x
 
-def _ranks(maps, number): # `(n,k)` int: the place of each square in the order of the map, 0 for the most important
+
+def _ranks(maps, number):  # `(n,k)` int: the place of each square in the order of the map, 0 for the most important
     mean = np.stack([np.bincount(number.ravel(), m.ravel()) for m in maps]) / np.bincount(number.ravel())
     return np.argsort(np.argsort(-mean, axis=1, kind="stable"), axis=1)
 
-def _mean_colour(pixels): return pixels.mean((1, 2), keepdims=True).round().astype(np.uint8)
 
-def _variants(pixels, taken, number): # `(n,s,k)` bool to `(n,2,s,h,3w)`: squares covered, and all others covered
-    flat = pixels.reshape(*pixels.shape[:2], -1) # colours beside one another: long rows are quick
-    gray, wide, out = np.broadcast_to(_mean_colour(pixels), pixels.shape).reshape(flat.shape), number.repeat(3, 1), np.empty((len(pixels), 2, taken.shape[1], *flat.shape[1:]), np.uint8)
-    for i, s in np.ndindex(taken.shape[:2]): # a picture at a time stays in the processor's cache
+def _mean_colour(pixels):
+    return pixels.mean((1, 2), keepdims=True).round().astype(np.uint8)
+
+
+def _variants(pixels, taken, number):  # `(n,s,k)` bool to `(n,2,s,h,3w)`: squares covered, and all others covered
+    flat = pixels.reshape(*pixels.shape[:2], -1)  # colours beside one another: long rows are quick
+    gray, wide, out = (
+        np.broadcast_to(_mean_colour(pixels), pixels.shape).reshape(flat.shape),
+        number.repeat(3, 1),
+        np.empty((len(pixels), 2, taken.shape[1], *flat.shape[1:]), np.uint8),
+    )
+    for i, s in np.ndindex(taken.shape[:2]):  # a picture at a time stays in the processor's cache
         hidden = taken[i, s][wide]
         out[i, 0, s], out[i, 1, s] = np.where(hidden, gray[i], flat[i]), np.where(hidden, flat[i], gray[i])
     return out
+
 
 def _ends(predict, pixels, targets):
     "Probability of the class for the whole pictures, and for their mean colours."
@@ -61,92 +84,155 @@ def _ends(predict, pixels, targets):
 
 # %% ../../nbs/3_evidence/40_faithfulness.ipynb #40daedea
 def deletion_insertion(
-    predict, # function of pixels `(m,h,w,3)` uint8 to probabilities `(m,c)`
-    pixels:np.ndarray, # `(n,h,w,3)` uint8
-    maps:np.ndarray, # `(n,h,w)` finite
-    targets, # `(n,)` int
-    steps:int=7, # points on each curve between nothing and all
-    square:int=32, # side of a square, in pixels
-    ends:tuple|None=None, # probabilities `(n,)` of the whole and of the covered pictures, where they are known already
-) -> tuple[np.ndarray, np.ndarray]: # deletion and insertion score, `(n,)` each, in [0, 1]
+    predict,  # function of pixels `(m,h,w,3)` uint8 to probabilities `(m,c)`
+    pixels: np.ndarray,  # `(n,h,w,3)` uint8
+    maps: np.ndarray,  # `(n,h,w)` finite
+    targets,  # `(n,)` int
+    steps: int = 7,  # points on each curve between nothing and all
+    square: int = 32,  # side of a square, in pixels
+    # probabilities `(n,)` of the whole and of the covered pictures, where they are known already
+    ends: tuple | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # deletion and insertion score, `(n,)` each, in [0, 1]
     "Area under the probability of the class while squares disappear, and while they appear (Petsiuk et al. 2018)."
     pixels, maps, targets = np.asarray(pixels), np.asarray(maps, float), np.asarray(targets)
     _check_maps(pixels, maps, targets, square)
     number = _squares(pixels.shape[1:3], square)
     ranks, counts = _ranks(maps, number), np.unique(np.linspace(0, number.max() + 1, steps + 2).round().astype(int))
     (whole, covered), inside, curves = ends or _ends(predict, pixels, targets), counts[1:-1], []
-    for i in range(0, len(pixels), 8): # a few pictures at a time: their variants fill the memory
-        variants = _variants(pixels[i:i + 8], ranks[i:i + 8, None] < inside[:, None], number)
+    for i in range(0, len(pixels), 8):  # a few pictures at a time: their variants fill the memory
+        variants = _variants(pixels[i : i + 8], ranks[i : i + 8, None] < inside[:, None], number)
         p = predict(variants.reshape(-1, *pixels.shape[1:]))
-        curves.append(p[np.arange(len(p)), np.repeat(targets[i:i + 8], 2 * len(inside))].reshape(variants.shape[:3]))
+        curves.append(p[np.arange(len(p)), np.repeat(targets[i : i + 8], 2 * len(inside))].reshape(variants.shape[:3]))
     gone, come = np.moveaxis(np.concatenate(curves), 1, 0)
-    area = lambda first, between, last: np.trapezoid(np.column_stack([first, between, last]), counts / counts[-1], axis=1)
+    area = lambda first, between, last: np.trapezoid(
+        np.column_stack([first, between, last]), counts / counts[-1], axis=1
+    )
     return area(whole, gone, covered), area(covered, come, whole)
 
+
 def score_maps(
-    predict, # function of pixels to probabilities `(m,c)`
-    pixels:np.ndarray, # `(n,h,w,3)` uint8
-    maps:dict[str, np.ndarray], # method to `(n,h,w)`; rows of nan where a method was not run
-    targets, # `(n,)` int
-) -> dict[str, np.ndarray]: # method to `(2,n)`: deletion and insertion; nan where there is no map
+    predict,  # function of pixels to probabilities `(m,c)`
+    pixels: np.ndarray,  # `(n,h,w,3)` uint8
+    maps: dict[str, np.ndarray],  # method to `(n,h,w)`; rows of nan where a method was not run
+    targets,  # `(n,)` int
+) -> dict[str, np.ndarray]:  # method to `(2,n)`: deletion and insertion; nan where there is no map
     "Deletion and insertion of several maps of the same pictures; what they share is asked once."
     targets, found = np.asarray(targets), {}
     ends = _ends(predict, pixels, targets)
     for name in progress(maps, "testing maps"):
         known, found[name] = np.isfinite(maps[name]).all((1, 2)), np.full((2, len(pixels)), np.nan)
-        if known.any(): found[name][:, known] = deletion_insertion(predict, pixels[known], maps[name][known], targets[known], ends=tuple(e[known] for e in ends))
+        if known.any():
+            found[name][:, known] = deletion_insertion(
+                predict, pixels[known], maps[name][known], targets[known], ends=tuple(e[known] for e in ends)
+            )
     return found
 
 # %% ../../nbs/3_evidence/40_faithfulness.ipynb #3cd6857f
 @dataclass(repr=False)
 class Faithfulness:
     "How much better than chance each method points."
-    gain:dict[str, Estimate] # by method: (insertion - deletion) minus that of random maps
-    deletion:dict[str, np.ndarray] # `(n,)` by method
-    insertion:dict[str, np.ndarray] # `(n,)` by method
-    def answer(self, method:str) -> str: # reliable, unreliable or insufficient
+
+    gain: dict[str, Estimate]  # by method: (insertion - deletion) minus that of random maps
+    deletion: dict[str, np.ndarray]  # `(n,)` by method
+    insertion: dict[str, np.ndarray]  # `(n,)` by method
+
+    def answer(self, method: str) -> str:  # reliable, unreliable or insufficient
         "What the interval allows to be said of a method."
         e = self.gain[method]
-        if e.value is None: return "insufficient"
+        if e.value is None:
+            return "insufficient"
         return "reliable" if e.low > 0 else "unreliable" if e.high <= 0 else "insufficient"
+
     @property
-    def best(self) -> str: # the method with the highest lower end; edges and centre do not count
+    def best(self) -> str:  # the method with the highest lower end; edges and centre do not count
         known = [m for m in self.gain if m not in BASELINES and self.gain[m].value is not None]
         return max(known, key=lambda m: self.gain[m].low) if known else ""
+
     @property
-    def verdict(self) -> str: return self.answer(self.best) if self.best else "insufficient"
-    def sentence(self) -> str: # for reports
-        if not self.best: return "No method could be judged on so few images."
+    def verdict(self) -> str:
+        return self.answer(self.best) if self.best else "insufficient"
+
+    def sentence(self) -> str:  # for reports
+        if not self.best:
+            return "No method could be judged on so few images."
         e, tried = self.gain[self.best], sum(m not in BASELINES for m in self.gain)
-        beaten = [b for b in ("edges", "centre") if b in self.gain and self.gain[b].value is not None and self.gain[b].value >= e.value]
-        more = f" But maps of {' and of '.join(beaten)} alone do as well." if beaten else " Maps of edges or of the centre alone do worse."
-        return f"{f'Of the {tried} methods tried, {self.best} points best' if tried > 1 else f'{self.best} was tried'}: {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}] over chance on {e.n} images drawn at random.{more}"
+        beaten = [
+            b
+            for b in ("edges", "centre")
+            if b in self.gain and self.gain[b].value is not None and self.gain[b].value >= e.value
+        ]
+        more = (
+            f" But maps of {' and of '.join(beaten)} alone do as well."
+            if beaten
+            else " Maps of edges or of the centre alone do worse."
+        )
+        return (
+            f"{f'Of the {tried} methods tried, {self.best} points best' if tried > 1 else f'{self.best} was tried'}: "
+            f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}] over chance on {e.n} images drawn at random.{more}"
+        )
+
     def to_dict(self) -> dict:
-        return {"verdict": self.verdict, "best": self.best, "sentence": self.sentence(), "methods": {m: {**e.to_dict(), "answer": self.answer(m), "deletion": float(self.deletion[m].mean()), "insertion": float(self.insertion[m].mean())} for m, e in self.gain.items()}}
+        return {
+            "verdict": self.verdict,
+            "best": self.best,
+            "sentence": self.sentence(),
+            "methods": {
+                m: {
+                    **e.to_dict(),
+                    "answer": self.answer(m),
+                    "deletion": float(self.deletion[m].mean()),
+                    "insertion": float(self.insertion[m].mean()),
+                }
+                for m, e in self.gain.items()
+            },
+        }
+
     def __repr__(self):
-        told = [f"  {m:28} {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]  {self.answer(m)}" for m, e in self.gain.items() if e.value is not None and m not in BASELINES]
+        told = [
+            f"  {m:28} {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]  {self.answer(m)}"
+            for m, e in self.gain.items()
+            if e.value is not None and m not in BASELINES
+        ]
         return "\n".join([f"{self.verdict}: {self.sentence()}", *told])
+
     def _repr_html_(self):
         from cvkit.pages import fragment, verdict
+
         return fragment(verdict(self.verdict, self.sentence()), _gain_table(self))
+
 
 def _gain_table(f):
     from cvkit.pages import badge, number, table
+
     over = lambda m, e: "chance itself" if m == "random" else number(e.value, e.low, e.high)
-    rows = [{"map": m, "over chance [95 %]": over(m, e), "deletion, lower is better": number(float(f.deletion[m].mean())), "insertion, higher is better": number(float(f.insertion[m].mean())),
-             "verdict": badge(f.answer(m)) if m not in BASELINES else "knows nothing of the model"} for m, e in f.gain.items()]
+    rows = [
+        {
+            "map": m,
+            "over chance [95 %]": over(m, e),
+            "deletion, lower is better": number(float(f.deletion[m].mean())),
+            "insertion, higher is better": number(float(f.insertion[m].mean())),
+            "verdict": badge(f.answer(m)) if m not in BASELINES else "knows nothing of the model",
+        }
+        for m, e in f.gain.items()
+    ]
     return table(rows, caption="Insertion minus deletion, minus the same of random maps, image by image.")
 
+
 def measure_faithfulness(
-    predict, # function of pixels to probabilities `(m,c)`
-    pixels:np.ndarray, # `(n,h,w,3)` uint8, drawn at random
-    maps:dict[str, np.ndarray], # method to `(n,h,w)`
-    targets, # `(n,)` int
-    seed:int=0, # of random maps and bootstrap
-) -> Faithfulness: # with random, edges and centre beside the methods
+    predict,  # function of pixels to probabilities `(m,c)`
+    pixels: np.ndarray,  # `(n,h,w,3)` uint8, drawn at random
+    maps: dict[str, np.ndarray],  # method to `(n,h,w)`
+    targets,  # `(n,)` int
+    seed: int = 0,  # of random maps and bootstrap
+) -> Faithfulness:  # with random, edges and centre beside the methods
     "Compare maps with chance."
-    if set(maps) & set(BASELINES) or not maps: raise ParameterError(f"expected methods under other names than {', '.join(BASELINES)}, got {', '.join(maps) or 'none'}; the baselines are added here")
-    for values in maps.values(): _check_maps(pixels, values, targets, 0)
+    if set(maps) & set(BASELINES) or not maps:
+        raise ParameterError(
+            f"expected methods under other names than {', '.join(BASELINES)}, got {', '.join(maps) or 'none'}; the "
+            "baselines are added here"
+        )
+    for values in maps.values():
+        _check_maps(pixels, values, targets, 0)
     scores = score_maps(predict, pixels, {**maps, **baseline_maps(pixels, seed)}, targets)
     weights, chance = bootstrap_weights(len(pixels), seed=seed), scores["random"][1] - scores["random"][0]
     mean = lambda x: lambda w: w @ x / w.sum(1)
@@ -159,58 +245,121 @@ def _midranks(values):
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     return (count.cumsum() - (count + 1) / 2)[place]
 
+
 def randomisation_correlation(
-    maps:np.ndarray, # `(n,h,w)` of the model
-    maps_of_random:np.ndarray, # `(n,h,w)` of the same network with a random head
-) -> np.ndarray: # `(n,)` absolute Spearman correlation; 1 means that learning changed nothing
+    maps: np.ndarray,  # `(n,h,w)` of the model
+    maps_of_random: np.ndarray,  # `(n,h,w)` of the same network with a random head
+) -> np.ndarray:  # `(n,)` absolute Spearman correlation; 1 means that learning changed nothing
     "How far a map survives the loss of what was learned (Adebayo et al. 2018)."
+
     def one(a, b):
         a, b = _midranks(a[::8, ::8].ravel()), _midranks(b[::8, ::8].ravel())
-        if not a.std() or not b.std(): return float(a.std() == b.std())
+        if not a.std() or not b.std():
+            return float(a.std() == b.std())
         return abs(np.corrcoef(a, b)[0, 1])
+
     return np.array([one(a, b) for a, b in zip(maps, maps_of_random, strict=True)])
 
 # %% ../../nbs/3_evidence/40_faithfulness.ipynb #4b4cf4b3
-def _caption(m, i, explanation, scores): # of method m below image i
+def _caption(m, i, explanation, scores):  # of method m below image i
     from cvkit.pages import Block, safe
+
     over = np.subtract(*scores[m])[i] - np.subtract(*scores["random"])[i]
     note = explanation.label(m, i) if m in explanation.maps else "" if m == "random" else "knows nothing of the model"
-    return Block(f"<b>{safe(m)}</b><br>{'chance' if m == 'random' else f'{-over:+.2f} over chance'}{f'<br><em>{note}</em>' if note else ''}")
+    return Block(
+        f"<b>{safe(m)}</b><br>{'chance' if m == 'random' else f'{-over:+.2f} over chance'}{f'<br><em>{note}</em>' if note else ''}"
+    )
 
-def _side_by_side(image, maps, caption): # one image and its maps
+
+def _side_by_side(image, maps, caption):  # one image and its maps
     from PIL import Image
     from cvkit.pages import Block, pictures
-    small = lambda picture: Image.fromarray(picture).quantize(128) # a third of the bytes, and quick to write
+
+    small = lambda picture: Image.fromarray(picture).quantize(128)  # a third of the bytes, and quick to write
     shown = [(small(overlay(image, m)), caption(name)) for name, m in maps.items() if np.isfinite(m).all()]
     return pictures([(small(image), Block("<b>the image</b>")), *shown], size=224, columns=5)
 
+
 def _believed(faithfulness, randomisation):
     from cvkit.pages import section, text
+
     survived = ", ".join(f"{m} {v:.2f}" for m, v in randomisation.items())
-    extra = [text(f"With a random head in place of the learned one, the maps correlate with the true ones by {survived} (rank correlation, median; near 1 would mean that a map ignores what was learned).")] if survived else []
+    extra = (
+        [
+            text(
+                f"With a random head in place of the learned one, the maps correlate with the true ones by {survived} "
+                "(rank correlation, median; near 1 would mean that a map ignores what was learned)."
+            )
+        ]
+        if survived
+        else []
+    )
     return section("Can the maps be believed?", _gain_table(faithfulness), *extra)
 
+
 def explanation_report(
-    path, # of the HTML file
-    pixels:np.ndarray, # `(n,h,w,3)` uint8: the images shown
-    titles:list[str], # `(n,)` what each is and what the model said
-    explanation:Explanation, # of those images
-    scores:dict[str, tuple], # method to (deletion `(n,)`, insertion `(n,)`) for those images, baselines too
-    faithfulness:Faithfulness, # on images drawn at random
-    randomisation:dict[str, float]|None=None, # method to median correlation after randomising the head
-    title:str="Explanation", # of the page
-    footer:str="Made by cvkit explain.", # where it comes from
-    visible:np.ndarray|None=None, # `(n,)` bool: which images a page may carry; all of them by default
-    pictures=None, # `(n,h,w,3)` uint8: what is shown in their stead, such as the images with a box drawn
-): # the path
+    path,  # of the HTML file
+    pixels: np.ndarray,  # `(n,h,w,3)` uint8: the images shown
+    titles: list[str],  # `(n,)` what each is and what the model said
+    explanation: Explanation,  # of those images
+    scores: dict[str, tuple],  # method to (deletion `(n,)`, insertion `(n,)`) for those images, baselines too
+    faithfulness: Faithfulness,  # on images drawn at random
+    randomisation: dict[str, float] | None = None,  # method to median correlation after randomising the head
+    title: str = "Explanation",  # of the page
+    footer: str = "Made by cvkit explain.",  # where it comes from
+    visible: np.ndarray | None = None,  # `(n,)` bool: which images a page may carry; all of them by default
+    pictures=None,  # `(n,h,w,3)` uint8: what is shown in their stead, such as the images with a box drawn
+):  # the path
     "Write the explanations as a self-contained page."
     from cvkit.pages import page, section, text
+
     shown = {**explanation.maps, **baseline_maps(pixels)}
     missing = [m for m in shown if m not in scores]
-    if missing or len(titles) != len(pixels): raise DataError(f"expected a title for each of {len(pixels)} images and scores of {', '.join(shown)}; got {len(titles)} titles and no scores of {', '.join(missing) or 'none'}; make them with score_maps")
-    seen = [p if visible is None or visible[i] else np.full_like(p, 200) for i, p in enumerate(pixels if pictures is None else pictures)]
-    parts = [section(titles[i], _side_by_side(seen[i], {m: values[i] for m, values in shown.items()}, lambda m: _caption(m, i, explanation, scores))) for i in range(len(pixels))]
-    veiled = [text(f"{sum(~np.asarray(visible, bool))} of {len(pixels)} images are not shown, a gray field stands in their place: nobody has cleared them of personal data.")] if visible is not None and not np.all(visible) else []
-    how = text("Orange speaks for the predicted class, blue against it. The number below a map is how much better than a random map it points in this one image: it covers the image square by square in the map's order, and uncovers it, and follows the model's probability.",
-               f"A gradient map that misses the sum it promises by more than {UNRELIABLE:.0%} is labelled unreliable.")
-    return write_atomic(path, page(title, _believed(faithfulness, randomisation or {}), section("How to read the pictures", how, *veiled), *parts, subtitle="Where in the picture the decisions come from.", answer=(faithfulness.verdict, faithfulness.sentence()), footer=footer))
+    if missing or len(titles) != len(pixels):
+        raise DataError(
+            f"expected a title for each of {len(pixels)} images and scores of {', '.join(shown)}; got {len(titles)} "
+            f"titles and no scores of {', '.join(missing) or 'none'}; make them with score_maps"
+        )
+    seen = [
+        p if visible is None or visible[i] else np.full_like(p, 200)
+        for i, p in enumerate(pixels if pictures is None else pictures)
+    ]
+    parts = [
+        section(
+            titles[i],
+            _side_by_side(
+                seen[i], {m: values[i] for m, values in shown.items()}, lambda m: _caption(m, i, explanation, scores)
+            ),
+        )
+        for i in range(len(pixels))
+    ]
+    veiled = (
+        [
+            text(
+                f"{sum(~np.asarray(visible, bool))} of {len(pixels)} images are not shown, a gray field stands in "
+                "their place: nobody has cleared them of personal data."
+            )
+        ]
+        if visible is not None and not np.all(visible)
+        else []
+    )
+    how = text(
+        (
+            "Orange speaks for the predicted class, blue against it. The number below a map is how much better than a "
+            "random map it points in this one image: it covers the image square by square in the map's order, and "
+            "uncovers it, and follows the model's probability."
+        ),
+        f"A gradient map that misses the sum it promises by more than {UNRELIABLE:.0%} is labelled unreliable.",
+    )
+    return write_atomic(
+        path,
+        page(
+            title,
+            _believed(faithfulness, randomisation or {}),
+            section("How to read the pictures", how, *veiled),
+            *parts,
+            subtitle="Where in the picture the decisions come from.",
+            answer=(faithfulness.verdict, faithfulness.sentence()),
+            footer=footer,
+        ),
+    )

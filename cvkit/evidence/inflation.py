@@ -14,101 +14,184 @@ from .metrics import Estimate, bootstrap, bootstrap_weights, clopper_pearson
 
 # %% ../../nbs/3_evidence/42_inflation.ipynb #89602a18
 def paired_difference(
-    difference:np.ndarray, # `(n,)` -1 to 1: right with, less right without
-    groups, # `(n,)` units, drawn together
-    seed:int=0, # of the bootstrap
-) -> Estimate: # of the mean
+    difference: np.ndarray,  # `(n,)` -1 to 1: right with, less right without
+    groups,  # `(n,)` units, drawn together
+    seed: int = 0,  # of the bootstrap
+) -> Estimate:  # of the mean
     "Mean of paired differences, with an interval by unit."
     d, units = np.asarray(difference, float), len(set(np.asarray(groups).tolist()))
     found = bootstrap(lambda w: w @ d / w.sum(1), bootstrap_weights(len(d), groups, seed=seed), units)
-    if found.value is None: return found
+    if found.value is None:
+        return found
     unseen = 1 - clopper_pearson(units, units).low
     low = found.low if (d < 0).any() else found.value - np.hypot(found.value - found.low, unseen)
     high = found.high if (d > 0).any() else found.value + np.hypot(found.high - found.value, unseen)
     return Estimate(found.value, float(max(low, -1)), float(min(high, 1)), units, "paired bootstrap")
 
 # %% ../../nbs/3_evidence/42_inflation.ipynb #38a374c5
-def _signed(e): return e.method if e.value is None else f"{100 * e.value:+.1f} points [{100 * e.low:+.1f}, {100 * e.high:+.1f}]"
+def _signed(e):
+    return e.method if e.value is None else f"{100 * e.value:+.1f} points [{100 * e.low:+.1f}, {100 * e.high:+.1f}]"
+
 
 @dataclass(repr=False)
 class Inflation:
     "What a leak does to the accuracy on the hold-out."
-    total:Estimate # accuracy with the twins less accuracy without
-    fewer:Estimate # accuracy with the twins less that of the controls: what as many other images are worth
-    twins:Estimate # accuracy of the controls less that without the twins: the rest
-    accuracy:dict # with, without; controls: a list
-    images:dict # holdout, development, leaked, control (left out by the controls)
-    changed:dict # images that only one model has right: with, without
+
+    total: Estimate  # accuracy with the twins less accuracy without
+    fewer: Estimate  # accuracy with the twins less that of the controls: what as many other images are worth
+    twins: Estimate  # accuracy of the controls less that without the twins: the rest
+    accuracy: dict  # with, without; controls: a list
+    images: dict  # holdout, development, leaked, control (left out by the controls)
+    changed: dict  # images that only one model has right: with, without
 
     value = property(lambda self: self.total.value, doc="Of the total, in shares of 1; None where undefined.")
     low = property(lambda self: self.total.low, doc="Lower end of its 95 % interval.")
     high = property(lambda self: self.total.high, doc="Upper end.")
+
     @property
-    def sentences(self) -> list: # texts
+    def sentences(self) -> list:  # texts
         "What can be said, and what not."
         return _inflation_words(self)
-    def to_dict(self) -> dict: return {**asdict(self), "value": self.value, "low": self.low, "high": self.high, "sentences": self.sentences} # plain data
-    def __repr__(self): return "\n".join(self.sentences)
-    def blocks(self) -> list: # parts of a page
+
+    def to_dict(self) -> dict:  # plain data
+        return {**asdict(self), "value": self.value, "low": self.low, "high": self.high, "sentences": self.sentences}
+
+    def __repr__(self):
+        return "\n".join(self.sentences)
+
+    def blocks(self) -> list:  # parts of a page
         "Numbers and words."
         from cvkit.pages import table, text
-        rows = [{"accuracy": name, "difference [95 %]": _signed(e)} for name, e in (("with the twins, less without", self.total), ("of this, what as many other images are worth", self.fewer), ("of this, due to the twins", self.twins))]
+
+        rows = [
+            {"accuracy": name, "difference [95 %]": _signed(e)}
+            for name, e in (
+                ("with the twins, less without", self.total),
+                ("of this, what as many other images are worth", self.fewer),
+                ("of this, due to the twins", self.twins),
+            )
+        ]
         return [text(*self.sentences)] + ([table(rows)] if self.value is not None else [])
+
     def _repr_html_(self):
         from cvkit.pages import fragment
+
         return fragment(*self.blocks())
+
 
 def _inflation_words(i):
     "An inflation in sentences."
     n, a = i.images, i.accuracy
-    if not n["leaked"]: return ["No development image has a twin in the hold-out: there is no inflation to state."]
-    if i.value is None: return [f"{n['leaked']} of {n['development']} development images have a twin in the hold-out, but what that does cannot be stated: {i.total.method}."]
-    sure = "the leak has raised the accuracy" if i.low > 0 else "the accuracy is lower with the twins than without" if i.high < 0 else "the interval holds 0, so it is not shown that the leak changes the accuracy, nor that it does not"
+    if not n["leaked"]:
+        return ["No development image has a twin in the hold-out: there is no inflation to state."]
+    if i.value is None:
+        return [
+            (
+                f"{n['leaked']} of {n['development']} development images have a twin in the hold-out, but what that "
+                f"does cannot be stated: {i.total.method}."
+            )
+        ]
+    sure = (
+        "the leak has raised the accuracy"
+        if i.low > 0
+        else "the accuracy is lower with the twins than without"
+        if i.high < 0
+        else "the interval holds 0, so it is not shown that the leak changes the accuracy, nor that it does not"
+    )
     few = f" (only {n['control']} others of these classes could be left out)" if n["control"] < n["leaked"] else ""
-    return [f"{a['with']:.1%} of {n['holdout']} held-out images are right after training on all {n['development']} development images, {a['without']:.1%} after training without the {n['leaked']} that have a twin in the hold-out.",
-            f"Inflation {_signed(i.total)}: {sure}. {i.changed['with']} images are right only with the twins, {i.changed['without']} only without.",
-            f"Of this, {_signed(i.fewer)} is what as many other images are worth{few}, and {_signed(i.twins)} is due to the twins.",
-            f"The intervals say how far other held-out images of this kind would move the numbers. They do not cover another training: the {len(a['controls'])} controls alone lie between {min(a['controls']):.1%} and {max(a['controls']):.1%}. Twins that nobody declared and no search found are in all of these models."]
+    return [
+        (
+            f"{a['with']:.1%} of {n['holdout']} held-out images are right after training on all {n['development']} "
+            f"development images, {a['without']:.1%} after training without the {n['leaked']} that have a twin in the "
+            "hold-out."
+        ),
+        (
+            f"Inflation {_signed(i.total)}: {sure}. {i.changed['with']} images are right only with the twins, "
+            f"{i.changed['without']} only without."
+        ),
+        (
+            f"Of this, {_signed(i.fewer)} is what as many other images are worth{few}, and {_signed(i.twins)} is due "
+            "to the twins."
+        ),
+        (
+            "The intervals say how far other held-out images of this kind would move the numbers. They do not cover "
+            f"another training: the {len(a['controls'])} controls alone lie between {min(a['controls']):.1%} and "
+            f"{max(a['controls']):.1%}. Twins that nobody declared and no search found are in all of these models."
+        ),
+    ]
 
 # %% ../../nbs/3_evidence/42_inflation.ipynb #13dfc4a2
 def inflation(
-    targets:np.ndarray, # `(n,)` int, index into classes
-    folds:np.ndarray, # `(n,)` int, -1 in the hold-out
-    leaked:np.ndarray, # `(k,)` int, from `leaked_rows`
-    groups:np.ndarray, # `(n,)` from `leak_units`
-    fit, # function of rows to learn from; returns a function of rows that gives `(m,c)` probabilities
-    draws:int=5, # of the control
-    seed:int=0, # of the draws and the bootstrap
-) -> Inflation: # with, without, and what as many other images are worth
+    targets: np.ndarray,  # `(n,)` int, index into classes
+    folds: np.ndarray,  # `(n,)` int, -1 in the hold-out
+    leaked: np.ndarray,  # `(k,)` int, from `leaked_rows`
+    groups: np.ndarray,  # `(n,)` from `leak_units`
+    fit,  # function of rows to learn from; returns a function of rows that gives `(m,c)` probabilities
+    draws: int = 5,  # of the control
+    seed: int = 0,  # of the draws and the bootstrap
+) -> Inflation:  # with, without, and what as many other images are worth
     "Train without the twins, and compare on the same held-out images."
     targets, folds, leaked = np.asarray(targets), np.asarray(folds), np.unique(np.asarray(leaked, int))
     held, learn = np.flatnonzero(folds < 0), np.flatnonzero(folds >= 0)
-    if not len(held) or not np.isin(leaked, learn).all(): raise DataError(f"expected held-out images, and leaked rows in development, got {len(held)} held out and {int((~np.isin(leaked, learn)).sum())} of {len(leaked)} leaked rows elsewhere; take them from leaked_rows of these splits")
+    if not len(held) or not np.isin(leaked, learn).all():
+        raise DataError(
+            f"expected held-out images, and leaked rows in development, got {len(held)} held out and "
+            f"{int((~np.isin(leaked, learn)).sum())} of {len(leaked)} leaked rows elsewhere; take them from "
+            "leaked_rows of these splits"
+        )
     kept = np.setdiff1d(learn, leaked)
     gone = len(set(targets[learn].tolist()) - set(targets[kept].tolist()))
     n = {"holdout": len(held), "development": len(learn), "leaked": len(leaked), "control": 0}
-    why = "undefined: nothing leaks" if not len(leaked) else f"undefined: without them {gone} of the classes would have no image" if gone else ""
-    if why: return Inflation(*[Estimate(None, None, None, len(held), why)] * 3, {}, n, {})
+    why = (
+        "undefined: nothing leaks"
+        if not len(leaked)
+        else f"undefined: without them {gone} of the classes would have no image"
+        if gone
+        else ""
+    )
+    if why:
+        return Inflation(*[Estimate(None, None, None, len(held), why)] * 3, {}, n, {})
     others = [_others(targets, leaked, kept, rng(seed, "control", str(k))) for k in range(draws)]
     sets = [learn, kept, *(np.setdiff1d(learn, o) for o in others)]
-    right = np.stack([np.asarray(fit(rows)(held)).argmax(1) == targets[held] for rows in progress(sets, "training again")]).astype(float)
+    right = np.stack([
+        np.asarray(fit(rows)(held)).argmax(1) == targets[held] for rows in progress(sets, "training again")
+    ]).astype(float)
     with_twins, without, control = right[0], right[1], right[2:].mean(0)
-    estimates = [paired_difference(d, np.asarray(groups)[held], seed) for d in (with_twins - without, with_twins - control, control - without)]
-    accuracy = {"with": float(right[0].mean()), "without": float(right[1].mean()), "controls": right[2:].mean(1).tolist()}
-    return Inflation(*estimates, accuracy, {**n, "control": len(others[0])}, {"with": int((with_twins > without).sum()), "without": int((with_twins < without).sum())})
+    estimates = [
+        paired_difference(d, np.asarray(groups)[held], seed)
+        for d in (with_twins - without, with_twins - control, control - without)
+    ]
+    accuracy = {
+        "with": float(right[0].mean()),
+        "without": float(right[1].mean()),
+        "controls": right[2:].mean(1).tolist(),
+    }
+    return Inflation(
+        *estimates,
+        accuracy,
+        {**n, "control": len(others[0])},
+        {"with": int((with_twins > without).sum()), "without": int((with_twins < without).sum())},
+    )
+
 
 def _others(targets, leaked, kept, random):
     "As many other rows of each class, as far as there are."
-    return np.concatenate([random.permutation(kept[targets[kept] == c])[:n] for c, n in zip(*np.unique(targets[leaked], return_counts=True))])
+    return np.concatenate([
+        random.permutation(kept[targets[kept] == c])[:n]
+        for c, n in zip(*np.unique(targets[leaked], return_counts=True))
+    ])
+
 
 def probe_fit(
-    embedding:np.ndarray, # `(n,d)` float32
-    targets:np.ndarray, # `(n,)` int
-    **options, # of `cvkit.model.train.fit_head`
-): # a `fit` for `inflation`
+    embedding: np.ndarray,  # `(n,d)` float32
+    targets: np.ndarray,  # `(n,)` int
+    **options,  # of `cvkit.model.train.fit_head`
+):  # a `fit` for `inflation`
     "The head that training fits, as a function of rows."
     from cvkit.model.train import fit_head, softmax
+
     def fit(rows):
         weight, bias = fit_head(embedding[rows], np.asarray(targets)[rows], **options)
         return lambda asked: softmax(embedding[asked] @ weight.T + bias)
+
     return fit

@@ -19,162 +19,206 @@ from ..data.shift import wilson_interval
 @dataclass(frozen=True)
 class Estimate:
     "A number, its 95 % interval, and what it rests on."
-    value:float|None # None where it is undefined
-    low:float|None # lower end
-    high:float|None # upper end
-    n:int # images, or groups of images, that it rests on
-    method:str # `"wilson"`, `"clopper-pearson"`, `"bootstrap"`, `"exact, no error seen"`, `"exact, no variation seen"`, or `"undefined: why"`
+
+    value: float | None  # None where it is undefined
+    low: float | None  # lower end
+    high: float | None  # upper end
+    n: int  # images, or groups of images, that it rests on
+    # `"wilson"`, `"clopper-pearson"`, `"bootstrap"`, `"exact, no error seen"`, `"exact, no variation seen"`, or
+    # `"undefined: why"`
+    method: str
 
     def __str__(self):
-        if self.value is None: return self.method
+        if self.value is None:
+            return self.method
         return f"{self.value:.3f}" if self.low is None else f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-    def _repr_html_(self): return f"<span>{self}</span>"
-    def to_dict(self) -> dict: # plain data
+
+    def _repr_html_(self):
+        return f"<span>{self}</span>"
+
+    def to_dict(self) -> dict:  # plain data
         "The estimate as plain data."
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n, "method": self.method}
 
 # %% ../../nbs/3_evidence/36_intervals.ipynb #aaf40215
 def _check_trials(successes, trials):
-    if trials < 1 or not 0 <= successes <= trials: raise DataError(f"expected between 0 and all of at least one trial to succeed, got {successes} of {trials}; count again")
+    if trials < 1 or not 0 <= successes <= trials:
+        raise DataError(
+            f"expected between 0 and all of at least one trial to succeed, got {successes} of {trials}; count again"
+        )
+
 
 def wilson(
-    successes:int, # how many
-    trials:int, # of how many; at least 1
-    level:float=.95, # coverage
-) -> Estimate: # the proportion
+    successes: int,  # how many
+    trials: int,  # of how many; at least 1
+    level: float = 0.95,  # coverage
+) -> Estimate:  # the proportion
     "Score interval of a proportion (Wilson 1927)."
     _check_trials(successes, trials)
     low, high = wilson_interval(successes / trials, trials, level)
-    return Estimate(successes / trials, low if successes else 0., high if successes < trials else 1., trials, "wilson")
+    return Estimate(
+        successes / trials, low if successes else 0.0, high if successes < trials else 1.0, trials, "wilson"
+    )
+
 
 def clopper_pearson(
-    successes:int, # how many
-    trials:int, # of how many; at least 1
-    level:float=.95, # coverage, at least
-) -> Estimate: # the proportion
+    successes: int,  # how many
+    trials: int,  # of how many; at least 1
+    level: float = 0.95,  # coverage, at least
+) -> Estimate:  # the proportion
     "Exact interval of a proportion (Clopper and Pearson 1934)."
     _check_trials(successes, trials)
     quantile, tail = need("scipy.special", "train").betaincinv, (1 - level) / 2
-    low = quantile(successes, trials - successes + 1, tail) if successes else 0.
-    high = quantile(successes + 1, trials - successes, 1 - tail) if successes < trials else 1.
+    low = quantile(successes, trials - successes + 1, tail) if successes else 0.0
+    high = quantile(successes + 1, trials - successes, 1 - tail) if successes < trials else 1.0
     return Estimate(successes / trials, float(low), float(high), trials, "clopper-pearson")
 
 # %% ../../nbs/3_evidence/36_intervals.ipynb #fd2288b9
-MINIMUM = 10 # below this many trials a proportion is not stated
+MINIMUM = 10  # below this many trials a proportion is not stated
+
 
 def proportion(
-    successes:int, # how many
-    trials:int, # of how many
-) -> Estimate: # with the interval that suits the number of trials
+    successes: int,  # how many
+    trials: int,  # of how many
+) -> Estimate:  # with the interval that suits the number of trials
     "A proportion: undefined below 10 trials, exact below 40, Wilson from there on."
-    if trials < MINIMUM: return Estimate(None, None, None, int(trials), f"undefined: {trials} of at least {MINIMUM} needed")
+    if trials < MINIMUM:
+        return Estimate(None, None, None, int(trials), f"undefined: {trials} of at least {MINIMUM} needed")
     return (clopper_pearson if trials < 40 else wilson)(int(successes), int(trials))
 
 # %% ../../nbs/3_evidence/36_intervals.ipynb #c4172d82
 def units_of(
-    n:int, # images
-    groups=None, # `(n,)`; `""` or None stands alone
-) -> np.ndarray: # `(n,)` int, from 0: which independent unit an image belongs to
+    n: int,  # images
+    groups=None,  # `(n,)`; `""` or None stands alone
+) -> np.ndarray:  # `(n,)` int, from 0: which independent unit an image belongs to
     "Units that are independent of one another: groups, and images that have none."
-    if groups is None: return np.arange(n)
-    if len(groups) != n: raise DataError(f"expected a group for each of {n} images, got {len(groups)}; give one each, \"\" where there is none")
-    return np.unique([f"g:{g}" if g not in ("", None) else f"i:{i}" for i, g in enumerate(groups)], return_inverse=True)[1]
+    if groups is None:
+        return np.arange(n)
+    if len(groups) != n:
+        raise DataError(
+            f'expected a group for each of {n} images, got {len(groups)}; give one each, "" where there is none'
+        )
+    return np.unique(
+        [f"g:{g}" if g not in ("", None) else f"i:{i}" for i, g in enumerate(groups)], return_inverse=True
+    )[1]
+
 
 def bootstrap_weights(
-    n:int, # images
-    groups=None, # `(n,)`; images of one group are drawn together; `""` stands alone
-    replicates:int=1000, # draws
-    seed:int=0, # of the draw
-) -> np.ndarray: # `(replicates,n)` float64: how often each image counts
+    n: int,  # images
+    groups=None,  # `(n,)`; images of one group are drawn together; `""` stands alone
+    replicates: int = 1000,  # draws
+    seed: int = 0,  # of the draw
+) -> np.ndarray:  # `(replicates,n)` float64: how often each image counts
     "How often each image is drawn in each replicate."
     return np.concatenate(list(drawn_weights(units_of(n, groups), replicates, seed)))
 
+
 def drawn_weights(
-    units:np.ndarray, # `(n,)` int from `units_of`
-    replicates:int, # draws in all
-    seed:int=0, # of the draw
-): # yields `(b,n)` float64
+    units: np.ndarray,  # `(n,)` int from `units_of`
+    replicates: int,  # draws in all
+    seed: int = 0,  # of the draw
+):  # yields `(b,n)` float64
     "The same weights, a few replicates at a time."
     random, count, left = rng(seed, "bootstrap"), int(units.max()) + 1, replicates
     while left > 0:
-        b = min(left, max(1, 500_000 // len(units))) # four megabytes at a time stay in the cache
+        b = min(left, max(1, 500_000 // len(units)))  # four megabytes at a time stay in the cache
         drawn = random.integers(0, count, (b, count)) + np.arange(b)[:, None] * count
         yield np.bincount(drawn.ravel(), minlength=b * count).reshape(b, count)[:, units].astype(float)
         left -= b
 
 # %% ../../nbs/3_evidence/36_intervals.ipynb #110d5675
-def _expanded(value, draws, n, level=.95):
+def _expanded(value, draws, n, level=0.95):
     "The percentile interval of replicates, its tails those of Student's t."
-    if not np.isfinite(value): return Estimate(None, None, None, n, "undefined: a class is absent")
-    if n < MINIMUM: return Estimate(None, None, None, n, f"undefined: {n} of at least {MINIMUM} independent images")
+    if not np.isfinite(value):
+        return Estimate(None, None, None, n, "undefined: a class is absent")
+    if n < MINIMUM:
+        return Estimate(None, None, None, n, f"undefined: {n} of at least {MINIMUM} independent images")
     seen = draws[np.isfinite(draws)]
-    if len(seen) < .9 * len(draws): return Estimate(None, None, None, n, "undefined: a class has too few images")
+    if len(seen) < 0.9 * len(draws):
+        return Estimate(None, None, None, n, "undefined: a class has too few images")
     tail = NormalDist().cdf(np.sqrt(n / (n - 1)) * need("scipy.special", "train").stdtrit(n - 1, (1 - level) / 2))
     low, high = np.quantile(seen, [tail, 1 - tail])
     return Estimate(float(value), min(float(low), value), max(float(high), value), n, "bootstrap")
 
+
 def bootstrap(
-    statistic, # function of weights `(b,n)` that returns `(b,)`; nan where undefined
-    weights:np.ndarray, # `(b,n)` from `bootstrap_weights`
-    groups:int|None=None, # how many independent groups; n by default
-    level:float=.95, # coverage
-) -> Estimate: # expanded percentile interval
+    statistic,  # function of weights `(b,n)` that returns `(b,)`; nan where undefined
+    weights: np.ndarray,  # `(b,n)` from `bootstrap_weights`
+    groups: int | None = None,  # how many independent groups; n by default
+    level: float = 0.95,  # coverage
+) -> Estimate:  # expanded percentile interval
     "A statistic with its bootstrap interval (Efron 1979; Hesterberg 2015)."
-    pieces = np.array_split(weights, -(-weights.size // 500_000)) # four megabytes at a time stay in the cache
+    pieces = np.array_split(weights, -(-weights.size // 500_000))  # four megabytes at a time stay in the cache
     value = float(statistic(np.ones((1, weights.shape[1])))[0])
     return _expanded(value, np.concatenate([statistic(w) for w in pieces]), int(groups or weights.shape[1]), level)
 
 # %% ../../nbs/3_evidence/36_intervals.ipynb #d67b4833
 def bootstraps(
-    statistics:dict, # name to a function of weights `(b,n)` that returns `(b,)`
-    units:np.ndarray, # `(n,)` int from `units_of`
-    replicates:int|None=None, # 1000 by default, 200 above 100,000 units
-    seed:int=0, # of the draw
-) -> dict[str, Estimate]: # by name
+    statistics: dict,  # name to a function of weights `(b,n)` that returns `(b,)`
+    units: np.ndarray,  # `(n,)` int from `units_of`
+    replicates: int | None = None,  # 1000 by default, 200 above 100,000 units
+    seed: int = 0,  # of the draw
+) -> dict[str, Estimate]:  # by name
     "Several statistics on the same replicates, in bounded memory."
     count = int(units.max()) + 1
     replicates = replicates or (1000 if count <= 100_000 else 200)
     values = {name: float(f(np.ones((1, len(units))))[0]) for name, f in statistics.items()}
     drawn = drawn_weights(units, replicates, seed)
-    if len(units) > 20_000: drawn = progress(drawn, "bootstrap", -(-replicates // max(1, 500_000 // len(units))))
+    if len(units) > 20_000:
+        drawn = progress(drawn, "bootstrap", -(-replicates // max(1, 500_000 // len(units))))
     rows = [[f(w) for f in statistics.values()] for w in drawn]
-    return {name: _expanded(values[name], np.concatenate([r[i] for r in rows]), count) for i, name in enumerate(statistics)}
+    return {
+        name: _expanded(values[name], np.concatenate([r[i] for r in rows]), count) for i, name in enumerate(statistics)
+    }
 
 # %% ../../nbs/3_evidence/36_intervals.ipynb #5f127268
 def left_open(
-    estimate:Estimate, # of a bootstrap
-    trials:int, # independent
-) -> Estimate: # as it is, where replicates differ
+    estimate: Estimate,  # of a bootstrap
+    trials: int,  # independent
+) -> Estimate:  # as it is, where replicates differ
     "Where no replicate differs: what as many trials without a difference leave open."
-    if estimate.value is None or estimate.high - estimate.low > 1e-12: return estimate
-    if trials < MINIMUM: return Estimate(None, None, None, trials, f"undefined: no variation, and {trials} of at least {MINIMUM} trials")
+    if estimate.value is None or estimate.high - estimate.low > 1e-12:
+        return estimate
+    if trials < MINIMUM:
+        return Estimate(None, None, None, trials, f"undefined: no variation, and {trials} of at least {MINIMUM} trials")
     value, certain = estimate.value, clopper_pearson(trials, trials).low
-    return Estimate(value, value * certain, 1 - (1 - value) * certain, trials, "exact, no error seen" if value == 1 else "exact, no variation seen")
+    return Estimate(
+        value,
+        value * certain,
+        1 - (1 - value) * certain,
+        trials,
+        "exact, no error seen" if value == 1 else "exact, no variation seen",
+    )
+
 
 def share(
-    correct:np.ndarray, # `(n,)` bool
-    groups=None, # `(n,)` what belongs together; None or all `""`: images are independent
-    seed:int=0, # of the bootstrap
-) -> Estimate: # of the share that is True
+    correct: np.ndarray,  # `(n,)` bool
+    groups=None,  # `(n,)` what belongs together; None or all `""`: images are independent
+    seed: int = 0,  # of the bootstrap
+) -> Estimate:  # of the share that is True
     "A share of images, by group where there are groups."
     correct, units = np.asarray(correct), units_of(len(correct), groups)
-    if not len(correct) or units.max() + 1 == len(correct): return proportion(int(correct.sum()), len(correct))
-    estimate = bootstrap(lambda w: w @ correct / w.sum(1), bootstrap_weights(len(correct), groups, seed=seed), units.max() + 1)
+    if not len(correct) or units.max() + 1 == len(correct):
+        return proportion(int(correct.sum()), len(correct))
+    estimate = bootstrap(
+        lambda w: w @ correct / w.sum(1), bootstrap_weights(len(correct), groups, seed=seed), units.max() + 1
+    )
     return left_open(estimate, estimate.n)
 
 # %% ../../nbs/3_evidence/36_intervals.ipynb #31940dc2
 def logit_interval(
-    value:float, # between 0 and 1
-    variances, # `(s,)` of value: the share of each stratum in its variance
-    counts, # `(s,)` units of each stratum, 2 or more
-    n:int, # units in all
-    method:str, # what to say of it
-    level:float=.95, # coverage
-) -> Estimate: # inside [0, 1]
+    value: float,  # between 0 and 1
+    variances,  # `(s,)` of value: the share of each stratum in its variance
+    counts,  # `(s,)` units of each stratum, 2 or more
+    n: int,  # units in all
+    method: str,  # what to say of it
+    level: float = 0.95,  # coverage
+) -> Estimate:  # inside [0, 1]
     "An interval on the logit scale, with Satterthwaite's degrees of freedom."
     variances, counts = np.asarray(variances, float), np.asarray(counts)
     total = variances.sum()
-    if not 0 < value < 1 or total <= 0: return Estimate(float(value), float(value), float(value), n, method)
+    if not 0 < value < 1 or total <= 0:
+        return Estimate(float(value), float(value), float(value), n, method)
     free = total**2 / (variances**2 / (counts - 1)).sum()
     reach = -need("scipy.special", "train").stdtrit(free, (1 - level) / 2) * np.sqrt(total) / (value * (1 - value))
     middle = np.log(value / (1 - value))
@@ -184,85 +228,100 @@ def logit_interval(
 def _wider(e, level):
     "A 95 % interval on the logit scale, widened to another level."
     z, logit = NormalDist().inv_cdf, lambda p: np.log(p / (1 - p))
-    middle, factor = logit(e.value), z((1 + level) / 2) / z(.975)
+    middle, factor = logit(e.value), z((1 + level) / 2) / z(0.975)
     low, high = (float(1 / (1 + np.exp(-(middle + factor * (logit(x) - middle))))) for x in (e.low, e.high))
     return Estimate(e.value, low, high, e.n, f"{e.method}, {level:.0%}".replace("%", " %"))
 
+
 def to_decide(
-    estimate:Estimate, # as it is reported; or its plain data
-) -> Estimate: # the same value; a proportion with its exact interval, an AUROC with that of 96 %
+    estimate: Estimate,  # as it is reported; or its plain data
+) -> Estimate:  # the same value; a proportion with its exact interval, an AUROC with that of 96 %
     "The interval that a gate may rely on."
     e = Estimate(**estimate) if isinstance(estimate, dict) else estimate
-    if e.method == "wilson": return clopper_pearson(round(e.value * e.n), e.n)
-    if e.method == "DeLong, logit scale" and 0 < e.low < e.value < e.high < 1: return _wider(e, .96)
-    if e.method != "of the union, wilson": return e
-    exact = clopper_pearson(round(e.value / (2 - e.value) * e.n), e.n) # F1 is 2J/(1+J) of a share J
-    return Estimate(*(2 * x / (1 + x) for x in (exact.value, exact.low, exact.high)), e.n, "of the union, clopper-pearson")
+    if e.method == "wilson":
+        return clopper_pearson(round(e.value * e.n), e.n)
+    if e.method == "DeLong, logit scale" and 0 < e.low < e.value < e.high < 1:
+        return _wider(e, 0.96)
+    if e.method != "of the union, wilson":
+        return e
+    exact = clopper_pearson(round(e.value / (2 - e.value) * e.n), e.n)  # F1 is 2J/(1+J) of a share J
+    return Estimate(
+        *(2 * x / (1 + x) for x in (exact.value, exact.low, exact.high)), e.n, "of the union, clopper-pearson"
+    )
+
 
 def decide(
-    estimate:Estimate, # a metric; or its plain data
-    bar:float, # that the whole interval must reach
-    at_least:bool=True, # or at most
-) -> str: # pass, fail, or insufficient
+    estimate: Estimate,  # a metric; or its plain data
+    bar: float,  # that the whole interval must reach
+    at_least: bool = True,  # or at most
+) -> str:  # pass, fail, or insufficient
     "Which side of a bar the whole interval lies on."
     e = to_decide(estimate)
-    if e.value is None or not np.isfinite([e.low, e.high]).all(): return "insufficient"
+    if e.value is None or not np.isfinite([e.low, e.high]).all():
+        return "insufficient"
     near, far = (e.low, e.high) if at_least else (-e.high, -e.low)
     bar = bar if at_least else -bar
     return "pass" if near >= bar else "fail" if far < bar else "insufficient"
 
 # %% ../../nbs/3_evidence/36_intervals.ipynb #1d6cb54c
 def effective_count(
-    hits:np.ndarray, # `(n,)` bool
-    units:np.ndarray, # `(n,)` int, which independent unit an image belongs to
-) -> float: # n at most
+    hits: np.ndarray,  # `(n,)` bool
+    units: np.ndarray,  # `(n,)` int, which independent unit an image belongs to
+) -> float:  # n at most
     "How many independent images a share is worth (Rao and Scott 1992)."
     n, p = len(hits), float(np.mean(hits))
     _, index = np.unique(units, return_inverse=True)
     count = index.max() + 1
-    if count == n: return float(n)
-    if p in (0., 1.) or count < 2: return float(count)
-    variance = (np.bincount(index, hits - p)**2).sum() * count / (count - 1) / n**2
+    if count == n:
+        return float(n)
+    if p in (0.0, 1.0) or count < 2:
+        return float(count)
+    variance = (np.bincount(index, hits - p) ** 2).sum() * count / (count - 1) / n**2
     return float(np.clip(p * (1 - p) / variance, 1, n) if variance > 0 else count)
 
+
 def share_difference(
-    first:tuple, # (share, images that it is worth)
-    second:tuple, # likewise
-    level:float=.95, # coverage
-) -> tuple[float, float, float]: # difference, low, high
+    first: tuple,  # (share, images that it is worth)
+    second: tuple,  # likewise
+    level: float = 0.95,  # coverage
+) -> tuple[float, float, float]:  # difference, low, high
     "Interval of the difference of two shares (Newcombe 1998, method 10)."
     (p, n), (q, m) = first, second
     (a, b), (c, d) = wilson_interval(p, n, level), wilson_interval(q, m, level)
     return p - q, p - q - float(np.hypot(p - a, d - q)), p - q + float(np.hypot(b - p, q - c))
 
+
 def difference_p(
-    first:tuple, # (share, images that it is worth)
-    second:tuple, # likewise
-) -> float: # two-sided
+    first: tuple,  # (share, images that it is worth)
+    second: tuple,  # likewise
+) -> float:  # two-sided
     "The level at which the interval of a difference just touches 0."
-    few, many = 0., 40. # standard deviations
+    few, many = 0.0, 40.0  # standard deviations
     for _ in range(60):
         z = (few + many) / 2
         _, low, high = share_difference(first, second, max(min(2 * NormalDist().cdf(z) - 1, 1 - 1e-15), 1e-15))
         few, many = (few, z) if low <= 0 <= high else (z, many)
-        if many > 7.9 and few > 7.8: break
+        if many > 7.9 and few > 7.8:
+            break
     return 2 * (1 - NormalDist().cdf(few))
 
+
 def detectable_gap(
-    p:float, # the share where there is no gap
-    n:float, # images of the one
-    m:float, # images of the other
-    alpha:float=.05, # two-sided, what is left of it after Bonferroni
-    power:float=.8, # how often it would be found
-) -> float: # 0 to 1
+    p: float,  # the share where there is no gap
+    n: float,  # images of the one
+    m: float,  # images of the other
+    alpha: float = 0.05,  # two-sided, what is left of it after Bonferroni
+    power: float = 0.8,  # how often it would be found
+) -> float:  # 0 to 1
     "The smallest gap that would be found with this power (normal approximation)."
     z = NormalDist().inv_cdf
-    middle = min(max(p, 1 / (n + 2)), 1 - 1 / (n + 2)) # a share of 0 or 1 is no certainty
-    return float(min(1., (z(1 - alpha / 2) + z(power)) * np.sqrt(middle * (1 - middle) * (1 / n + 1 / m))))
+    middle = min(max(p, 1 / (n + 2)), 1 - 1 / (n + 2))  # a share of 0 or 1 is no certainty
+    return float(min(1.0, (z(1 - alpha / 2) + z(power)) * np.sqrt(middle * (1 - middle) * (1 / n + 1 / m))))
+
 
 def holm(
-    p, # `(m,)`
-) -> np.ndarray: # `(m,)` adjusted, in the same order
+    p,  # `(m,)`
+) -> np.ndarray:  # `(m,)` adjusted, in the same order
     "Adjusted p-values that keep one error over all tests (Holm 1979)."
     p = np.asarray(p, float)
     order, out = np.argsort(p, kind="stable"), np.empty(len(p))

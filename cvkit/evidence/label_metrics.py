@@ -15,87 +15,139 @@ from .metrics import _independent, _ratio, auroc_estimate
 
 # %% ../../nbs/3_evidence/48_label_metrics.ipynb #a98ecd53
 def ranking_losses(
-    truth:np.ndarray, # `(n,c)` int8: 1 present, 0 absent, -1 not known
-    probabilities:np.ndarray, # `(n,c)`
-) -> np.ndarray: # `(n,)`, 0 to 1
+    truth: np.ndarray,  # `(n,c)` int8: 1 present, 0 absent, -1 not known
+    probabilities: np.ndarray,  # `(n,c)`
+) -> np.ndarray:  # `(n,)`, 0 to 1
     "Share of misordered pairs in each image."
     out, step = np.zeros(len(truth)), max(1, 1_000_000 // max(1, truth.shape[1]))
     for start in range(0, len(truth), step):
-        order = np.argsort(p := probabilities[start:start + step], axis=1)
-        p, t = np.take_along_axis(p, order, 1), np.take_along_axis(truth[start:start + step], order, 1)
+        order = np.argsort(p := probabilities[start : start + step], axis=1)
+        p, t = np.take_along_axis(p, order, 1), np.take_along_axis(truth[start : start + step], order, 1)
         place = np.where(np.diff(p, axis=1, append=np.inf) > 0, np.arange(p.shape[1]), p.shape[1])
-        last = np.minimum.accumulate(place[:, ::-1], axis=1)[:, ::-1] # of those with equal scores
+        last = np.minimum.accumulate(place[:, ::-1], axis=1)[:, ::-1]  # of those with equal scores
         wrong = (np.take_along_axis((t == 1).cumsum(1), last, 1) * (t == 0)).sum(1)
-        out[start:start + step] = wrong / np.maximum((t == 1).sum(1) * (t == 0).sum(1), 1)
+        out[start : start + step] = wrong / np.maximum((t == 1).sum(1) * (t == 0).sum(1), 1)
     return out
 
 # %% ../../nbs/3_evidence/48_label_metrics.ipynb #019845d3
-def _many(units): return int((np.bincount(units) > 0).sum()) # different ones
+def _many(units):  # different ones
+    return int((np.bincount(units) > 0).sum())
+
 
 def _ranked(truth, scores):
-    "Rows known of one label by falling score, those that have it, and where each threshold with a new hit begins in either."
+    """Rows known of one label by falling score, those that have it, and where each threshold with a new hit begins in
+    either."""
     rows = np.flatnonzero(truth >= 0)
     order = rows[np.argsort(-scores[rows], kind="stable")]
     there = truth[order] == 1
-    end, first = np.unique(np.searchsorted(-scores[order], -scores[order][there], "right"), return_index=True) # images of equal score enter together
-    return order[:end[-1] if len(end) else 0], order[there], np.r_[0, end[:-1]].astype(int), first
+    end, first = np.unique(
+        np.searchsorted(-scores[order], -scores[order][there], "right"), return_index=True
+    )  # images of equal score enter together
+    return order[: end[-1] if len(end) else 0], order[there], np.r_[0, end[:-1]].astype(int), first
+
 
 def _precision(weights, order, there, starts, first):
     "Average precision in each draw of weights `(n,b)`, nan where no image has the label."
-    if not len(there): return np.full(weights.shape[1], np.nan)
-    hits, claimed = (np.add.reduceat(weights.take(rows, 0), at, axis=0).astype(float) for rows, at in ((there, first), (order, starts)))
+    if not len(there):
+        return np.full(weights.shape[1], np.nan)
+    hits, claimed = (
+        np.add.reduceat(weights.take(rows, 0), at, axis=0).astype(float)
+        for rows, at in ((there, first), (order, starts))
+    )
     return _ratio(np.einsum("ib,ib->b", hits, hits.cumsum(0) / np.maximum(claimed.cumsum(0), 1e-300)), hits.sum(0))
 
+
 def _draws(truth, probabilities, said, columns, units, replicates, seed):
-    "Of all images, and then of each draw: hit, there, said and average precision of each label `(1+r,4,c)`, and the sums of columns `(1+r,m)`."
+    """Of all images, and then of each draw: hit, there, said and average precision of each label `(1+r,4,c)`, and the
+    sums of columns `(1+r,m)`."""
     (n, c), totals = truth.shape, []
     size, found = max(1, 2_000_000 // n), np.empty((1 + replicates, 4, c))
     starts, many = range(0, c, size), -(-replicates // max(1, 500_000 // n))
+
     def weights():
-        for _ in starts: yield from chain([np.ones((1, n))], drawn_weights(units, replicates, seed))
+        for _ in starts:
+            yield from chain([np.ones((1, n))], drawn_weights(units, replicates, seed))
+
     source = iter(progress(weights(), "bootstrap", (1 + many) * len(starts)) if n * c > 20_000 else weights())
     for start in starts:
         block, done = slice(start, start + size), 0
         there, claimed = truth[:, block] == 1, said[:, block] & (truth[:, block] >= 0)
-        sums = np.concatenate([there & claimed, there, claimed, columns if start == 0 else columns[:, :0]], 1).astype(float)
+        sums = np.concatenate([there & claimed, there, claimed, columns if start == 0 else columns[:, :0]], 1).astype(
+            float
+        )
         ranks = [_ranked(truth[:, k], probabilities[:, k]) for k in range(start, min(start + size, c))]
         while done <= replicates:
             w = next(source)
-            here, k, columnwise = slice(done, done + len(w)), len(ranks), np.ascontiguousarray(w.T, np.float32 if n < 2**24 else float) # whole numbers, exact
+            here, k, columnwise = (
+                slice(done, done + len(w)),
+                len(ranks),
+                np.ascontiguousarray(w.T, np.float32 if n < 2**24 else float),
+            )  # whole numbers, exact
             got, done = w @ sums, done + len(w)
-            found[here, :3, block], found[here, 3, block] = got[:, :3 * k].reshape(len(w), 3, k), np.stack([_precision(columnwise, *r) for r in ranks], 1)
-            if start == 0: totals.append(got[:, 3 * k:])
+            found[here, :3, block], found[here, 3, block] = (
+                got[:, : 3 * k].reshape(len(w), 3, k),
+                np.stack([_precision(columnwise, *r) for r in ranks], 1),
+            )
+            if start == 0:
+                totals.append(got[:, 3 * k :])
     return found, np.concatenate(totals)
 
 # %% ../../nbs/3_evidence/48_label_metrics.ipynb #56b8e7f9
-BINS = 10 # of equal count, of all probabilities together
+BINS = 10  # of equal count, of all probabilities together
+
 
 def _columns(truth, p, said):
-    "By image: 1, known, wrong, right throughout, ranking loss, log loss, Brier score; and in each bin: count, probability, present."
+    """By image: 1, known, wrong, right throughout, ranking loss, log loss, Brier score; and in each bin: count,
+    probability, present."""
     known, there = truth >= 0, truth == 1
     wrong = known & (said != there)
     edges = np.unique(np.quantile(p[known], np.linspace(0, 1, BINS + 1)[1:-1]))
-    edges = edges[edges > p[known].min()] # no bin is empty
+    edges = edges[edges > p[known].min()]  # no bin is empty
     image, _ = np.nonzero(known)
     place = image * (len(edges) + 1) + np.searchsorted(edges, p[known], "right")
-    bins = [np.bincount(place, v, len(p) * (len(edges) + 1)).reshape(len(p), -1) for v in (np.ones(len(place)), p[known], there[known])]
+    bins = [
+        np.bincount(place, v, len(p) * (len(edges) + 1)).reshape(len(p), -1)
+        for v in (np.ones(len(place)), p[known], there[known])
+    ]
     surprise = -np.log(np.clip(np.where(there, p, 1 - p), 1e-12, 1))
-    one = [np.ones(len(p)), known.sum(1), wrong.sum(1), ~wrong.any(1), ranking_losses(truth, p), (surprise * known).sum(1), ((p - there)**2 * known).sum(1)]
+    one = [
+        np.ones(len(p)),
+        known.sum(1),
+        wrong.sum(1),
+        ~wrong.any(1),
+        ranking_losses(truth, p),
+        (surprise * known).sum(1),
+        ((p - there) ** 2 * known).sum(1),
+    ]
     return np.column_stack([*one, *bins])
+
 
 def _rates(found):
     "Precision, recall, F1 and average precision `(1+r,c)`; nan where a label does not occur."
     hit, there, said, average = found.transpose(1, 0, 2)
-    precision = np.where((said == 0) & (there > 0), 0., _ratio(hit, said))
-    return {"precision": precision, "recall": _ratio(hit, there), "f1": np.where(there > 0, _ratio(2 * hit, there + said), np.nan), "average_precision": average}
+    precision = np.where((said == 0) & (there > 0), 0.0, _ratio(hit, said))
+    return {
+        "precision": precision,
+        "recall": _ratio(hit, there),
+        "f1": np.where(there > 0, _ratio(2 * hit, there + said), np.nan),
+        "average_precision": average,
+    }
+
 
 def _mean(values, names, here, away, count, trials):
     "A mean over labels; where it is undefined, the label that is to blame."
     k, j = int(here.argmin()), int(away.argmin())
-    if not here[k]: return Estimate(None, None, None, count, f"undefined: no image has {names[k]!r}")
-    if not away[j]: return Estimate(None, None, None, count, f"undefined: every image has {names[j]!r}")
+    if not here[k]:
+        return Estimate(None, None, None, count, f"undefined: no image has {names[k]!r}")
+    if not away[j]:
+        return Estimate(None, None, None, count, f"undefined: every image has {names[j]!r}")
     e = left_open(_expanded(values[0].mean(), values[1:].mean(1), count), trials)
-    return Estimate(None, None, None, count, f"undefined: {names[k]!r} has too few images, {here[k]}") if e.method == "undefined: a class has too few images" else e
+    return (
+        Estimate(None, None, None, count, f"undefined: {names[k]!r} has too few images, {here[k]}")
+        if e.method == "undefined: a class has too few images"
+        else e
+    )
+
 
 def _metrics(found, sums, rates, names, here, away, count, independent):
     "The numbers over all labels."
@@ -103,51 +155,107 @@ def _metrics(found, sums, rates, names, here, away, count, independent):
     hit, there, said, _ = found.sum(2).T
     open_ = lambda values: left_open(_expanded(values[0], values[1:], count), count)
     mean = lambda m, least, away: _mean(rates[m], names, here, away, count, len(names) * int(least))
-    out = {"map": mean("average_precision", min(here.min(), away.min()) // 2, away), "exact_match": proportion(int(right[0]), count) if independent else open_(right / ones), "micro_f1": open_(_ratio(2 * hit, there + said)),
-           "macro_f1": mean("f1", here.min(), np.ones_like(away)), "hamming": open_(wrong / known), "ranking_loss": open_(order / ones), "brier": open_(gap / known), "log_loss": open_(surprise / known)}
-    if not wrong[0]: out["log_loss"] = Estimate(None, None, None, count, "undefined: no error was seen, and one may cost any amount")
+    out = {
+        "map": mean("average_precision", min(here.min(), away.min()) // 2, away),
+        "exact_match": proportion(int(right[0]), count) if independent else open_(right / ones),
+        "micro_f1": open_(_ratio(2 * hit, there + said)),
+        "macro_f1": mean("f1", here.min(), np.ones_like(away)),
+        "hamming": open_(wrong / known),
+        "ranking_loss": open_(order / ones),
+        "brier": open_(gap / known),
+        "log_loss": open_(surprise / known),
+    }
+    if not wrong[0]:
+        out["log_loss"] = Estimate(None, None, None, count, "undefined: no error was seen, and one may cost any amount")
     return out
+
 
 def _bins(sums, count):
     "Probability and share present in each bin, with its interval."
     many, sure, there = sums[:, 7:].reshape(len(sums), 3, -1).transpose(1, 0, 2)
     share = _ratio(there, many)
     spans = [left_open(_expanded(v[0], v[1:], count), int(min(count, m))) for v, m in zip(share.T, many[0])]
-    return {"probability": (sure[0] / many[0]).tolist(), "present": share[0].tolist(), "count": many[0].astype(int).tolist(), "low": [e.low for e in spans], "high": [e.high for e in spans]}
+    return {
+        "probability": (sure[0] / many[0]).tolist(),
+        "present": share[0].tolist(),
+        "count": many[0].astype(int).tolist(),
+        "low": [e.low for e in spans],
+        "high": [e.high for e in spans],
+    }
 
 # %% ../../nbs/3_evidence/48_label_metrics.ipynb #a7abc78e
 def _class_row(k, name, truth, p, said, rates, units, groups):
     "All about one label."
     rows = np.flatnonzero(truth[:, k] >= 0)
     t, s, u, count = truth[rows, k].astype(int), said[rows, k].astype(int), units[rows], lambda which: _many(u[which])
-    row = {"class": name, "images": int(t.sum()), "known": len(t), "claimed": int(s.sum()), "missed": int((t > s).sum()), "wrongly_said": int((s > t).sum())}
+    row = {
+        "class": name,
+        "images": int(t.sum()),
+        "known": len(t),
+        "claimed": int(s.sum()),
+        "missed": int((t > s).sum()),
+        "wrongly_said": int((s > t).sum()),
+    }
     few = min(count(t == 1), count(t == 0))
     ap = left_open(_expanded(rates["average_precision"][0, k], rates["average_precision"][1:, k], count(t >= 0)), few)
-    row["average_precision"] = ap if few >= 5 else Estimate(None, None, None, count(t >= 0), f"undefined: {few} of at least 5 independent images with and without")
-    row["auroc"] = left_open(auroc_estimate(t, np.stack([1 - p[rows, k], p[rows, k]], 1), 1, None if groups is None else groups[rows]), few) if len(rows) else row["average_precision"]
-    if units.max() + 1 == len(units): return _independent(row, t, s, 1)
+    row["average_precision"] = (
+        ap
+        if few >= 5
+        else Estimate(
+            None, None, None, count(t >= 0), f"undefined: {few} of at least 5 independent images with and without"
+        )
+    )
+    row["auroc"] = (
+        left_open(
+            auroc_estimate(t, np.stack([1 - p[rows, k], p[rows, k]], 1), 1, None if groups is None else groups[rows]),
+            few,
+        )
+        if len(rows)
+        else row["average_precision"]
+    )
+    if units.max() + 1 == len(units):
+        return _independent(row, t, s, 1)
     trials = {"precision": count(s == 1), "recall": count(t == 1), "f1": count(t == 1)}
     return row | {m: left_open(_expanded(rates[m][0, k], rates[m][1:, k], count(t >= 0)), n) for m, n in trials.items()}
 
+
 def _check(truth, p, said, classes):
     "Refuse what are no predictions of labels."
-    if truth.ndim != 2 or not truth.size: raise DataError(f"expected truth (n,c) of at least one image and label, got {truth.shape}; is the split empty?")
-    if p.shape != truth.shape or said.shape != truth.shape or len(classes) != truth.shape[1]: raise DataError(f"expected truth, probabilities and what is said of one shape (n,c), and c names, got {truth.shape}, {p.shape}, {said.shape} and {len(classes)}; one row an image, one column a class")
-    if not np.isin(truth, (-1, 0, 1)).all(): raise DataError(f"expected truth of 1, 0 and -1 (present, absent, not known), got {np.setdiff1d(truth, (-1, 0, 1))[0]}; make it with label_truth")
-    if said.dtype != bool: raise DataError(f"expected what is said as True and False, got {said.dtype}; compare probabilities with thresholds")
-    if not ((p >= 0) & (p <= 1))[truth >= 0].all(): raise DataError("expected probabilities from 0 to 1 wherever a label is known, got others; apply sigmoid to logits, and leave out images that took no part")
-    if not (truth >= 0).any(): raise DataError("expected labels that are known, got none; there is nothing to compare with")
+    if truth.ndim != 2 or not truth.size:
+        raise DataError(f"expected truth (n,c) of at least one image and label, got {truth.shape}; is the split empty?")
+    if p.shape != truth.shape or said.shape != truth.shape or len(classes) != truth.shape[1]:
+        raise DataError(
+            f"expected truth, probabilities and what is said of one shape (n,c), and c names, got {truth.shape}, "
+            f"{p.shape}, {said.shape} and {len(classes)}; one row an image, one column a class"
+        )
+    if not np.isin(truth, (-1, 0, 1)).all():
+        raise DataError(
+            f"expected truth of 1, 0 and -1 (present, absent, not known), got {np.setdiff1d(truth, (-1, 0, 1))[0]}; "
+            "make it with label_truth"
+        )
+    if said.dtype != bool:
+        raise DataError(
+            f"expected what is said as True and False, got {said.dtype}; compare probabilities with thresholds"
+        )
+    if not ((p >= 0) & (p <= 1))[truth >= 0].all():
+        raise DataError(
+            "expected probabilities from 0 to 1 wherever a label is known, got others; apply sigmoid to logits, and "
+            "leave out images that took no part"
+        )
+    if not (truth >= 0).any():
+        raise DataError("expected labels that are known, got none; there is nothing to compare with")
 
 # %% ../../nbs/3_evidence/48_label_metrics.ipynb #118df839
 def measure_labels(
-    truth:np.ndarray, # `(n,c)` int8: 1 present, 0 absent, -1 not known; an image of which nothing is known is left out
-    probabilities:np.ndarray, # `(n,c)` in [0, 1]
-    said:np.ndarray, # `(n,c)` bool: what was decided, by thresholds that were not chosen on these images
-    groups=None, # `(n,)` what must be drawn together; None or all `""`: images are independent
-    seed:int=0, # of the bootstrap
-    classes=None, # c names; numbers by default
-    replicates:int|None=None, # of the bootstrap; 1000 by default, 200 above a million labels of images
-) -> tuple[dict, list, dict]: # by metric an Estimate; a row a class; by bin of probability, the share present
+    # `(n,c)` int8: 1 present, 0 absent, -1 not known; an image of which nothing is known is left out
+    truth: np.ndarray,
+    probabilities: np.ndarray,  # `(n,c)` in [0, 1]
+    said: np.ndarray,  # `(n,c)` bool: what was decided, by thresholds that were not chosen on these images
+    groups=None,  # `(n,)` what must be drawn together; None or all `""`: images are independent
+    seed: int = 0,  # of the bootstrap
+    classes=None,  # c names; numbers by default
+    replicates: int | None = None,  # of the bootstrap; 1000 by default, 200 above a million labels of images
+) -> tuple[dict, list, dict]:  # by metric an Estimate; a row a class; by bin of probability, the share present
     "All numbers of a model of many labels, each with its 95 % interval."
     truth, p, said = np.asarray(truth), np.asarray(probabilities, float), np.asarray(said)
     names = list(map(str, range(truth.shape[-1]) if classes is None else classes))
@@ -156,18 +264,25 @@ def measure_labels(
     truth, said, groups = truth[keep], said[keep], None if groups is None else np.asarray(groups, object)[keep]
     p, units = np.where(truth >= 0, p[keep], 0), units_of(len(truth), groups)
     count, marked = int(units.max()) + 1, lambda value: np.array([_many(units[column == value]) for column in truth.T])
-    found, sums = _draws(truth, p, said, _columns(truth, p, said), units, replicates or (1000 if truth.size <= 1_000_000 else 200), seed)
+    found, sums = _draws(
+        truth, p, said, _columns(truth, p, said), units, replicates or (1000 if truth.size <= 1_000_000 else 200), seed
+    )
     rates = _rates(found)
     metrics = _metrics(found, sums, rates, names, marked(1), marked(0), count, count == len(units))
-    return metrics, [_class_row(k, name, truth, p, said, rates, units, groups) for k, name in enumerate(names)], _bins(sums, count)
+    return (
+        metrics,
+        [_class_row(k, name, truth, p, said, rates, units, groups) for k, name in enumerate(names)],
+        _bins(sums, count),
+    )
+
 
 def label_estimates(
-    truth:np.ndarray, # `(n,c)` int8: 1 present, 0 absent, -1 not known
-    probabilities:np.ndarray, # `(n,c)` in [0, 1]
-    said:np.ndarray, # `(n,c)` bool: what was decided
-    groups=None, # `(n,)` what must be drawn together
-    seed:int=0, # of the bootstrap
-    **more, # classes and replicates of `measure_labels`
-) -> dict[str, Estimate]: # map, exact_match, micro_f1, macro_f1, hamming, ranking_loss, brier, log_loss
+    truth: np.ndarray,  # `(n,c)` int8: 1 present, 0 absent, -1 not known
+    probabilities: np.ndarray,  # `(n,c)` in [0, 1]
+    said: np.ndarray,  # `(n,c)` bool: what was decided
+    groups=None,  # `(n,)` what must be drawn together
+    seed: int = 0,  # of the bootstrap
+    **more,  # classes and replicates of `measure_labels`
+) -> dict[str, Estimate]:  # map, exact_match, micro_f1, macro_f1, hamming, ranking_loss, brier, log_loss
     "The numbers over all labels, as of `measure_labels`."
     return measure_labels(truth, probabilities, said, groups, seed, **more)[0]

@@ -26,128 +26,243 @@ def _saved(picture):
     picture.save(file, "JPEG", quality=40)
     return Image.open(file)
 
-_COPIES = {"resized": lambda p: p.resize((max(8, p.width * 2 // 3), max(8, p.height * 2 // 3)), Image.Resampling.BICUBIC), "JPEG quality 40": _saved,
-           "sides cropped by 5 %": lambda p: p.crop((round(p.width * .04), round(p.height * .01), round(p.width * .99), round(p.height * .96))),
-           "20 % brighter": lambda p: p.point(lambda v: min(255, int(v * 1.2))), "mirrored": lambda p: p.transpose(Image.Transpose.FLIP_LEFT_RIGHT)}
+
+_COPIES = {
+    "resized": lambda p: p.resize((max(8, p.width * 2 // 3), max(8, p.height * 2 // 3)), Image.Resampling.BICUBIC),
+    "JPEG quality 40": _saved,
+    "sides cropped by 5 %": lambda p: p.crop((
+        round(p.width * 0.04),
+        round(p.height * 0.01),
+        round(p.width * 0.99),
+        round(p.height * 0.96),
+    )),
+    "20 % brighter": lambda p: p.point(lambda v: min(255, int(v * 1.2))),
+    "mirrored": lambda p: p.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+}
 WAYS = tuple(_COPIES)
 
+
 def make_copy(
-    picture:Image.Image, # of any size
-    way:str, # one of `WAYS`
-) -> Image.Image: # gray or colour, as it was
+    picture: Image.Image,  # of any size
+    way: str,  # one of `WAYS`
+) -> Image.Image:  # gray or colour, as it was
     "What people do to pictures."
-    if way not in _COPIES: raise DataError(f"expected one of {', '.join(WAYS)}, got {way!r}; correct it")
+    if way not in _COPIES:
+        raise DataError(f"expected one of {', '.join(WAYS)}, got {way!r}; correct it")
     return _COPIES[way](picture)
 
 # %% ../../nbs/3_evidence/41_leaks.ipynb #0642c7c5
 @dataclass(repr=False)
 class Rehearsal:
     "How many of the copies that were made are found."
-    made:dict # way to number
-    found:dict # way to number
-    among:int # images that could be copied: something is to be seen in them
-    images:int # in all
+
+    made: dict  # way to number
+    found: dict  # way to number
+    among: int  # images that could be copied: something is to be seen in them
+    images: int  # in all
 
     @property
-    def recall(self) -> Estimate: return proportion(sum(self.found.values()), sum(self.made.values())) # share that is found
-    def to_dict(self) -> dict: return {"made": self.made, "found": self.found, "among": self.among, "images": self.images, "recall": self.recall.to_dict()} # plain data
-    def __repr__(self): return f"the search finds {sum(self.found.values())} of {sum(self.made.values())} copies that were made and hidden among {self.images:,} images ({self.recall})"
+    def recall(self) -> Estimate:  # share that is found
+        return proportion(sum(self.found.values()), sum(self.made.values()))
+
+    def to_dict(self) -> dict:  # plain data
+        return {
+            "made": self.made,
+            "found": self.found,
+            "among": self.among,
+            "images": self.images,
+            "recall": self.recall.to_dict(),
+        }
+
+    def __repr__(self):
+        return (
+            f"the search finds {sum(self.found.values())} of {sum(self.made.values())} copies that were made and "
+            f"hidden among {self.images:,} images ({self.recall})"
+        )
+
     def _repr_html_(self):
         from cvkit.pages import fragment, number, table
-        rows = [{"way": way, "made": n, "found": self.found[way], "share [95 %]": number(p.value, p.low, p.high) if (p := proportion(self.found[way], n)).value is not None else p.method} for way, n in self.made.items()]
-        return fragment(table(rows, caption=f"{str(self)[0].upper()}{str(self)[1:]}; {self.images - self.among} images in which nothing is to be seen were not copied."))
+
+        rows = [
+            {
+                "way": way,
+                "made": n,
+                "found": self.found[way],
+                "share [95 %]": number(p.value, p.low, p.high)
+                if (p := proportion(self.found[way], n)).value is not None
+                else p.method,
+            }
+            for way, n in self.made.items()
+        ]
+        return fragment(
+            table(
+                rows,
+                caption=(
+                    f"{str(self)[0].upper()}{str(self)[1:]}; {self.images - self.among} images in which nothing is to "
+                    "be seen were not copied."
+                ),
+            )
+        )
+
 
 def rehearse(
-    manifest:Manifest, # n images
-    scan:Scan, # of the same
-    copies:int=50, # to be made
-    seed:int=0, # of the choice
-) -> Rehearsal: # what was made and found
+    manifest: Manifest,  # n images
+    scan: Scan,  # of the same
+    copies: int = 50,  # to be made
+    seed: int = 0,  # of the choice
+) -> Rehearsal:  # what was made and found
     "Copy some of the images, and look for the copies among all."
-    if len(scan) != len(manifest): raise DataError(f"expected a scan of the {len(manifest)} images, got one of {len(scan)}; call scan_images on this manifest")
+    if len(scan) != len(manifest):
+        raise DataError(
+            f"expected a scan of the {len(manifest)} images, got one of {len(scan)}; call scan_images on this manifest"
+        )
     textured, content = np.flatnonzero(scan["contrast"] > 3), manifest.table["content"].to_numpy(str)
-    ordered = textured[np.argsort(content[textured], kind="stable")] # the choice depends on no file's name
+    ordered = textured[np.argsort(content[textured], kind="stable")]  # the choice depends on no file's name
     chosen = rng(seed, "rehearsal").permutation(ordered)[:copies]
     ways, n = [WAYS[k % len(WAYS)] for k in range(len(chosen))], len(scan)
-    small = [make_thumbnail(make_copy(Image.fromarray(decode_image(manifest.read(i))), way)) for i, way in zip(chosen, ways)]
-    near = find_near_duplicates(np.concatenate([scan["thumbnail"], np.reshape(small, (-1, SIDE, SIDE)).astype(np.uint8)]), asking=np.arange(n, n + len(chosen)))
+    small = [
+        make_thumbnail(make_copy(Image.fromarray(decode_image(manifest.read(i))), way)) for i, way in zip(chosen, ways)
+    ]
+    near = find_near_duplicates(
+        np.concatenate([scan["thumbnail"], np.reshape(small, (-1, SIDE, SIDE)).astype(np.uint8)]),
+        asking=np.arange(n, n + len(chosen)),
+    )
     hit = {b - n for a, b in near.pairs.tolist() if a < n <= b and content[a] == content[chosen[b - n]]}
     count = lambda which: {way: sum(ways[k] == way for k in which) for way in dict.fromkeys(ways)}
     return Rehearsal(count(range(len(chosen))), count(hit), len(textured), n)
 
-
 # %% ../../nbs/3_evidence/41_leaks.ipynb #b8165027
 LINKS = {"groups": "group{}", "copies": "set{} of copies", "near duplicates": "pair{} of near duplicates"}
 BOUNDARIES = {"holdout": "across the hold-out", "folds": "across folds"}
-SEARCHED = .5 # where surely fewer of the made copies are found, the search proves nothing
-_UNSEEN = "No search finds two photographs of one scene, pictures cut by more than a tenth of a side, turned by another angle than half a turn, or painted over."
+SEARCHED = 0.5  # where surely fewer of the made copies are found, the search proves nothing
+_UNSEEN = (
+    "No search finds two photographs of one scene, pictures cut by more than a tenth of a side, turned by another "
+    "angle than half a turn, or painted over."
+)
+
 
 def _pairs(manifest, near):
     "Near duplicates as `(k,2)` rows, checked."
     pairs = np.reshape(near.pairs if near is not None else (), (-1, 2)).astype(int)
-    if len(pairs) and not 0 <= pairs.min() <= pairs.max() < len(manifest): raise DataError(f"expected near duplicates among the {len(manifest)} images, got row {pairs.max()}; search in the scan of this manifest")
+    if len(pairs) and not 0 <= pairs.min() <= pairs.max() < len(manifest):
+        raise DataError(
+            f"expected near duplicates among the {len(manifest)} images, got row {pairs.max()}; search in the scan of "
+            "this manifest"
+        )
     return pairs
+
 
 def _links(manifest, scan, near):
     "(kind, what ties them, rows) of each set of images that belong together."
     content, groups = manifest.table["content"].to_numpy(str), need("pandas", "train").Series(manifest.groups)
     same, cluster = find_duplicates(manifest, scan), np.arange(len(manifest))
-    for rows in same: cluster[rows] = rows.min()
-    yield from (("groups", f"group {name}", rows.to_numpy()) for name, rows in groups[groups != ""].groupby(groups).groups.items())
+    for rows in same:
+        cluster[rows] = rows.min()
+    yield from (
+        ("groups", f"group {name}", rows.to_numpy())
+        for name, rows in groups[groups != ""].groupby(groups).groups.items()
+    )
     yield from (("copies", "equal files" if len(set(content[rows])) == 1 else "equal pixels", rows) for rows in same)
-    yield from (("near duplicates", change, pair) for pair, change in zip(_pairs(manifest, near), near.change if near is not None else ()) if len(set(cluster[pair])) == 2)
+    yield from (
+        ("near duplicates", change, pair)
+        for pair, change in zip(_pairs(manifest, near), near.change if near is not None else ())
+        if len(set(cluster[pair])) == 2
+    )
+
 
 def _crossing(place, keys, rows):
     "(boundary, rows concerned, one row of each side) for each boundary that these rows cross."
     held, rest = rows[place[rows] < 0], rows[place[rows] >= 0]
     least = lambda some: min(some, key=keys.__getitem__)
-    if len(held) and len(rest): yield "holdout", rows, [least(held), least(rest)]
-    if len(set(place[rest])) > 1: yield "folds", rest, [first := least(rest), least(rest[place[rest] != place[first]])]
+    if len(held) and len(rest):
+        yield "holdout", rows, [least(held), least(rest)]
+    if len(set(place[rest])) > 1:
+        yield "folds", rest, [first := least(rest), least(rest[place[rest] != place[first]])]
 
 # %% ../../nbs/3_evidence/41_leaks.ipynb #c3047e61
 @dataclass(repr=False)
 class LeakCertificate:
     "What crosses the boundaries of a split, and how well that was looked for."
-    images:int # that were split
-    groups:int # that somebody declared
-    counts:dict # of each of LINKS, for each of BOUNDARIES: sets and images
-    crossing:list # dicts of kind, boundary, link, parts, images (two keys), uris
-    twins:dict # images of holdout and of development that have a twin beyond the hold-out's boundary; holdout_images
-    detector:dict # copies: pixels or bytes; near: settings of the search, or None
-    digests:dict # manifest, splits
-    gaps:list # texts: what is not known
-    rehearsal:Rehearsal|None=None # how well the search works here
-    inflation:object=None # an Inflation, where it leaks: what that does to the accuracy
+
+    images: int  # that were split
+    groups: int  # that somebody declared
+    counts: dict  # of each of LINKS, for each of BOUNDARIES: sets and images
+    crossing: list  # dicts of kind, boundary, link, parts, images (two keys), uris
+    twins: dict  # images of holdout and of development that have a twin beyond the hold-out's boundary; holdout_images
+    detector: dict  # copies: pixels or bytes; near: settings of the search, or None
+    digests: dict  # manifest, splits
+    gaps: list  # texts: what is not known
+    rehearsal: Rehearsal | None = None  # how well the search works here
+    inflation: object = None  # an Inflation, where it leaks: what that does to the accuracy
 
     @property
-    def verdict(self) -> str: # pass, fail or insufficient
+    def verdict(self) -> str:  # pass, fail or insufficient
         "Pass only where nothing crosses and near duplicates were searched."
-        if self.crossing: return "fail"
+        if self.crossing:
+            return "fail"
         recall = self.rehearsal.recall if self.rehearsal else None
-        return "insufficient" if self.detector["near"] is None or recall and recall.value is not None and recall.high < SEARCHED else "pass"
+        return (
+            "insufficient"
+            if self.detector["near"] is None or recall and recall.value is not None and recall.high < SEARCHED
+            else "pass"
+        )
+
     @property
-    def sentence(self) -> str: # the verdict in words
+    def sentence(self) -> str:  # the verdict in words
         "What a page says first."
         if self.crossing:
-            cut = [f"{BOUNDARIES[b]} {c['sets']} {LINKS[kind].format('s' * (c['sets'] > 1))} ({c['images']} images)" for b in BOUNDARIES for kind in LINKS if (c := self.counts[kind][b])["sets"]]
-            return f"It leaks: {', '.join(cut)}. " + "{holdout} of {holdout_images} held-out images have a twin in development.".format(**self.twins)
+            cut = [
+                f"{BOUNDARIES[b]} {c['sets']} {LINKS[kind].format('s' * (c['sets'] > 1))} ({c['images']} images)"
+                for b in BOUNDARIES
+                for kind in LINKS
+                if (c := self.counts[kind][b])["sets"]
+            ]
+            return (
+                f"It leaks: {', '.join(cut)}. "
+                + "{holdout} of {holdout_images} held-out images have a twin in development.".format(**self.twins)
+            )
         searched = "group, copy or near duplicate" if self.detector["near"] else "group or copy"
         said = f"No {searched} among {self.images:,} images crosses the hold-out or a fold"
-        if not self.detector["near"]: return f"{said}, but near duplicates were not searched."
-        return said + (f"; {self.rehearsal}" if self.rehearsal else "") + ("; that is too few to rely on." if self.verdict == "insufficient" else ".")
+        if not self.detector["near"]:
+            return f"{said}, but near duplicates were not searched."
+        return (
+            said
+            + (f"; {self.rehearsal}" if self.rehearsal else "")
+            + ("; that is too few to rely on." if self.verdict == "insufficient" else ".")
+        )
+
     @property
-    def digest(self) -> str: return digest_json(self.to_dict()) # 64 hexadecimal digits
-    def to_dict(self) -> dict: # plain data
+    def digest(self) -> str:  # 64 hexadecimal digits
+        return digest_json(self.to_dict())
+
+    def to_dict(self) -> dict:  # plain data
         "The record."
-        return {**vars(self), "rehearsal": self.rehearsal and self.rehearsal.to_dict(), "inflation": self.inflation and self.inflation.to_dict(), "verdict": self.verdict, "sentence": self.sentence}
-    def __repr__(self): return "\n".join([f"Leak certificate {self.digest[:12]}: {self.verdict}", self.sentence, *(self.inflation.sentences if self.inflation else ()), *(f"not known: {gap}" for gap in self.gaps)])
+        return {
+            **vars(self),
+            "rehearsal": self.rehearsal and self.rehearsal.to_dict(),
+            "inflation": self.inflation and self.inflation.to_dict(),
+            "verdict": self.verdict,
+            "sentence": self.sentence,
+        }
+
+    def __repr__(self):
+        return "\n".join([
+            f"Leak certificate {self.digest[:12]}: {self.verdict}",
+            self.sentence,
+            *(self.inflation.sentences if self.inflation else ()),
+            *(f"not known: {gap}" for gap in self.gaps),
+        ])
+
     def _repr_html_(self):
         from cvkit.pages import fragment, verdict
+
         return fragment(verdict(self.verdict, self.sentence), *_facts(self))
-    def blocks(self,
-        manifest:Manifest, # whose images are shown
-        most:int=6, # pairs
-    ) -> list: # parts of a page
+
+    def blocks(
+        self,
+        manifest: Manifest,  # whose images are shown
+        most: int = 6,  # pairs
+    ) -> list:  # parts of a page
         "The certificate with pictures of what crosses."
         return [*_facts(self), *_crossing_pictures(self, manifest, most)]
 
@@ -155,35 +270,68 @@ class LeakCertificate:
 def _facts(certificate):
     "Counts, gaps and digests as blocks."
     from cvkit.pages import Block, code, definition, table, text
+
     c, near = certificate, certificate.detector["near"]
-    counted = lambda kind, b: "not searched" if kind == "near duplicates" and not near else "none declared" if kind == "groups" and not c.groups else f"{c.counts[kind][b]['sets']} ({c.counts[kind][b]['images']} images)" if c.counts[kind][b]["sets"] else "none"
+    counted = lambda kind, b: (
+        "not searched"
+        if kind == "near duplicates" and not near
+        else "none declared"
+        if kind == "groups" and not c.groups
+        else f"{c.counts[kind][b]['sets']} ({c.counts[kind][b]['images']} images)"
+        if c.counts[kind][b]["sets"]
+        else "none"
+    )
     rows = [{"": kind, **{BOUNDARIES[b]: counted(kind, b) for b in BOUNDARIES}} for kind in LINKS]
-    said = {"groups declared": c.groups or "none", "copies compared by": c.detector["copies"], "near duplicates": str(c.rehearsal or "searched") if near else "not searched"}
+    said = {
+        "groups declared": c.groups or "none",
+        "copies compared by": c.detector["copies"],
+        "near duplicates": str(c.rehearsal or "searched") if near else "not searched",
+    }
     said |= {name: code(digest[:12]) for name, digest in c.digests.items()}
     inflated = [Block("<h3>What the leak does to the accuracy</h3>"), *c.inflation.blocks()] if c.inflation else []
     return [table(rows), definition(said), *inflated, *([Block("<h3>What is not known</h3>"), text(*c.gaps)])]
 
+
 def _crossing_pictures(certificate, manifest, most):
     "Pairs side by side, of each kind and boundary in turn."
     from cvkit.pages import Block, pictures
+
     row, kinds = dict(zip(manifest.table["image"], range(len(manifest)))), {}
-    for pair in certificate.crossing: kinds.setdefault((pair["boundary"], pair["kind"]), []).append(pair)
+    for pair in certificate.crossing:
+        kinds.setdefault((pair["boundary"], pair["kind"]), []).append(pair)
     turns = [pairs[i] for i in range(most) for pairs in kinds.values() if i < len(pairs)][:most]
-    show = lambda pair, k: (manifest.picture(row[pair["images"][k]]), f"{pair['parts'][k]}: {pair['uris'][k]}" + (f" ({pair['link']})" if k else ""))
-    return [Block(f"<h3>What crosses</h3><p>{len(turns)} of {len(certificate.crossing)} pairs.</p>"), pictures([show(pair, k) for pair in turns for k in (0, 1)], 160, 4)] if turns else []
+    show = lambda pair, k: (
+        manifest.picture(row[pair["images"][k]]),
+        f"{pair['parts'][k]}: {pair['uris'][k]}" + (f" ({pair['link']})" if k else ""),
+    )
+    return (
+        [
+            Block(f"<h3>What crosses</h3><p>{len(turns)} of {len(certificate.crossing)} pairs.</p>"),
+            pictures([show(pair, k) for pair in turns for k in (0, 1)], 160, 4),
+        ]
+        if turns
+        else []
+    )
 
 # %% ../../nbs/3_evidence/41_leaks.ipynb #b3d60f78
 def certify(
-    manifest:Manifest, # n images
-    splits:Splits, # of all of them
-    scan:Scan|None=None, # of the same images: copies are compared by pixels, not only by bytes
-    near:NearDuplicates|None=None, # found in that scan; None: not searched
-    rehearsal:Rehearsal|None=None, # how well the search works on these images
-) -> LeakCertificate: # pass, fail or insufficient
+    manifest: Manifest,  # n images
+    splits: Splits,  # of all of them
+    scan: Scan | None = None,  # of the same images: copies are compared by pixels, not only by bytes
+    near: NearDuplicates | None = None,  # found in that scan; None: not searched
+    rehearsal: Rehearsal | None = None,  # how well the search works on these images
+) -> LeakCertificate:  # pass, fail or insufficient
     "Look for whatever crosses the hold-out or a fold."
     keys, uris = (manifest.table[c].to_numpy(str) for c in ("image", "uri"))
-    if scan is not None and list(scan.images) != list(keys): raise DataError(f"expected a scan of the {len(keys)} images in their order, got one of {len(scan)} others; call scan_images on this manifest")
-    if len(splits.table) != len(keys): raise DataError(f"expected the {len(splits.table)} images that were split, got {len(keys)}; certify the whole manifest")
+    if scan is not None and list(scan.images) != list(keys):
+        raise DataError(
+            f"expected a scan of the {len(keys)} images in their order, got one of {len(scan)} others; call "
+            "scan_images on this manifest"
+        )
+    if len(splits.table) != len(keys):
+        raise DataError(
+            f"expected the {len(splits.table)} images that were split, got {len(keys)}; certify the whole manifest"
+        )
     place = splits.folds(manifest)
     part = lambda i: "hold-out" if place[i] < 0 else f"fold {place[i]}"
     counts, crossing = {kind: {b: {"sets": 0, "images": set()} for b in BOUNDARIES} for kind in LINKS}, []
@@ -191,46 +339,96 @@ def certify(
         for boundary, rows_there, pair in _crossing(place, keys, rows):
             counts[kind][boundary]["sets"] += 1
             counts[kind][boundary]["images"] |= set(rows_there.tolist())
-            crossing.append({"boundary": boundary, "kind": kind, "link": link, "parts": [part(i) for i in pair], "images": [str(keys[i]) for i in pair], "uris": [str(uris[i]) for i in pair]})
-    counts = {kind: {b: {"sets": c["sets"], "images": len(c["images"])} for b, c in found.items()} for kind, found in counts.items()}
+            crossing.append({
+                "boundary": boundary,
+                "kind": kind,
+                "link": link,
+                "parts": [part(i) for i in pair],
+                "images": [str(keys[i]) for i in pair],
+                "uris": [str(uris[i]) for i in pair],
+            })
+    counts = {
+        kind: {b: {"sets": c["sets"], "images": len(c["images"])} for b, c in found.items()}
+        for kind, found in counts.items()
+    }
     crossing.sort(key=lambda c: (list(BOUNDARIES).index(c["boundary"]), list(LINKS).index(c["kind"]), c["images"]))
     detector = {"copies": "bytes" if scan is None else "pixels", "near": None if near is None else _settings()}
-    return LeakCertificate(len(keys), len(set(manifest.groups) - {""}), counts, crossing, _count_twins(manifest, place, leak_units(manifest, near, scan)), detector,
-                           {"manifest": manifest.digest, "splits": splits.digest}, _gaps(manifest, splits, detector, rehearsal), rehearsal)
+    return LeakCertificate(
+        len(keys),
+        len(set(manifest.groups) - {""}),
+        counts,
+        crossing,
+        _count_twins(manifest, place, leak_units(manifest, near, scan)),
+        detector,
+        {"manifest": manifest.digest, "splits": splits.digest},
+        _gaps(manifest, splits, detector, rehearsal),
+        rehearsal,
+    )
 
-def _settings(): return {"side": SIDE, "views": len(VIEWS), **LIMITS}
+
+def _settings():
+    return {"side": SIDE, "views": len(VIEWS), **LIMITS}
+
 
 def _gaps(manifest, splits, detector, rehearsal):
     "What the certificate cannot know."
     without, n = int((manifest.groups == "").sum()), len(manifest)
-    missed = [f"{rehearsal.found[way]} of {made} {way}" for way, made in rehearsal.made.items() if (p := proportion(rehearsal.found[way], made)).value is not None and p.value < SEARCHED] if rehearsal and detector["near"] else []
-    said = {"Nobody declared groups: images of one house, module or person may stand on both sides, and no search finds that.": without == n, f"{without} of {n} images belong to no group.": 0 < without < n,
-            f"The splits were drawn for manifest {splits.manifest_digest[:12]}: the same images with other labels, groups or attributes.": splits.manifest_digest != manifest.digest,
-            "Copies were compared by their bytes; a second format or an edited note hides one.": detector["copies"] == "bytes", "How many copies the search finds was not rehearsed.": detector["near"] and rehearsal is None,
-            f"Of these made copies the search finds less than half: {', '.join(missed)}.": missed, _UNSEEN: True}
+    missed = (
+        [
+            f"{rehearsal.found[way]} of {made} {way}"
+            for way, made in rehearsal.made.items()
+            if (p := proportion(rehearsal.found[way], made)).value is not None and p.value < SEARCHED
+        ]
+        if rehearsal and detector["near"]
+        else []
+    )
+    said = {
+        (
+            "Nobody declared groups: images of one house, module or person may stand on both sides, and no search "
+            "finds that."
+        ): without == n,
+        f"{without} of {n} images belong to no group.": 0 < without < n,
+        (
+            f"The splits were drawn for manifest {splits.manifest_digest[:12]}: the same images with other labels, "
+            "groups or attributes."
+        ): splits.manifest_digest != manifest.digest,
+        "Copies were compared by their bytes; a second format or an edited note hides one.": detector["copies"]
+        == "bytes",
+        "How many copies the search finds was not rehearsed.": detector["near"] and rehearsal is None,
+        f"Of these made copies the search finds less than half: {', '.join(missed)}.": missed,
+        _UNSEEN: True,
+    }
     return [words for words, true in said.items() if true]
 
 # %% ../../nbs/3_evidence/41_leaks.ipynb #262f10e6
 def leak_units(
-    manifest:Manifest, # n images
-    near:NearDuplicates|None=None, # pairs that must not be separated either
-    scan:Scan|None=None, # of the same images: equal pixels tie too
-) -> np.ndarray: # `(n,)` int: images of one number belong together
+    manifest: Manifest,  # n images
+    near: NearDuplicates | None = None,  # pairs that must not be separated either
+    scan: Scan | None = None,  # of the same images: equal pixels tie too
+) -> np.ndarray:  # `(n,)` int: images of one number belong together
     "Units by everything that ties images together."
-    pixels = [np.stack([rows[:-1], rows[1:]], 1) for rows in find_duplicates(manifest, scan)] if scan is not None else []
+    pixels = (
+        [np.stack([rows[:-1], rows[1:]], 1) for rows in find_duplicates(manifest, scan)] if scan is not None else []
+    )
     return find_units(manifest, np.concatenate([_pairs(manifest, near), *pixels]))
 
+
 def leaked_rows(
-    manifest:Manifest, # n images
-    splits:Splits, # of them
-    near:NearDuplicates|None=None, # found among them
-    scan:Scan|None=None, # of the same images
-) -> np.ndarray: # `(k,)` int rows, rising
+    manifest: Manifest,  # n images
+    splits: Splits,  # of them
+    near: NearDuplicates | None = None,  # found among them
+    scan: Scan | None = None,  # of the same images
+) -> np.ndarray:  # `(k,)` int rows, rising
     "Development images that have a twin in the hold-out."
     units, held = leak_units(manifest, near, scan), splits.folds(manifest) < 0
     return np.flatnonzero(~held & np.isin(units, units[held]))
 
+
 def _count_twins(manifest, place, units):
     "How many images have a twin beyond the boundary of the hold-out."
     held = place < 0
-    return {"holdout": int(np.isin(units[held], units[~held]).sum()), "holdout_images": int(held.sum()), "development": int(np.isin(units[~held], units[held]).sum())}
+    return {
+        "holdout": int(np.isin(units[held], units[~held]).sum()),
+        "holdout_images": int(held.sum()),
+        "development": int(np.isin(units[~held], units[held]).sum()),
+    }

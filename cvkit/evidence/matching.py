@@ -18,59 +18,116 @@ def _flat(what, images, extra):
     "The boxes of all images in one row: image, boxes, labels, and ignore or scores."
     rows = []
     for i, one in enumerate(images):
-        lost = [key for key in ("boxes", "labels", "scores") if key not in one and (key != "scores" or extra == "scores")]
-        if lost: raise DataError(f"expected boxes, labels{' and scores' * (extra == 'scores')} of each image, but {what} {i} has no {lost[0]}; give arrays, empty ones where there is no box")
+        lost = [
+            key for key in ("boxes", "labels", "scores") if key not in one and (key != "scores" or extra == "scores")
+        ]
+        if lost:
+            raise DataError(
+                f"expected boxes, labels{' and scores' * (extra == 'scores')} of each image, but {what} {i} has no "
+                f"{lost[0]}; give arrays, empty ones where there is no box"
+            )
         boxes, labels = np.asarray(one["boxes"], float), np.asarray(one["labels"])
         boxes = boxes if boxes.size else np.zeros((0, 4))
         more = np.asarray(one.get(extra, np.zeros(len(boxes), bool)))
-        if boxes.shape != (len(boxes), 4) or labels.shape != more.shape or labels.shape != (len(boxes),): raise DataError(f"expected (k,4) boxes with k labels and k {extra} in {what} {i}, got {boxes.shape}, {labels.shape} and {more.shape}; give one of each a box")
-        if labels.size and labels.dtype.kind not in "iu": raise DataError(f"expected labels as whole numbers, got {labels.dtype} in {what} {i}; index into the classes")
+        if boxes.shape != (len(boxes), 4) or labels.shape != more.shape or labels.shape != (len(boxes),):
+            raise DataError(
+                f"expected (k,4) boxes with k labels and k {extra} in {what} {i}, got {boxes.shape}, {labels.shape} "
+                f"and {more.shape}; give one of each a box"
+            )
+        if labels.size and labels.dtype.kind not in "iu":
+            raise DataError(
+                f"expected labels as whole numbers, got {labels.dtype} in {what} {i}; index into the classes"
+            )
         rows.append((boxes, labels.astype(int), more))
     image = np.repeat(np.arange(len(rows)), [len(r[1]) for r in rows])
-    return image, *(np.concatenate([r[j] for r in rows]) if len(rows) else np.zeros((0, 4)[:2 - (j > 0)]) for j in range(3))
+    return image, *(
+        np.concatenate([r[j] for r in rows]) if len(rows) else np.zeros((0, 4)[: 2 - (j > 0)]) for j in range(3)
+    )
+
 
 def _refuse(what, wrong, image, boxes, why):
     "Say which box is the first that cannot be."
     k = int(np.flatnonzero(wrong)[0])
-    raise DataError(f"expected boxes as corners (x1, y1, x2, y2) in pixels, got {np.round(boxes[k], 2).tolist()} as box {k - int(np.searchsorted(image, image[k]))} of {what} {image[k]} ({wrong.sum()} of {len(boxes)} are so): {why}")
+    raise DataError(
+        f"expected boxes as corners (x1, y1, x2, y2) in pixels, got {np.round(boxes[k], 2).tolist()} as box "
+        f"{k - int(np.searchsorted(image, image[k]))} of {what} {image[k]} ({wrong.sum()} of {len(boxes)} are so): "
+        f"{why}"
+    )
+
 
 def _check_boxes(what, image, boxes, labels, classes):
     "Refuse boxes and labels that are none, and say what they look like."
-    if not len(boxes): return
-    if (wrong := ~np.isfinite(boxes).all(1)).any(): _refuse(what, wrong, image, boxes, "a side is not a number; drop it, or mend what made it")
-    if np.abs(boxes).max() <= 1.5: _refuse(what, np.ones(len(boxes), bool), image, boxes, "they look like shares of the picture; multiply by its width and height")
+    if not len(boxes):
+        return
+    if (wrong := ~np.isfinite(boxes).all(1)).any():
+        _refuse(what, wrong, image, boxes, "a side is not a number; drop it, or mend what made it")
+    if np.abs(boxes).max() <= 1.5:
+        _refuse(
+            what,
+            np.ones(len(boxes), bool),
+            image,
+            boxes,
+            "they look like shares of the picture; multiply by its width and height",
+        )
     if (wrong := (boxes[:, 2:] < boxes[:, :2]).any(1)).any():
-        _refuse(what, wrong, image, boxes, "this looks like (x, y, width, height); add x to the width and y to the height" if wrong.mean() > .02 else "the corners are turned round; sort them")
-    if (wrong := (boxes[:, 2:] == boxes[:, :2]).any(1)).any(): _refuse(what, wrong, image, boxes, "it has no area; drop it")
+        _refuse(
+            what,
+            wrong,
+            image,
+            boxes,
+            "this looks like (x, y, width, height); add x to the width and y to the height"
+            if wrong.mean() > 0.02
+            else "the corners are turned round; sort them",
+        )
+    if (wrong := (boxes[:, 2:] == boxes[:, :2]).any(1)).any():
+        _refuse(what, wrong, image, boxes, "it has no area; drop it")
     low, high, c = labels.min(), labels.max(), len(classes)
-    if low < 0 or high >= c: raise DataError(f"expected labels from 0 to {c - 1}, got {low} to {high} in {what}; " + ("they look counted from 1, take 1 off" if low == 1 and high == c else "index into the classes"))
+    if low < 0 or high >= c:
+        raise DataError(
+            f"expected labels from 0 to {c - 1}, got {low} to {high} in {what}; "
+            + ("they look counted from 1, take 1 off" if low == 1 and high == c else "index into the classes")
+        )
+
 
 def flat_boxes(
-    truth, # list of dicts, one an image: boxes (k,4) xyxy pixels, labels (k,) int, ignore (k,) bool
-    detections, # list of dicts, one an image: boxes (k,4), labels (k,), scores (k,) in [0, 1]
-    classes, # c names
-) -> tuple: # truth and detections, each as (image, boxes, labels, ignore or scores) of all images
+    truth,  # list of dicts, one an image: boxes (k,4) xyxy pixels, labels (k,) int, ignore (k,) bool
+    detections,  # list of dicts, one an image: boxes (k,4), labels (k,), scores (k,) in [0, 1]
+    classes,  # c names
+) -> tuple:  # truth and detections, each as (image, boxes, labels, ignore or scores) of all images
     "Checked boxes of all images in one row of arrays."
-    if len(truth) != len(detections): raise DataError(f"expected truth and detections of the same images, got {len(truth)} and {len(detections)}; give an empty entry where nothing was said")
-    if not len(truth): raise DataError("expected images to evaluate on, got none; is the hold-out empty?")
+    if len(truth) != len(detections):
+        raise DataError(
+            f"expected truth and detections of the same images, got {len(truth)} and {len(detections)}; give an empty "
+            "entry where nothing was said"
+        )
+    if not len(truth):
+        raise DataError("expected images to evaluate on, got none; is the hold-out empty?")
     there, said = _flat("truth", truth, "ignore"), _flat("detections", detections, "scores")
-    for what, one in (("truth", there), ("detections", said)): _check_boxes(what, *one[:3], classes)
+    for what, one in (("truth", there), ("detections", said)):
+        _check_boxes(what, *one[:3], classes)
     scores = said[3].astype(float)
     if scores.size and not (scores.min() >= 0 and scores.max() <= 1):
-        like = "one is not a number" if not np.isfinite(scores).all() else "they look like per cent, divide by 100" if scores.min() >= 0 and scores.max() <= 100 else "they look like logits, apply the sigmoid first"
+        like = (
+            "one is not a number"
+            if not np.isfinite(scores).all()
+            else "they look like per cent, divide by 100"
+            if scores.min() >= 0 and scores.max() <= 100
+            else "they look like logits, apply the sigmoid first"
+        )
         raise DataError(f"expected scores from 0 to 1, got {scores.min():.3g} to {scores.max():.3g}; {like}")
     return (*there[:3], there[3].astype(bool)), (*said[:3], scores)
 
 # %% ../../nbs/3_evidence/49_matching.ipynb #6a604bbf
-IOUS = tuple(np.linspace(.5, .95, 10).tolist()) # COCO's ten thresholds
-RECALLS = np.linspace(0, 1, 101) # where COCO reads precision
-SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)} # COCO's, area in square pixels
+IOUS = tuple(np.linspace(0.5, 0.95, 10).tolist())  # COCO's ten thresholds
+RECALLS = np.linspace(0, 1, 101)  # where COCO reads precision
+SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}  # COCO's, area in square pixels
+
 
 def overlaps(
-    boxes:np.ndarray, # `(...,4)` xyxy
-    others:np.ndarray, # `(...,4)`, of a shape that broadcasts
-    crowd=False, # `(...)` bool: where true, the share of `boxes` that lies in `others`
-) -> np.ndarray: # `(...)` in [0, 1]
+    boxes: np.ndarray,  # `(...,4)` xyxy
+    others: np.ndarray,  # `(...,4)`, of a shape that broadcasts
+    crowd=False,  # `(...)` bool: where true, the share of `boxes` that lies in `others`
+) -> np.ndarray:  # `(...)` in [0, 1]
     "Intersection over union, in the order of operations of pycocotools."
     (dw, dh), (gw, gh) = ((b[..., 2] - b[..., 0], b[..., 3] - b[..., 1]) for b in (boxes, others))
     w = np.minimum(boxes[..., 0] + dw, others[..., 0] + gw) - np.maximum(boxes[..., 0], others[..., 0])
@@ -78,12 +135,17 @@ def overlaps(
     both = np.maximum(w, 0) * np.maximum(h, 0)
     return both / np.where(crowd, dw * dh, dw * dh + gw * gh - both)
 
+
 def _greedy(iou, crowd, skipped, least):
-    "The true box that each detection gets, or -1: iou `(p,d,g)`, crowd `(p,g)`, skipped `(p,a,g)`, least `(t,)` to `(p,d,a,t)`."
+    """The true box that each detection gets, or -1: iou `(p,d,g)`, crowd `(p,g)`, skipped `(p,a,g)`, least `(t,)` to
+    `(p,d,a,t)`."""
     p, d, g = iou.shape
-    place = iou.argsort(2, kind="stable").argsort(2).astype(np.int32) # of equals, the later is the better, as at COCO
-    counted = (g * ~skipped).astype(np.int32)[:, :, None] # a box that counts goes before one that does not
-    free, got = np.ones((p, skipped.shape[1], len(least), g), bool), np.full((p, d, skipped.shape[1], len(least)), -1, np.int32)
+    place = iou.argsort(2, kind="stable").argsort(2).astype(np.int32)  # of equals, the later is the better, as at COCO
+    counted = (g * ~skipped).astype(np.int32)[:, :, None]  # a box that counts goes before one that does not
+    free, got = (
+        np.ones((p, skipped.shape[1], len(least), g), bool),
+        np.full((p, d, skipped.shape[1], len(least)), -1, np.int32),
+    )
     for j in range(d):
         near = iou[:, j, None] >= least[:, None]
         rank = np.where(free & near[:, None], place[:, j, None, None] + counted, -1)
@@ -97,36 +159,44 @@ def _greedy(iou, crowd, skipped, least):
 @dataclass(frozen=True, eq=False)
 class Matches:
     "What was found: detections by class and falling score, and the true boxes."
-    classes:tuple # c names
-    images:int # n
-    ious:np.ndarray # `(t,)` thresholds
-    sizes:tuple # a names, `"all"` first
-    image:np.ndarray # `(d,)` int, where it was said
-    label:np.ndarray # `(d,)` int, rising
-    score:np.ndarray # `(d,)` float, falling within a class
-    rank:np.ndarray # `(d,)` int, its place in its image and class, from 0
-    source:np.ndarray # `(d,)` int, its row in `flat_boxes`
-    found:np.ndarray # `(a,t,d)` bool: has a true box
-    ignored:np.ndarray # `(a,t,d)` bool: counts neither as right nor as wrong
-    truth:np.ndarray # `(d,)` int, row of its true box at the first threshold, or -1
-    truth_image:np.ndarray # `(g,)` int
-    truth_label:np.ndarray # `(g,)` int
-    counted:np.ndarray # `(a,g)` bool: a box to be found
-    def __repr__(self): return f"Matches of {len(self.image)} detections and {self.counted[0].sum()} true boxes in {self.images} images"
+
+    classes: tuple  # c names
+    images: int  # n
+    ious: np.ndarray  # `(t,)` thresholds
+    sizes: tuple  # a names, `"all"` first
+    image: np.ndarray  # `(d,)` int, where it was said
+    label: np.ndarray  # `(d,)` int, rising
+    score: np.ndarray  # `(d,)` float, falling within a class
+    rank: np.ndarray  # `(d,)` int, its place in its image and class, from 0
+    source: np.ndarray  # `(d,)` int, its row in `flat_boxes`
+    found: np.ndarray  # `(a,t,d)` bool: has a true box
+    ignored: np.ndarray  # `(a,t,d)` bool: counts neither as right nor as wrong
+    truth: np.ndarray  # `(d,)` int, row of its true box at the first threshold, or -1
+    truth_image: np.ndarray  # `(g,)` int
+    truth_label: np.ndarray  # `(g,)` int
+    counted: np.ndarray  # `(a,g)` bool: a box to be found
+
+    def __repr__(self):
+        return f"Matches of {len(self.image)} detections and {self.counted[0].sum()} true boxes in {self.images} images"
+
 
 def _pieces(key, count, least=500_000):
     "Rows that have true boxes to be compared with, in pieces that end with an image."
     rows = np.flatnonzero(count)
-    if not len(rows): return []
+    if not len(rows):
+        return []
     load, first = np.cumsum(count[rows]) - count[rows], np.diff(key[rows], prepend=-1) > 0
     return np.split(rows, np.flatnonzero(np.diff(np.maximum.accumulate(np.where(first, load // least, 0)))) + 1)
+
 
 def _blocks(there, said, cells):
     "Images and classes of like size: members, most detections, most true boxes."
     shape = 2 ** np.ceil(np.log2(np.stack([said, there]))).astype(int)
     for d, g in np.unique(shape, axis=1).T:
         members = np.flatnonzero((shape[0] == d) & (shape[1] == g))
-        for part in np.array_split(members, -(-len(members) * g * max(d, cells) // 1_000_000)): yield part, d, g
+        for part in np.array_split(members, -(-len(members) * g * max(d, cells) // 1_000_000)):
+            yield part, d, g
+
 
 def _ordered(image, labels, scores, n, most):
     "Detections by class, image and falling score, the first of them: order, key, place."
@@ -134,9 +204,11 @@ def _ordered(image, labels, scores, n, most):
     place = np.arange(len(order)) - np.searchsorted(key := (labels * n + image)[order], key)
     return order[place < most], key[place < most], place[place < most]
 
-def _outside(boxes, sizes): # (a,k) bool: whether a box is smaller or larger than each range
+
+def _outside(boxes, sizes):  # (a,k) bool: whether a box is smaller or larger than each range
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     return np.array([(area < low) | (area > high) for low, high in sizes.values()])
+
 
 def _matched(boxes, key, true, true_key, crowd, skipped, least):
     "Match piece by piece: yields rows of detections and of true boxes, with sizes and thresholds."
@@ -145,8 +217,10 @@ def _matched(boxes, key, true, true_key, crowd, skipped, least):
     for piece in _pieces(key, count):
         starts = np.cumsum(count[piece]) - count[piece]
         there = np.arange(count[piece].sum()) + np.repeat(low[piece] - starts, count[piece])
-        best = np.maximum.reduceat(overlaps(np.repeat(boxes[piece], count[piece], 0), true[there], crowd[there]), starts)
-        near = piece[best >= least[0]] # the others can get none
+        best = np.maximum.reduceat(
+            overlaps(np.repeat(boxes[piece], count[piece], 0), true[there], crowd[there]), starts
+        )
+        near = piece[best >= least[0]]  # the others can get none
         _, first, size = np.unique(key[near], return_index=True, return_counts=True)
         for part, d, g in _blocks(count[near[first]], size, len(least) * len(skipped)) if len(near) else ():
             rows, head = near[np.minimum(first[part, None] + np.arange(d), len(near) - 1)], near[first[part]]
@@ -157,37 +231,74 @@ def _matched(boxes, key, true, true_key, crowd, skipped, least):
             p, j, a, t = np.nonzero(got >= 0)
             yield rows[p, j], spot[p, got[p, j, a, t]], a, t
 
+
 def match_boxes(
-    truth, # list of dicts, one an image: boxes (k,4) xyxy pixels, labels (k,) int, ignore (k,) bool
-    detections, # list of dicts, one an image: boxes, labels, scores
-    classes, # c names
-    sizes:dict|None=None, # name to (from, to) area in square pixels, both included; COCO's by default
-    ious=IOUS, # thresholds, rising
-    most:int=100, # detections that count, of a class in an image
-) -> Matches: # for each threshold and size
+    truth,  # list of dicts, one an image: boxes (k,4) xyxy pixels, labels (k,) int, ignore (k,) bool
+    detections,  # list of dicts, one an image: boxes, labels, scores
+    classes,  # c names
+    sizes: dict | None = None,  # name to (from, to) area in square pixels, both included; COCO's by default
+    ious=IOUS,  # thresholds, rising
+    most: int = 100,  # detections that count, of a class in an image
+) -> Matches:  # for each threshold and size
     "Match detections with true boxes."
     (t_image, true, t_label, crowd), (image, boxes, labels, scores) = flat_boxes(truth, detections, classes)
-    n, sizes, least = len(truth), {"all": (0, 1e10), **(SIZES if sizes is None else sizes)}, np.minimum(np.asarray(ious, float), 1 - 1e-10)
-    if not least.size or least[0] <= 0 or (np.diff(least) <= 0).any(): raise ParameterError(f"expected rising IoU thresholds between 0 and 1, got {tuple(ious)}; sort them")
+    n, sizes, least = (
+        len(truth),
+        {"all": (0, 1e10), **(SIZES if sizes is None else sizes)},
+        np.minimum(np.asarray(ious, float), 1 - 1e-10),
+    )
+    if not least.size or least[0] <= 0 or (np.diff(least) <= 0).any():
+        raise ParameterError(f"expected rising IoU thresholds between 0 and 1, got {tuple(ious)}; sort them")
     order, key, place = _ordered(image, labels, scores, n, most)
     skipped, ignored = _outside(true, sizes) | crowd, np.repeat(_outside(boxes[order], sizes)[:, None], len(least), 1)
-    found, partner, t_order = np.zeros_like(ignored), np.full(len(key), -1), np.argsort(t_label * n + t_image, kind="stable")
-    for row, spot, a, t in _matched(boxes[order], key, true[t_order], (t_label * n + t_image)[t_order], crowd[t_order], skipped[:, t_order], least):
+    found, partner, t_order = (
+        np.zeros_like(ignored),
+        np.full(len(key), -1),
+        np.argsort(t_label * n + t_image, kind="stable"),
+    )
+    for row, spot, a, t in _matched(
+        boxes[order], key, true[t_order], (t_label * n + t_image)[t_order], crowd[t_order], skipped[:, t_order], least
+    ):
         found[a, t, row], ignored[a, t, row] = True, skipped[a, t_order[spot]]
         first = (a == 0) & (t == 0)
         partner[row[first]] = t_order[spot[first]]
-    last = np.lexsort((np.arange(len(key)), -scores[order], labels[order])) # of equal scores, the earlier image first, as at COCO
-    return Matches(tuple(classes), n, least, tuple(sizes), image[order][last], labels[order][last], scores[order][last], place[last], order[last], found[..., last], ignored[..., last], partner[last], t_image, t_label, ~skipped)
+    last = np.lexsort((
+        np.arange(len(key)),
+        -scores[order],
+        labels[order],
+    ))  # of equal scores, the earlier image first, as at COCO
+    return Matches(
+        tuple(classes),
+        n,
+        least,
+        tuple(sizes),
+        image[order][last],
+        labels[order][last],
+        scores[order][last],
+        place[last],
+        order[last],
+        found[..., last],
+        ignored[..., last],
+        partner[last],
+        t_image,
+        t_label,
+        ~skipped,
+    )
 
 # %% ../../nbs/3_evidence/49_matching.ipynb #461a3914
 def _average(found, ignored, rank, seen, total, tops):
-    "AP `(t,b)` and recall `(len(tops),t,b)` of one class and size: found, ignored `(t,d)`, rank `(d,)`, seen `(d,b)`, total `(b,)`."
+    """AP `(t,b)` and recall `(len(tops),t,b)` of one class and size: found, ignored `(t,d)`, rank `(d,)`, seen `(d,b)`,
+    total `(b,)`."""
     hit = found & ~ignored
     precise, recall, known = np.zeros((len(hit), seen.shape[1])), np.zeros((len(tops), len(hit), seen.shape[1])), None
-    many, end = np.maximum(total, 1e-300), int(np.flatnonzero(hit.any(0))[-1]) + 1 if hit.any() else 0 # what comes after the last that is right changes nothing
+    many, end = (
+        np.maximum(total, 1e-300),
+        int(np.flatnonzero(hit.any(0))[-1]) + 1 if hit.any() else 0,
+    )  # what comes after the last that is right changes nothing
     for t in range(len(hit)):
         rows = np.flatnonzero(hit[t])
-        if not len(rows): continue
+        if not len(rows):
+            continue
         if known is None or (known != ignored[t, :end]).any():
             known = ignored[t, :end]
             kept = np.flatnonzero(~known)
@@ -196,104 +307,170 @@ def _average(found, ignored, rank, seen, total, tops):
         right = own.cumsum(0)
         share = right / many
         best = np.maximum.accumulate((right / (passed[np.searchsorted(kept, rows)] + np.spacing(1)))[::-1])[::-1]
-        mark = (share * 100 + .5).astype(np.int32) # the nearest of the 101
-        mark += RECALLS[mark] <= share # how many are reached
+        mark = (share * 100 + 0.5).astype(np.int32)  # the nearest of the 101
+        mark += RECALLS[mark] <= share  # how many are reached
         precise[t] = np.einsum("pb,pb->b", best, np.diff(mark, axis=0, prepend=np.int32(0))) / len(RECALLS)
-        for i, top in enumerate(tops): recall[i, t] = own[rank[rows] < top].sum(0) / many
+        for i, top in enumerate(tops):
+            recall[i, t] = own[rank[rows] < top].sum(0) / many
     return np.where(total > 0, precise, np.nan), np.where(total > 0, recall, np.nan)
 
-def _names(m, tops): # of the numbers of a class, in order
-    return [*(["ap"] if len(m.ious) > 1 else []), *(f"ap{round(100 * t)}" for t in m.ious if np.isclose(t, (.5, .75)).any()), *(f"ar_{k}" for k in tops), *(f"{kind}_{s}" for kind in ("ap", "ar") for s in m.sizes[1:])]
+
+def _names(m, tops):  # of the numbers of a class, in order
+    return [
+        *(["ap"] if len(m.ious) > 1 else []),
+        *(f"ap{round(100 * t)}" for t in m.ious if np.isclose(t, (0.5, 0.75)).any()),
+        *(f"ar_{k}" for k in tops),
+        *(f"{kind}_{s}" for kind in ("ap", "ar") for s in m.sizes[1:]),
+    ]
+
 
 def _class_values(m, k, image_weights, tops):
     "All numbers of one class: `(names,b)`; image_weights `(n,b)`."
     rows, there = slice(*np.searchsorted(m.label, [k, k + 1])), m.truth_label == k
     seen = image_weights[m.image[rows]]
     totals = m.counted[:, there].astype(float) @ image_weights[m.truth_image[there]]
-    each = [_average(m.found[a, :, rows], m.ignored[a, :, rows], m.rank[rows], seen, totals[a], tops if a == 0 else tops[-1:]) for a in range(len(m.sizes))]
+    each = [
+        _average(
+            m.found[a, :, rows], m.ignored[a, :, rows], m.rank[rows], seen, totals[a], tops if a == 0 else tops[-1:]
+        )
+        for a in range(len(m.sizes))
+    ]
     (ap, recall), *by_size = each
-    single = [ap[i] for i, t in enumerate(m.ious) if np.isclose(t, (.5, .75)).any()]
-    return np.array([*([ap.mean(0)] if len(m.ious) > 1 else []), *single, *recall.mean(1), *(p.mean(0) for p, _ in by_size), *(r[0].mean(0) for _, r in by_size)])
+    single = [ap[i] for i, t in enumerate(m.ious) if np.isclose(t, (0.5, 0.75)).any()]
+    return np.array([
+        *([ap.mean(0)] if len(m.ious) > 1 else []),
+        *single,
+        *recall.mean(1),
+        *(p.mean(0) for p, _ in by_size),
+        *(r[0].mean(0) for _, r in by_size),
+    ])
+
 
 def detection_values(
-    matches:Matches, # of all images
-    weights:np.ndarray, # `(b,n)`: how often each image counts
-    tops=(1, 10, 100), # detections of an image and class that recall may use
-) -> dict[str, np.ndarray]: # ap, ap50, ap75, ar_1, ..., ap_small, ..., ar_large: `(c,b)`; nan where a class has no such box
+    matches: Matches,  # of all images
+    weights: np.ndarray,  # `(b,n)`: how often each image counts
+    tops=(1, 10, 100),  # detections of an image and class that recall may use
+    # ap, ap50, ap75, ar_1, ..., ap_small, ..., ar_large: `(c,b)`; nan where a class has no such box
+) -> dict[str, np.ndarray]:
     "COCO's numbers of each class, on weighted images."
     c, names, b = len(matches.classes), _names(matches, tops), len(weights)
     out = np.empty((len(names), c, b))
     for k in range(c):
         most = max(matches.images, int(np.diff(np.searchsorted(matches.label, [k, k + 1]))[0]))
-        for part in np.array_split(np.arange(b), -(-b * most // 500_000)): # four megabytes at a time
+        for part in np.array_split(np.arange(b), -(-b * most // 500_000)):  # four megabytes at a time
             out[:, k, part] = _class_values(matches, k, np.ascontiguousarray(np.asarray(weights, float)[part].T), tops)
     return dict(zip(names, out))
 
 # %% ../../nbs/3_evidence/49_matching.ipynb #d22356ba
 def _estimate(value, draws, halves, held, what):
     "One number with its interval, or the reason why there is none."
-    if not held: return Estimate(None, None, None, 0, f"undefined: no {what} in the truth")
-    if held < MINIMUM: return Estimate(None, None, None, held, f"undefined: {held} of at least {MINIMUM} independent images with a {what}")
-    e, above = _expanded(value, draws, held), [max(0., float(np.nanmean(x)) - value) for x in (draws, halves)]
-    return left_open(e if e.value is None else Estimate(e.value, float(max(0., e.low - above[0] - above[1] / (2**.5 - 1))), e.high, held, "bootstrap, lower end less the bias"), held)
+    if not held:
+        return Estimate(None, None, None, 0, f"undefined: no {what} in the truth")
+    if held < MINIMUM:
+        return Estimate(
+            None, None, None, held, f"undefined: {held} of at least {MINIMUM} independent images with a {what}"
+        )
+    e, above = _expanded(value, draws, held), [max(0.0, float(np.nanmean(x)) - value) for x in (draws, halves)]
+    return left_open(
+        e
+        if e.value is None
+        else Estimate(
+            e.value,
+            float(max(0.0, e.low - above[0] - above[1] / (2**0.5 - 1))),
+            e.high,
+            held,
+            "bootstrap, lower end less the bias",
+        ),
+        held,
+    )
 
-def _mean(values): # over the classes that have a box: (c,b) to (b,)
+
+def _mean(values):  # over the classes that have a box: (c,b) to (b,)
     there = np.isfinite(values)
-    return np.divide(np.where(there, values, 0).sum(0), there.sum(0), out=np.full(values.shape[1], np.nan), where=there.any(0))
+    return np.divide(
+        np.where(there, values, 0).sum(0), there.sum(0), out=np.full(values.shape[1], np.nan), where=there.any(0)
+    )
 
-def _halves(units, seed, pairs=50): # weights (2 * pairs,n) of random halves of the units, each followed by the others
+
+def _halves(units, seed, pairs=50):  # weights (2 * pairs,n) of random halves of the units, each followed by the others
     count = int(units.max()) + 1
     first = rng(seed, "halves").random((pairs, count)).argsort(1) < count / 2
     return np.concatenate([first, ~first])[:, units].astype(float)
 
+
 def matched_estimates(
-    matches:Matches, # from `match_boxes`
-    groups=None, # `(n,)` what must be drawn together; None or all `""`: images are independent
-    seed:int=0, # of the bootstrap
-    draws:int=1000, # of the bootstrap
-) -> tuple[dict, list]: # numbers over all classes by name; the same of each class
+    matches: Matches,  # from `match_boxes`
+    groups=None,  # `(n,)` what must be drawn together; None or all `""`: images are independent
+    seed: int = 0,  # of the bootstrap
+    draws: int = 1000,  # of the bootstrap
+) -> tuple[dict, list]:  # numbers over all classes by name; the same of each class
     "COCO's numbers with their 95 % intervals, over all classes and for each."
     m, units = matches, units_of(matches.images, groups)
     plain = detection_values(m, np.ones((1, m.images)))
     rounds = progress(drawn_weights(units, draws, seed), "bootstrap", -(-draws // max(1, 500_000 // m.images)))
     parts = [detection_values(m, w) for w in rounds]
-    drawn, halves = {name: np.concatenate([p[name] for p in parts], axis=1) for name in plain}, detection_values(m, _halves(units, seed))
+    drawn, halves = (
+        {name: np.concatenate([p[name] for p in parts], axis=1) for name in plain},
+        detection_values(m, _halves(units, seed)),
+    )
+
     def one(name, k=None):
         size = name.split("_")[1] if name.split("_")[-1] in m.sizes else "all"
         here = m.counted[m.sizes.index(size)] & (True if k is None else m.truth_label == k)
         held = len(np.unique(units[m.truth_image[here]]))
         value, *more = (_mean(v[name]) if k is None else v[name][k] for v in (plain, drawn, halves))
-        return _estimate(value[0], *more, held, f"{'' if size == 'all' else size + ' '}box{'' if k is None else f' of {m.classes[k]}'}")
+        return _estimate(
+            value[0],
+            *more,
+            held,
+            f"{'' if size == 'all' else size + ' '}box{'' if k is None else f' of {m.classes[k]}'}",
+        )
+
     return {name: one(name) for name in plain}, [{name: one(name, k) for name in plain} for k in range(len(m.classes))]
 
+
 def detection_estimates(
-    truth, # list of dicts, one an image: boxes (k,4) xyxy pixels, labels (k,) int, ignore (k,) bool
-    detections, # list of dicts, one an image: boxes, labels, scores
-    classes, # c names
-    groups=None, # `(n,)` what must be drawn together
-    sizes:dict|None=None, # name to (from, to) area in square pixels; COCO's by default
-    seed:int=0, # of the bootstrap
-    draws:int=1000, # of the bootstrap
-) -> dict[str, Estimate]: # ap, ap50, ap75, ar_1, ar_10, ar_100, ap_small, ..., ar_large
+    truth,  # list of dicts, one an image: boxes (k,4) xyxy pixels, labels (k,) int, ignore (k,) bool
+    detections,  # list of dicts, one an image: boxes, labels, scores
+    classes,  # c names
+    groups=None,  # `(n,)` what must be drawn together
+    sizes: dict | None = None,  # name to (from, to) area in square pixels; COCO's by default
+    seed: int = 0,  # of the bootstrap
+    draws: int = 1000,  # of the bootstrap
+) -> dict[str, Estimate]:  # ap, ap50, ap75, ar_1, ar_10, ar_100, ap_small, ..., ar_large
     "Average precision and recall of a detector, each with its 95 % interval."
     return matched_estimates(match_boxes(truth, detections, classes, sizes), groups, seed, draws)[0]
 
+
 def class_rows(
-    matches:Matches, # from `match_boxes`
-    by_class:list, # from `matched_estimates`
-) -> list[dict]: # class, images, boxes, claimed, then its estimates
+    matches: Matches,  # from `match_boxes`
+    by_class: list,  # from `matched_estimates`
+) -> list[dict]:  # class, images, boxes, claimed, then its estimates
     "A row a class: how much there is of it, and how it fares."
-    m, there = matches, [matches.truth_image[matches.counted[0] & (matches.truth_label == k)] for k in range(len(by_class))]
-    return [{"class": m.classes[k], "images": len(np.unique(there[k])), "boxes": len(there[k]), "claimed": int((m.label == k).sum()), **estimates} for k, estimates in enumerate(by_class)]
+    m, there = (
+        matches,
+        [matches.truth_image[matches.counted[0] & (matches.truth_label == k)] for k in range(len(by_class))],
+    )
+    return [
+        {
+            "class": m.classes[k],
+            "images": len(np.unique(there[k])),
+            "boxes": len(there[k]),
+            "claimed": int((m.label == k).sum()),
+            **estimates,
+        }
+        for k, estimates in enumerate(by_class)
+    ]
+
 
 def class_detections(
-    truth, # as for `detection_estimates`
-    detections, # likewise
-    classes, # c names
-    groups=None, # `(n,)` what must be drawn together
-    sizes:dict|None=None, # name to (from, to) area in square pixels
-    seed:int=0, # of the bootstrap
-    draws:int=1000, # of the bootstrap
-) -> list[dict]: # class, images, boxes, claimed (whatever its score), then the estimates by name
+    truth,  # as for `detection_estimates`
+    detections,  # likewise
+    classes,  # c names
+    groups=None,  # `(n,)` what must be drawn together
+    sizes: dict | None = None,  # name to (from, to) area in square pixels
+    seed: int = 0,  # of the bootstrap
+    draws: int = 1000,  # of the bootstrap
+) -> list[dict]:  # class, images, boxes, claimed (whatever its score), then the estimates by name
     "The same of each class."
     return class_rows(m := match_boxes(truth, detections, classes, sizes), matched_estimates(m, groups, seed, draws)[1])

@@ -9,26 +9,42 @@ __all__ = ['ORDER', 'class_rates', 'weighted_auroc', 'weighted_average_precision
 # %% ../../nbs/3_evidence/37_metrics.ipynb #7f421668
 import numpy as np
 from ..core import DataError
-from .intervals import MINIMUM, Estimate, bootstrap, bootstrap_weights, bootstraps, clopper_pearson, left_open, logit_interval, proportion, share, units_of, wilson
+from cvkit.evidence.intervals import (
+    MINIMUM,
+    Estimate,
+    bootstrap,
+    bootstrap_weights,
+    bootstraps,
+    clopper_pearson,
+    left_open,
+    logit_interval,
+    proportion,
+    share,
+    units_of,
+    wilson,
+)
 
 # %% ../../nbs/3_evidence/37_metrics.ipynb #a4c7d7d4
-def _ratio(a, b): return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=b > 0)
+def _ratio(a, b):
+    return np.divide(a, b, out=np.full(np.broadcast(a, b).shape, np.nan), where=b > 0)
+
 
 def class_rates(
-    weights:np.ndarray, # `(b,n)`
-    truth:np.ndarray, # `(n,)` bool: is of the class
-    claimed:np.ndarray, # `(n,)` bool: predicted to be
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # precision, recall, F1, `(b,)` each; nan where undefined
+    weights: np.ndarray,  # `(b,n)`
+    truth: np.ndarray,  # `(n,)` bool: is of the class
+    claimed: np.ndarray,  # `(n,)` bool: predicted to be
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # precision, recall, F1, `(b,)` each; nan where undefined
     "Precision, recall and F1 of one class."
     hit, true, said = (weights @ x.astype(float) for x in (truth & claimed, truth, claimed))
-    precision = np.where((said == 0) & (true > 0), 0., _ratio(hit, said)) # never claimed, though it is there
+    precision = np.where((said == 0) & (true > 0), 0.0, _ratio(hit, said))  # never claimed, though it is there
     return precision, _ratio(hit, true), _ratio(2 * hit, true + said)
 
+
 def weighted_auroc(
-    weights:np.ndarray, # `(b,n)`
-    truth:np.ndarray, # `(n,)` bool
-    scores:np.ndarray, # `(n,)`, larger for the positive class
-) -> np.ndarray: # `(b,)`
+    weights: np.ndarray,  # `(b,n)`
+    truth: np.ndarray,  # `(n,)` bool
+    scores: np.ndarray,  # `(n,)`, larger for the positive class
+) -> np.ndarray:  # `(b,)`
     "Probability that a positive scores above a negative (Hanley and McNeil 1982)."
     order = np.flatnonzero(~truth)[np.argsort(scores[~truth], kind="stable")]
     negative = np.zeros((len(weights), len(order) + 1))
@@ -38,40 +54,45 @@ def weighted_auroc(
     positive = weights[:, truth]
     return _ratio(np.einsum("bi,bi->b", positive, below), positive.sum(1) * negative[:, -1])
 
+
 def weighted_average_precision(
-    weights:np.ndarray, # `(b,n)`
-    truth:np.ndarray, # `(n,)` bool
-    scores:np.ndarray, # `(n,)`
-) -> np.ndarray: # `(b,)`
+    weights: np.ndarray,  # `(b,n)`
+    truth: np.ndarray,  # `(n,)` bool
+    scores: np.ndarray,  # `(n,)`
+) -> np.ndarray:  # `(b,)`
     "Sum over thresholds of precision times the gain in recall."
     order = np.argsort(-scores, kind="stable")
     t = truth[order]
-    end = np.searchsorted(-scores[order], -scores[order][t], "right") - 1 # the last of equal scores
+    end = np.searchsorted(-scores[order], -scores[order][t], "right") - 1  # the last of equal scores
     positive = weights[:, order[t]]
     found, claimed = positive.cumsum(1)[:, t.cumsum()[end] - 1], weights[:, order].cumsum(1)[:, end]
     return _ratio(np.einsum("bi,bi->b", positive, found / np.maximum(claimed, 1e-300)), positive.sum(1))
 
 # %% ../../nbs/3_evidence/37_metrics.ipynb #4e640ac0
 def reliability(
-    confidence:np.ndarray, # `(n,)` in [0, 1]
-    correct:np.ndarray, # `(n,)` bool
-    bins:int=10, # of equal count
-    weights:np.ndarray|None=None, # `(b,n)`; all ones by default
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # mean confidence, accuracy, count: `(b,bins)` each
+    confidence: np.ndarray,  # `(n,)` in [0, 1]
+    correct: np.ndarray,  # `(n,)` bool
+    bins: int = 10,  # of equal count
+    weights: np.ndarray | None = None,  # `(b,n)`; all ones by default
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # mean confidence, accuracy, count: `(b,bins)` each
     "Confidence against accuracy, in bins of equal count."
     weights = np.ones((1, len(confidence))) if weights is None else weights
     order = np.argsort(confidence, kind="stable")
     starts = np.linspace(0, len(order), min(bins, len(order)) + 1)[:-1].astype(int)
-    starts = np.unique(np.searchsorted(confidence[order], confidence[order][starts])) # equal confidences share a bin
-    count, sure, right = (np.add.reduceat(weights[:, order] * x[order], starts, axis=1) for x in (np.ones(len(order)), confidence, correct.astype(float)))
+    starts = np.unique(np.searchsorted(confidence[order], confidence[order][starts]))  # equal confidences share a bin
+    count, sure, right = (
+        np.add.reduceat(weights[:, order] * x[order], starts, axis=1)
+        for x in (np.ones(len(order)), confidence, correct.astype(float))
+    )
     return _ratio(sure, count), _ratio(right, count), count
 
+
 def expected_calibration_error(
-    confidence:np.ndarray, # `(n,)`
-    correct:np.ndarray, # `(n,)` bool
-    bins:int=10, # of equal count
-    weights:np.ndarray|None=None, # `(b,n)`
-) -> np.ndarray: # `(b,)`, 0 is perfect
+    confidence: np.ndarray,  # `(n,)`
+    correct: np.ndarray,  # `(n,)` bool
+    bins: int = 10,  # of equal count
+    weights: np.ndarray | None = None,  # `(b,n)`
+) -> np.ndarray:  # `(b,)`, 0 is perfect
     "Mean distance between confidence and accuracy (Guo et al. 2017, eq. 3)."
     sure, right, count = reliability(confidence, correct, bins, weights)
     return np.nansum(np.abs(sure - right) * count, axis=1) / count.sum(1)
@@ -80,54 +101,100 @@ def expected_calibration_error(
 def _auroc_influence(truth, scores):
     "AUROC, and what each image adds to its error (DeLong et al. 1988)."
     m, q = int(truth.sum()), int((~truth).sum())
-    if not m or not q: return np.nan, np.zeros(len(truth))
-    between = lambda a, b: (np.searchsorted(a, b, "left") + np.searchsorted(a, b, "right")) / 2 / len(a) # share of a below b, ties half
+    if not m or not q:
+        return np.nan, np.zeros(len(truth))
+    between = lambda a, b: (
+        (np.searchsorted(a, b, "left") + np.searchsorted(a, b, "right")) / 2 / len(a)
+    )  # share of a below b, ties half
     above, below = between(np.sort(scores[~truth]), scores[truth]), 1 - between(np.sort(scores[truth]), scores[~truth])
     out = np.empty(len(truth))
     out[truth], out[~truth] = (above - above.mean()) / m, (below - below.mean()) / q
     return above.mean(), out
 
+
 def auroc_estimate(
-    targets:np.ndarray, # `(n,)` int
-    probabilities:np.ndarray, # `(n,c)`
-    positive:int|None=None, # a class; None: mean over classes, each against the rest
-    groups=None, # `(n,)` what belongs together
-    folds=None, # `(n,)` int: averaged over folds
-) -> Estimate: # DeLong's variance on the logit scale
+    targets: np.ndarray,  # `(n,)` int
+    probabilities: np.ndarray,  # `(n,c)`
+    positive: int | None = None,  # a class; None: mean over classes, each against the rest
+    groups=None,  # `(n,)` what belongs together
+    folds=None,  # `(n,)` int: averaged over folds
+) -> Estimate:  # DeLong's variance on the logit scale
     "AUROC with its interval, by group and by fold."
     n, c = probabilities.shape
     places = [np.arange(n)] if folds is None else [np.flatnonzero(folds == f) for f in np.unique(folds)]
-    classes, influence, values, units = range(c) if positive is None else [positive], np.zeros(n), [], units_of(n, groups)
+    classes, influence, values, units = (
+        range(c) if positive is None else [positive],
+        np.zeros(n),
+        [],
+        units_of(n, groups),
+    )
     for rows in places:
         for k in classes:
             value, part = _auroc_influence(targets[rows] == k, probabilities[rows, k])
-            values.append(value); influence[rows] += part / len(places) / len(classes)
+            values.append(value)
+            influence[rows] += part / len(places) / len(classes)
     kind = targets if positive is None else (targets == positive).astype(int)
     sizes = [len(np.unique(units[kind == k])) for k in range(c if positive is None else 2)]
-    if not np.isfinite(values).all(): return Estimate(None, None, None, int(units.max()) + 1, "undefined: a class is absent" + ("" if folds is None else " from a fold"))
-    if min(sizes) < 5: return Estimate(None, None, None, int(units.max()) + 1, f"undefined: {min(sizes)} of at least 5 independent images of a class")
+    if not np.isfinite(values).all():
+        return Estimate(
+            None,
+            None,
+            None,
+            int(units.max()) + 1,
+            "undefined: a class is absent" + ("" if folds is None else " from a fold"),
+        )
+    if min(sizes) < 5:
+        return Estimate(
+            None,
+            None,
+            None,
+            int(units.max()) + 1,
+            f"undefined: {min(sizes)} of at least 5 independent images of a class",
+        )
     return _auroc_interval(float(np.mean(values)), influence, kind, units, sizes)
+
 
 def _auroc_interval(value, influence, kind, units, sizes):
     "From influences to an interval: variance by unit, degrees of freedom by class."
-    strata = np.array([(influence[kind == k]**2).sum() * s / (s - 1) for k, s in enumerate(sizes)])
+    strata = np.array([(influence[kind == k] ** 2).sum() * s / (s - 1) for k, s in enumerate(sizes)])
     count = int(units.max()) + 1
-    if count < len(units) and strata.sum(): strata *= (np.bincount(units, influence)**2).sum() * count / (count - 1) / strata.sum()
+    if count < len(units) and strata.sum():
+        strata *= (np.bincount(units, influence) ** 2).sum() * count / (count - 1) / strata.sum()
     return logit_interval(value, strata, sizes, count, "DeLong, logit scale")
 
 # %% ../../nbs/3_evidence/37_metrics.ipynb #1748b6b1
-ORDER = ("accuracy", "top_2", "top_5", "balanced_accuracy", "precision", "recall", "f1", "auroc", "average_precision", "ece", "brier", "log_loss") # of metrics, on every page
+ORDER = (
+    "accuracy",
+    "top_2",
+    "top_5",
+    "balanced_accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "auroc",
+    "average_precision",
+    "ece",
+    "brier",
+    "log_loss",
+)  # of metrics, on every page
+
 
 def said_classes(
-    probabilities:np.ndarray, # `(n,c)`
-    positive:int|None=None, # of two classes, the one that has a threshold
-    threshold=None, # from this probability on it is said; a number, or `(n,)`, one an image
-) -> np.ndarray: # `(n,)` int
+    probabilities: np.ndarray,  # `(n,c)`
+    positive: int | None = None,  # of two classes, the one that has a threshold
+    threshold=None,  # from this probability on it is said; a number, or `(n,)`, one an image
+) -> np.ndarray:  # `(n,)` int
     "What is said of each image: the likeliest class, or one of two from its threshold on."
     p = np.asarray(probabilities)
-    if threshold is None: return p.argmax(1)
-    if p.shape[1] != 2 or positive not in (0, 1): raise DataError(f"expected two classes, one of them with a threshold, got {p.shape[1]} and {positive!r}; the likeliest of several needs none")
+    if threshold is None:
+        return p.argmax(1)
+    if p.shape[1] != 2 or positive not in (0, 1):
+        raise DataError(
+            f"expected two classes, one of them with a threshold, got {p.shape[1]} and {positive!r}; the likeliest of "
+            "several needs none"
+        )
     return np.where(p[:, positive] >= threshold, positive, 1 - positive)
+
 
 def _statistics(targets, probabilities, positive, said):
     "The metrics as functions of weights."
@@ -139,12 +206,15 @@ def _statistics(targets, probabilities, positive, said):
     rates = lambda i: over(lambda w, k: class_rates(w, targets == k, said == k)[i])
     return {
         "balanced_accuracy": lambda w: np.mean([class_rates(w, targets == k, said == k)[1] for k in range(c)], axis=0),
-        "precision": rates(0), "recall": rates(1), "f1": rates(2),
+        "precision": rates(0),
+        "recall": rates(1),
+        "f1": rates(2),
         "average_precision": over(lambda w, k: weighted_average_precision(w, targets == k, probabilities[:, k])),
         "ece": lambda w: expected_calibration_error(probabilities[np.arange(n), said], correct, weights=w),
-        "brier": mean(((probabilities - hot)**2).sum(1)),
-        "log_loss": mean(-np.log(np.clip(probabilities[np.arange(n), targets], 1e-12, 1.))),
+        "brier": mean(((probabilities - hot) ** 2).sum(1)),
+        "log_loss": mean(-np.log(np.clip(probabilities[np.arange(n), targets], 1e-12, 1.0))),
     }
+
 
 def _hits(targets, probabilities, said):
     "Whether each image is right, and right among the likeliest few where there are more classes than two."
@@ -163,61 +233,112 @@ def _trials(targets, said, units, classes, positive):
         rarest = min(count(targets == k) for k in range(classes))
         one = claimed = classes * rarest
         pairs = classes * (rarest // 2)
-    else: one, claimed, pairs = count(targets == positive), count(said == positive), min(count(targets == positive), count(targets != positive))
+    else:
+        one, claimed, pairs = (
+            count(targets == positive),
+            count(said == positive),
+            min(count(targets == positive), count(targets != positive)),
+        )
     rarest = classes * min(count(targets == k) for k in range(classes))
-    return {"balanced_accuracy": rarest, "precision": claimed, "recall": one, "f1": one, "auroc": pairs, "average_precision": pairs}
+    return {
+        "balanced_accuracy": rarest,
+        "precision": claimed,
+        "recall": one,
+        "f1": one,
+        "auroc": pairs,
+        "average_precision": pairs,
+    }
+
 
 def _unseen(out):
     "Faultless accuracy: what mistakes too rare to be seen could add to calibration error and Brier score."
-    if out["accuracy"].value != 1.: return {}
+    if out["accuracy"].value != 1.0:
+        return {}
     rate = 1 - out["accuracy"].low
     endless = Estimate(None, None, None, out["accuracy"].n, "undefined: no error was seen, and one may cost any amount")
-    return {"log_loss": endless} | {name: Estimate(out[name].value, out[name].low, float(max(out[name].high, min(cost, out[name].value + cost * rate))), out["accuracy"].n, "exact, no error seen")
-            for name, cost in (("ece", 1), ("brier", 2))}
+    return {"log_loss": endless} | {
+        name: Estimate(
+            out[name].value,
+            out[name].low,
+            float(max(out[name].high, min(cost, out[name].value + cost * rate))),
+            out["accuracy"].n,
+            "exact, no error seen",
+        )
+        for name, cost in (("ece", 1), ("brier", 2))
+    }
+
 
 def check_predictions(
-    targets:np.ndarray, # `(n,)` int
-    probabilities:np.ndarray, # `(n,c)`
-    classes, # c names
-    positive:str|None=None, # one of them
-    said=None, # `(n,)` int, what is said of each image, where it is not the likeliest class
+    targets: np.ndarray,  # `(n,)` int
+    probabilities: np.ndarray,  # `(n,c)`
+    classes,  # c names
+    positive: str | None = None,  # one of them
+    said=None,  # `(n,)` int, what is said of each image, where it is not the likeliest class
 ):
     "Refuse what are no predictions."
     n, c = len(targets), len(classes)
-    if not n: raise DataError("expected predictions, got none; is the split empty?")
-    if probabilities.shape != (n, c): raise DataError(f"expected probabilities ({n}, {c}), got {probabilities.shape}; give one row an image, one column a class")
-    if not np.allclose(probabilities.sum(1), 1, atol=1e-3) or probabilities.min() < 0: raise DataError("expected probabilities from 0 to 1 that sum to 1, got others; apply softmax to logits first")
-    if targets.dtype.kind not in "iu" or targets.min() < 0 or targets.max() >= c: raise DataError(f"expected targets as whole numbers from 0 to {c - 1}, got {targets.min()} to {targets.max()} ({targets.dtype}); index into the classes")
-    if said is not None and (np.shape(said) != (n,) or np.asarray(said).dtype.kind not in "iu" or np.min(said) < 0 or np.max(said) >= c): raise DataError(f"expected what is said of each of {n} images as whole numbers from 0 to {c - 1}, got {np.shape(said)} {np.asarray(said).dtype}; make it with said_classes")
-    if positive is not None and positive not in classes: raise DataError(f"expected positive to be one of {classes}, got {positive!r}; name a class, or none")
+    if not n:
+        raise DataError("expected predictions, got none; is the split empty?")
+    if probabilities.shape != (n, c):
+        raise DataError(
+            f"expected probabilities ({n}, {c}), got {probabilities.shape}; give one row an image, one column a class"
+        )
+    if not np.allclose(probabilities.sum(1), 1, atol=1e-3) or probabilities.min() < 0:
+        raise DataError("expected probabilities from 0 to 1 that sum to 1, got others; apply softmax to logits first")
+    if targets.dtype.kind not in "iu" or targets.min() < 0 or targets.max() >= c:
+        raise DataError(
+            f"expected targets as whole numbers from 0 to {c - 1}, got {targets.min()} to {targets.max()} "
+            f"({targets.dtype}); index into the classes"
+        )
+    if said is not None and (
+        np.shape(said) != (n,) or np.asarray(said).dtype.kind not in "iu" or np.min(said) < 0 or np.max(said) >= c
+    ):
+        raise DataError(
+            f"expected what is said of each of {n} images as whole numbers from 0 to {c - 1}, got {np.shape(said)} "
+            f"{np.asarray(said).dtype}; make it with said_classes"
+        )
+    if positive is not None and positive not in classes:
+        raise DataError(f"expected positive to be one of {classes}, got {positive!r}; name a class, or none")
 
 # %% ../../nbs/3_evidence/37_metrics.ipynb #0fcef99f
 def _found(hit, union):
     "F1 from what was found, of all that was found, missed or falsely said."
-    if union < MINIMUM: return proportion(hit, union)
+    if union < MINIMUM:
+        return proportion(hit, union)
     e = wilson(hit, union)
     return Estimate(*(float(2 * x / (1 + x)) for x in (e.value, e.low, e.high)), e.n, f"of the union, {e.method}")
+
 
 def _independent(out, targets, said, k):
     "Precision, recall and F1 of one class, where images are independent: proportions."
     hit, is_it, claimed = int(((said == k) & (targets == k)).sum()), targets == k, said == k
-    return {**out, "precision": proportion(hit, int(claimed.sum())), "recall": proportion(hit, int(is_it.sum())), "f1": _found(hit, int((claimed | is_it).sum()))}
+    return {
+        **out,
+        "precision": proportion(hit, int(claimed.sum())),
+        "recall": proportion(hit, int(is_it.sum())),
+        "f1": _found(hit, int((claimed | is_it).sum())),
+    }
+
 
 def classification_estimates(
-    targets:np.ndarray, # `(n,)` int, index into classes
-    probabilities:np.ndarray, # `(n,c)` float, rows sum to 1
-    classes, # c names
-    positive:str|None=None, # the class that precision, recall, F1, AUROC and AP speak of; None: mean over classes
-    groups=None, # `(n,)` what must be drawn together; None or all `""`: images are independent
-    seed:int=0, # of the bootstrap
-    replicates:int|None=None, # of the bootstrap; 1000 by default, 200 above 100,000 images
-    folds=None, # `(n,)` int, where predictions come from several heads: AUROC is averaged over them
-    said=None, # `(n,)` int, from `said_classes`; None: the likeliest class
-) -> dict[str, Estimate]: # by metric name
+    targets: np.ndarray,  # `(n,)` int, index into classes
+    probabilities: np.ndarray,  # `(n,c)` float, rows sum to 1
+    classes,  # c names
+    positive: str | None = None,  # the class that precision, recall, F1, AUROC and AP speak of; None: mean over classes
+    groups=None,  # `(n,)` what must be drawn together; None or all `""`: images are independent
+    seed: int = 0,  # of the bootstrap
+    replicates: int | None = None,  # of the bootstrap; 1000 by default, 200 above 100,000 images
+    folds=None,  # `(n,)` int, where predictions come from several heads: AUROC is averaged over them
+    said=None,  # `(n,)` int, from `said_classes`; None: the likeliest class
+) -> dict[str, Estimate]:  # by metric name
     "All metrics of a classifier, each with its 95 % interval."
     targets, probabilities, classes = np.asarray(targets), np.asarray(probabilities, float), list(classes)
     check_predictions(targets, probabilities, classes, positive, said)
-    units, k, said = units_of(len(targets), groups), None if positive is None else classes.index(positive), probabilities.argmax(1) if said is None else np.asarray(said)
+    units, k, said = (
+        units_of(len(targets), groups),
+        None if positive is None else classes.index(positive),
+        probabilities.argmax(1) if said is None else np.asarray(said),
+    )
     out = bootstraps(_statistics(targets, probabilities, k, said), units, replicates, seed)
     out["auroc"] = auroc_estimate(targets, probabilities, k, groups, folds)
     for name, trials in _trials(targets, said, units, len(classes), k).items():
@@ -231,25 +352,38 @@ def classification_estimates(
 def _by_group(targets, said, units, replicates, seed, classes):
     "Precision, recall and F1 of each class, bootstrapped by group."
     count = lambda chosen: len(np.unique(units[chosen]))
-    rates = {(k, i): lambda w, k=k, i=i: class_rates(w, targets == k, said == k)[i] for k in range(classes) for i in range(3)}
+    rates = {
+        (k, i): lambda w, k=k, i=i: class_rates(w, targets == k, said == k)[i] for k in range(classes) for i in range(3)
+    }
     found = bootstraps(rates, units, replicates, seed)
     trials = lambda k: (count(said == k), count(targets == k), count(targets == k))
-    return [{name: left_open(found[k, i], trials(k)[i]) for i, name in enumerate(("precision", "recall", "f1"))} for k in range(classes)]
+    return [
+        {name: left_open(found[k, i], trials(k)[i]) for i, name in enumerate(("precision", "recall", "f1"))}
+        for k in range(classes)
+    ]
+
 
 def class_estimates(
-    targets:np.ndarray, # `(n,)` int, index into classes
-    probabilities:np.ndarray, # `(n,c)` float, rows sum to 1
-    classes, # c names
-    groups=None, # `(n,)` what must be drawn together; None or all `""`: images are independent
-    seed:int=0, # of the bootstrap
-    replicates:int|None=None, # of the bootstrap
-) -> list[dict]: # class, images, claimed, precision, recall, f1, auroc; the last four are estimates
+    targets: np.ndarray,  # `(n,)` int, index into classes
+    probabilities: np.ndarray,  # `(n,c)` float, rows sum to 1
+    classes,  # c names
+    groups=None,  # `(n,)` what must be drawn together; None or all `""`: images are independent
+    seed: int = 0,  # of the bootstrap
+    replicates: int | None = None,  # of the bootstrap
+) -> list[dict]:  # class, images, claimed, precision, recall, f1, auroc; the last four are estimates
     "Precision, recall, F1 and AUROC of each class against the rest."
     targets, probabilities, classes = np.asarray(targets), np.asarray(probabilities, float), list(classes)
     check_predictions(targets, probabilities, classes, None)
     units, said = units_of(len(targets), groups), probabilities.argmax(1)
     independent = units.max() + 1 == len(targets)
-    rates = [_independent({}, targets, said, k) for k in range(len(classes))] if independent else _by_group(targets, said, units, replicates, seed, len(classes))
+    rates = (
+        [_independent({}, targets, said, k) for k in range(len(classes))]
+        if independent
+        else _by_group(targets, said, units, replicates, seed, len(classes))
+    )
     counted = lambda k: {"class": classes[k], "images": int((targets == k).sum()), "claimed": int((said == k).sum())}
-    area = lambda k: left_open(auroc_estimate(targets, probabilities, k, groups), min(len(np.unique(units[targets == k])), len(np.unique(units[targets != k]))))
+    area = lambda k: left_open(
+        auroc_estimate(targets, probabilities, k, groups),
+        min(len(np.unique(units[targets == k])), len(np.unique(units[targets != k]))),
+    )
     return [counted(k) | rates[k] | {"auroc": area(k)} for k in range(len(classes))]

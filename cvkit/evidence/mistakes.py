@@ -18,53 +18,96 @@ from .intervals import MINIMUM, Estimate, bootstraps, left_open, units_of
 from .matching import flat_boxes, match_boxes, overlaps
 
 # %% ../../nbs/3_evidence/50_mistakes.ipynb #e0a2952a
-KINDS = {"right": "the class and the place, IoU .5 or more", "wrong class": "a box of another class, IoU .5 or more", "bad box": "the right class, IoU .1 to .5", "wrong class and box": "another class, IoU .1 to .5",
-         "duplicate": "found already, by a surer detection", "background": "nothing is there, IoU below .1", "missed": "a true box that nothing found"}
+KINDS = {
+    "right": "the class and the place, IoU .5 or more",
+    "wrong class": "a box of another class, IoU .5 or more",
+    "bad box": "the right class, IoU .1 to .5",
+    "wrong class and box": "another class, IoU .1 to .5",
+    "duplicate": "found already, by a surer detection",
+    "background": "nothing is there, IoU below .1",
+    "missed": "a true box that nothing found",
+}
+
 
 def _check_cuts(thresholds, classes):
     "A threshold for each class."
     cuts = np.asarray(thresholds, float)
-    if cuts.shape != (len(classes),) or not ((cuts > 0) & (cuts < 1)).all(): raise ParameterError(f"expected {len(classes)} thresholds between 0 and 1, one a class, got {thresholds!r:.60}; `choose_box_cuts` chooses them")
+    if cuts.shape != (len(classes),) or not ((cuts > 0) & (cuts < 1)).all():
+        raise ParameterError(
+            f"expected {len(classes)} thresholds between 0 and 1, one a class, got {thresholds!r:.60}; "
+            "`choose_box_cuts` chooses them"
+        )
     return cuts
 
+
 def said_boxes(
-    detections, # list of dicts, one an image: boxes, labels, scores
-    thresholds, # `(c,)`: from it on, a box is said
-) -> list[dict]: # likewise
+    detections,  # list of dicts, one an image: boxes, labels, scores
+    thresholds,  # `(c,)`: from it on, a box is said
+) -> list[dict]:  # likewise
     "The detections that a user would see."
-    kept = [np.asarray(d["scores"], float) >= np.asarray(thresholds, float)[np.asarray(d["labels"], int)] for d in detections]
-    return [{key: np.asarray(d[key])[k] if len(k) else d[key] for key in ("boxes", "labels", "scores")} for d, k in zip(detections, kept)]
+    kept = [
+        np.asarray(d["scores"], float) >= np.asarray(thresholds, float)[np.asarray(d["labels"], int)]
+        for d in detections
+    ]
+    return [
+        {key: np.asarray(d[key])[k] if len(k) else d[key] for key in ("boxes", "labels", "scores")}
+        for d, k in zip(detections, kept)
+    ]
+
 
 def _nearest(boxes, labels, true, t_label):
     "Of each detection of an image: kind by overlap, that overlap, and the label of the true box."
-    if not len(true) or not len(boxes): return [("background", 0., -1)] * len(boxes)
+    if not len(true) or not len(boxes):
+        return [("background", 0.0, -1)] * len(boxes)
     iou, same, out = overlaps(boxes[:, None], true[None]), labels[:, None] == t_label, []
     for row, own in zip(iou, same):
         (a, i), (b, j) = ((float(r.max()), int(r.argmax())) for r in (np.where(own, row, -1), np.where(own, -1, row)))
-        kind, overlap, k = ("duplicate", a, i) if a >= .5 else ("wrong class", b, j) if b >= .5 else ("bad box", a, i) if a >= .1 else ("wrong class and box", b, j) if b >= .1 else ("background", max(a, b), -1)
+        kind, overlap, k = (
+            ("duplicate", a, i)
+            if a >= 0.5
+            else ("wrong class", b, j)
+            if b >= 0.5
+            else ("bad box", a, i)
+            if a >= 0.1
+            else ("wrong class and box", b, j)
+            if b >= 0.1
+            else ("background", max(a, b), -1)
+        )
         out.append((kind, overlap, int(t_label[k]) if k >= 0 else -1))
     return out
 
 # %% ../../nbs/3_evidence/50_mistakes.ipynb #27a4a1cf
 def error_kinds(
-    truth, # list of dicts, one an image: boxes (k,4) xyxy pixels, labels (k,) int, ignore (k,) bool
-    detections, # list of dicts, one an image: boxes, labels, scores
-    classes, # c names
-    thresholds, # `(c,)`: from it on, a box is said
-) -> tuple[dict, list]: # boxes of each kind; and (row, box, kind) of each, box a dict: label, x1, y1, x2, y2, and of a detection score, iou and what `is` there
+    truth,  # list of dicts, one an image: boxes (k,4) xyxy pixels, labels (k,) int, ignore (k,) bool
+    detections,  # list of dicts, one an image: boxes, labels, scores
+    classes,  # c names
+    thresholds,  # `(c,)`: from it on, a box is said
+    # boxes of each kind; and (row, box, kind) of each, box a dict: label, x1, y1, x2, y2, and of a detection score, iou
+    # and what `is` there
+) -> tuple[dict, list]:
     "What became of each detection and each true box."
     said = said_boxes(detections, _check_cuts(thresholds, classes))
-    m = match_boxes(truth, said, classes, {}, (.5,))
+    m = match_boxes(truth, said, classes, {}, (0.5,))
     (t_image, true, t_label, ignore), (image, boxes, labels, scores) = flat_boxes(truth, said, classes)
-    box = lambda corners, k, **more: {"label": classes[k], **dict(zip(("x1", "y1", "x2", "y2"), map(float, corners))), **more}
-    own = np.full(len(image), -2); own[m.source] = m.truth # -2: beyond the hundred that count
+    box = lambda corners, k, **more: {
+        "label": classes[k],
+        **dict(zip(("x1", "y1", "x2", "y2"), map(float, corners))),
+        **more,
+    }
+    own = np.full(len(image), -2)
+    own[m.source] = m.truth  # -2: beyond the hundred that count
     cases, near = [], []
     for i in range(len(truth)):
         here, there = slice(*np.searchsorted(image, [i, i + 1])), slice(*np.searchsorted(t_image, [i, i + 1]))
         near += _nearest(boxes[here], labels[here], true[there][~ignore[there]], t_label[there][~ignore[there]])
     for r in np.flatnonzero(own > -2):
         kind, iou, k = near[r] if own[r] < 0 else ("right", float(overlaps(boxes[r], true[own[r]])), int(labels[r]))
-        if own[r] < 0 or not ignore[own[r]]: cases.append((int(image[r]), box(boxes[r], labels[r], score=float(scores[r]), iou=iou, **({"is": classes[k]} if k >= 0 else {})), kind))
+        if own[r] < 0 or not ignore[own[r]]:
+            cases.append((
+                int(image[r]),
+                box(boxes[r], labels[r], score=float(scores[r]), iou=iou, **({"is": classes[k]} if k >= 0 else {})),
+                kind,
+            ))
     missed = np.setdiff1d(np.flatnonzero(~ignore), own)
     cases += [(int(t_image[g]), box(true[g], t_label[g]), "missed") for g in missed]
     count = Counter(kind for *_, kind in cases)
@@ -74,27 +117,59 @@ def error_kinds(
 def _box_rates(counts, units, seed, names):
     "Precision, recall and F1 of each row of counts: found, said and true boxes, `(n,)` each."
     part = lambda a, b: lambda w: np.divide(w @ a, w @ b, out=np.full(len(w), np.nan), where=w @ b > 0)
-    pairs = {(i, name): pair for i, (hit, said, there) in enumerate(counts) for name, pair in (("precision", (hit, said)), ("recall", (hit, there)), ("f1", (2 * hit, said + there)))}
+    pairs = {
+        (i, name): pair
+        for i, (hit, said, there) in enumerate(counts)
+        for name, pair in (("precision", (hit, said)), ("recall", (hit, there)), ("f1", (2 * hit, said + there)))
+    }
     drawn, out = bootstraps({key: part(*pair) for key, pair in pairs.items()}, units, seed=seed), [{} for _ in counts]
     for (i, name), (_, base) in pairs.items():
-        held, none = len(np.unique(units[base > 0])), f"undefined: {'no box was said' if name == 'precision' else 'no box in the truth'}{names[i]}"
-        if name == "f1" and not counts[i][2].sum(): held, none = 0, f"undefined: no box in the truth{names[i]}"
-        out[i][name] = Estimate(None, None, None, held, none if not held else f"undefined: {held} of at least {MINIMUM} independent images") if held < MINIMUM else left_open(replace(drawn[i, name], n=held), held)
+        held, none = (
+            len(np.unique(units[base > 0])),
+            f"undefined: {'no box was said' if name == 'precision' else 'no box in the truth'}{names[i]}",
+        )
+        if name == "f1" and not counts[i][2].sum():
+            held, none = 0, f"undefined: no box in the truth{names[i]}"
+        out[i][name] = (
+            Estimate(
+                None,
+                None,
+                None,
+                held,
+                none if not held else f"undefined: {held} of at least {MINIMUM} independent images",
+            )
+            if held < MINIMUM
+            else left_open(replace(drawn[i, name], n=held), held)
+        )
     return out
+
 
 def _counted(m, cuts):
     "Found, said and true boxes of each class in each image, at the first IoU; cuts `(c,)` or `(n,c)`."
     cuts = np.broadcast_to(cuts, (m.images, len(m.classes)))
     said = (m.score >= cuts[m.image, m.label]) & ~m.ignored[0, 0]
     count = lambda image, keep: np.bincount(image[keep], minlength=m.images).astype(float)
-    return [(count(m.image, said & m.found[0, 0] & (m.label == k)), count(m.image, said & (m.label == k)), count(m.truth_image, m.counted[0] & (m.truth_label == k))) for k in range(len(m.classes))]
+    return [
+        (
+            count(m.image, said & m.found[0, 0] & (m.label == k)),
+            count(m.image, said & (m.label == k)),
+            count(m.truth_image, m.counted[0] & (m.truth_label == k)),
+        )
+        for k in range(len(m.classes))
+    ]
+
 
 def _best_cut(m, k, images):
     "The threshold of one class with the best F1 on some images `(n,)` bool; 0.5 where nothing can be chosen."
     rows = np.flatnonzero((m.label == k) & images[m.image] & ~m.ignored[0, 0])
-    there, hit, score = (m.counted[0] & (m.truth_label == k) & images[m.truth_image]).sum(), m.found[0, 0, rows], m.score[rows]
-    if not there or not hit.any(): return .5
-    last = np.flatnonzero(np.diff(score, append=-1)) # of those with equal scores
+    there, hit, score = (
+        (m.counted[0] & (m.truth_label == k) & images[m.truth_image]).sum(),
+        m.found[0, 0, rows],
+        m.score[rows],
+    )
+    if not there or not hit.any():
+        return 0.5
+    last = np.flatnonzero(np.diff(score, append=-1))  # of those with equal scores
     best = last[np.argmax(2 * hit.cumsum()[last] / (last + 1 + there))]
     below = score[best + 1] if best + 1 < len(score) else score[best]
     return float(np.clip((score[best] + below) / 2, 1e-6, 1 - 1e-6))
@@ -103,68 +178,135 @@ def _best_cut(m, k, images):
 @dataclass
 class BoxCuts:
     "A threshold for each class, and what it is worth on images that did not choose it."
-    classes:list[str] # c names
-    thresholds:list[float] # `(c,)`, chosen on all folds: the ones to use
-    by_fold:list[list[float]] # `(f,c)`: what the others of each fold chose
-    by_class:list[dict] # class, boxes, claimed, precision, recall, f1: cross-fitted
-    pooled:dict # precision, recall, f1 of all boxes together
-    images:int # that took part
-    def to_dict(self) -> dict: # plain data
+
+    classes: list[str]  # c names
+    thresholds: list[float]  # `(c,)`, chosen on all folds: the ones to use
+    by_fold: list[list[float]]  # `(f,c)`: what the others of each fold chose
+    by_class: list[dict]  # class, boxes, claimed, precision, recall, f1: cross-fitted
+    pooled: dict  # precision, recall, f1 of all boxes together
+    images: int  # that took part
+
+    def to_dict(self) -> dict:  # plain data
         "The cuts as plain data."
-        return {"classes": self.classes, "thresholds": self.thresholds, "by_fold": self.by_fold, "by_class": [{k: plain(v) if isinstance(v, Estimate) else v for k, v in row.items()} for row in self.by_class], "pooled": {k: v.to_dict() for k, v in self.pooled.items()}, "images": self.images}
-    def __str__(self): return "\n".join(f"{r['class']}: from {t:.3f} on, precision {r['precision']}, recall {r['recall']}, F1 {r['f1']}" for r, t in zip(self.by_class, self.thresholds))
-    def blocks(self) -> list: # of a page
+        return {
+            "classes": self.classes,
+            "thresholds": self.thresholds,
+            "by_fold": self.by_fold,
+            "by_class": [
+                {k: plain(v) if isinstance(v, Estimate) else v for k, v in row.items()} for row in self.by_class
+            ],
+            "pooled": {k: v.to_dict() for k, v in self.pooled.items()},
+            "images": self.images,
+        }
+
+    def __str__(self):
+        return "\n".join(
+            f"{r['class']}: from {t:.3f} on, precision {r['precision']}, recall {r['recall']}, F1 {r['f1']}"
+            for r, t in zip(self.by_class, self.thresholds)
+        )
+
+    def blocks(self) -> list:  # of a page
         "What a page says of the choice."
         from cvkit.pages import table
+
         span = lambda k: f"{min(c[k] for c in self.by_fold):.2f} to {max(c[k] for c in self.by_fold):.2f}"
-        rows = [{"class": r["class"], "threshold": f"{t:.3f}", "chosen by the folds": span(k), "boxes": r["boxes"], "said": r["claimed"], **{name: _interval(r[name]) for name in ("precision", "recall", "f1")}} for k, (r, t) in enumerate(zip(self.by_class, self.thresholds))]
-        return [table(rows, caption=f"Each threshold has the best F1 at IoU .5. Precision, recall and F1 are cross-fitted on {self.images} images: every image is judged at thresholds that the other folds chose.")]
+        rows = [
+            {
+                "class": r["class"],
+                "threshold": f"{t:.3f}",
+                "chosen by the folds": span(k),
+                "boxes": r["boxes"],
+                "said": r["claimed"],
+                **{name: _interval(r[name]) for name in ("precision", "recall", "f1")},
+            }
+            for k, (r, t) in enumerate(zip(self.by_class, self.thresholds))
+        ]
+        return [
+            table(
+                rows,
+                caption=(
+                    "Each threshold has the best F1 at IoU .5. Precision, recall and F1 are cross-fitted on "
+                    f"{self.images} images: every image is judged at thresholds that the other folds chose."
+                ),
+            )
+        ]
+
     def _repr_html_(self):
         from cvkit.pages import fragment
+
         return fragment(*self.blocks())
 
+
 def choose_box_cuts(
-    truth, # list of dicts, one an image: boxes, labels, ignore
-    detections, # list of dicts, one an image: boxes, labels, scores; out of fold
-    folds, # `(n,)` int; below 0: took no part
-    classes, # c names
-    groups=None, # `(n,)` what must be drawn together
-    seed:int=0, # of the bootstrap
-) -> BoxCuts: # thresholds and cross-fitted precision, recall, F1
+    truth,  # list of dicts, one an image: boxes, labels, ignore
+    detections,  # list of dicts, one an image: boxes, labels, scores; out of fold
+    folds,  # `(n,)` int; below 0: took no part
+    classes,  # c names
+    groups=None,  # `(n,)` what must be drawn together
+    seed: int = 0,  # of the bootstrap
+) -> BoxCuts:  # thresholds and cross-fitted precision, recall, F1
     "Choose a threshold for each class out of fold."
     folds = np.asarray(folds)
-    if folds.shape != (len(truth),): raise DataError(f"expected a fold for each of {len(truth)} images, got {folds.shape}; give one each, -1 where an image took no part")
+    if folds.shape != (len(truth),):
+        raise DataError(
+            f"expected a fold for each of {len(truth)} images, got {folds.shape}; give one each, -1 where an image "
+            "took no part"
+        )
     rows = np.flatnonzero(folds >= 0)
-    if len(np.unique(folds[rows])) < 2: raise DataError(f"expected at least two folds, to choose on some and score on others, got {len(np.unique(folds[rows]))}; cross-validate first")
+    if len(np.unique(folds[rows])) < 2:
+        raise DataError(
+            f"expected at least two folds, to choose on some and score on others, got {len(np.unique(folds[rows]))}; "
+            "cross-validate first"
+        )
     truth, detections, folds = [truth[i] for i in rows], [detections[i] for i in rows], folds[rows]
-    m, c = match_boxes(truth, detections, classes, {}, (.5,)), len(classes)
+    m, c = match_boxes(truth, detections, classes, {}, (0.5,)), len(classes)
     names, place = np.unique(folds, return_inverse=True)
     by_fold = [[_best_cut(m, k, folds != f) for k in range(c)] for f in names]
     counts = _counted(m, np.array(by_fold)[place])
-    rates = _box_rates([*counts, tuple(map(sum, zip(*counts)))], units_of(len(rows), None if groups is None else np.asarray(groups)[rows]), seed, [*(f" of {name}" for name in classes), ""])
-    by_class = [{"class": classes[k], "boxes": int(counts[k][2].sum()), "claimed": int(counts[k][1].sum()), **rates[k]} for k in range(c)]
-    return BoxCuts(list(classes), [_best_cut(m, k, folds >= 0) for k in range(c)], by_fold, by_class, rates[-1], len(rows))
+    rates = _box_rates(
+        [*counts, tuple(map(sum, zip(*counts)))],
+        units_of(len(rows), None if groups is None else np.asarray(groups)[rows]),
+        seed,
+        [*(f" of {name}" for name in classes), ""],
+    )
+    by_class = [
+        {"class": classes[k], "boxes": int(counts[k][2].sum()), "claimed": int(counts[k][1].sum()), **rates[k]}
+        for k in range(c)
+    ]
+    return BoxCuts(
+        list(classes), [_best_cut(m, k, folds >= 0) for k in range(c)], by_fold, by_class, rates[-1], len(rows)
+    )
 
 # %% ../../nbs/3_evidence/50_mistakes.ipynb #e864adb6
 def _curves(m, most=200):
     "Score, recall and precision of each class that has a true box."
     out = {}
     for k, name in enumerate(m.classes):
-        rows, there = np.flatnonzero((m.label == k) & ~m.ignored[0, 0]), int((m.counted[0] & (m.truth_label == k)).sum())
-        if not there: continue
-        last = np.flatnonzero(np.diff(m.score[rows], append=-1)) # detections of equal score enter together
+        rows, there = (
+            np.flatnonzero((m.label == k) & ~m.ignored[0, 0]),
+            int((m.counted[0] & (m.truth_label == k)).sum()),
+        )
+        if not there:
+            continue
+        last = np.flatnonzero(np.diff(m.score[rows], append=-1))  # detections of equal score enter together
         last = last[np.unique(np.linspace(0, len(last) - 1, most).round().astype(int))] if len(last) else last
         hits = m.found[0, 0, rows].cumsum()[last]
-        out[str(name)] = {"score": m.score[rows][last].tolist(), "recall": (hits / there).tolist(), "precision": (hits / (last + 1)).tolist()}
+        out[str(name)] = {
+            "score": m.score[rows][last].tolist(),
+            "recall": (hits / there).tolist(),
+            "precision": (hits / (last + 1)).tolist(),
+        }
     return out
 
+
 def precision_recall_curves(
-    truth, # list of dicts, one an image: boxes, labels, ignore
-    detections, # list of dicts, one an image: boxes, labels, scores
-    classes, # c names
-    iou:float=.5, # from which overlap on a box is found
-    most:int=200, # points kept of a longer curve
-) -> dict[str, dict]: # class to score, recall, precision, from the highest score down; a class without a true box has none
+    truth,  # list of dicts, one an image: boxes, labels, ignore
+    detections,  # list of dicts, one an image: boxes, labels, scores
+    classes,  # c names
+    iou: float = 0.5,  # from which overlap on a box is found
+    most: int = 200,  # points kept of a longer curve
+    # class to score, recall, precision, from the highest score down; a class without a true box has none
+) -> dict[str, dict]:
     "Precision and recall of each class at each threshold."
     return _curves(match_boxes(truth, detections, classes, {}, (iou,)), most)
 
@@ -172,41 +314,69 @@ def precision_recall_curves(
 def _around(box, width, height):
     "A square window around a box: x1, y1, x2, y2 in whole pixels of the picture."
     side = min(max(box["x2"] - box["x1"], box["y2"] - box["y1"]) * 1.8 + 24, max(width, height))
-    start = [int(min(max((box[f"{c}1"] + box[f"{c}2"] - side) / 2, 0), max(0, whole - side))) for c, whole in (("x", width), ("y", height))]
+    start = [
+        int(min(max((box[f"{c}1"] + box[f"{c}2"] - side) / 2, 0), max(0, whole - side)))
+        for c, whole in (("x", width), ("y", height))
+    ]
     return *start, *(int(min(whole, np.ceil(s + side))) for s, whole in zip(start, (width, height)))
 
+
 def error_picture(
-    image, # `(h,w)` or `(h,w,3)` uint8
-    case:tuple, # (row, box, kind) of `error_kinds`
-    there:list[dict], # the true boxes of the image: label, x1, y1, x2, y2
-    size:int=320, # longest side of the result, in pixels
-): # a PIL image
+    image,  # `(h,w)` or `(h,w,3)` uint8
+    case: tuple,  # (row, box, kind) of `error_kinds`
+    there: list[dict],  # the true boxes of the image: label, x1, y1, x2, y2
+    size: int = 320,  # longest side of the result, in pixels
+):  # a PIL image
     "The part of an image where a mistake is: truth dashed and green, what was said solid."
     image, (_, box, kind) = np.asarray(image), case
     a, b, c, d = _around(box, *image.shape[1::-1])
-    move = lambda one, **more: {"label": one["label"], "x1": one["x1"] - a, "y1": one["y1"] - b, "x2": one["x2"] - a, "y2": one["y2"] - b, **more}
-    shown = [move(one, ignore=True) for one in there if one["x1"] < c and one["x2"] > a and one["y1"] < d and one["y2"] > b]
+    move = lambda one, **more: {
+        "label": one["label"],
+        "x1": one["x1"] - a,
+        "y1": one["y1"] - b,
+        "x2": one["x2"] - a,
+        "y2": one["y2"] - b,
+        **more,
+    }
+    shown = [
+        move(one, ignore=True) for one in there if one["x1"] < c and one["x2"] > a and one["y1"] < d and one["y2"] > b
+    ]
     said = [] if kind == "missed" else [move({**box, "label": f"{box['label']} {box['score']:.0%}"})]
-    order = [said[0]["label"] if said else "", "", ""] # the colours of draw_boxes come round after seven: the fourth is green
-    for label in sorted({one["label"] for one in shown}): order += [label, *[""] * 6]
+    order = [
+        said[0]["label"] if said else "",
+        "",
+        "",
+    ]  # the colours of draw_boxes come round after seven: the fourth is green
+    for label in sorted({one["label"] for one in shown}):
+        order += [label, *[""] * 6]
     return draw_boxes(image[b:d, a:c], shown + said, order, size)
 
+
 def error_pictures(
-    cases:list[tuple], # of `error_kinds`
-    images, # a function of a row, or a list: `(h,w)` or `(h,w,3)` uint8
-    truth, # list of dicts, one an image: boxes, labels
-    classes, # c names
-    most:int=3, # pictures of each kind
-    size:int=320, # longest side of each
-    visible=lambda row: True, # whether a page may show an image; one that it may not is left as `images` gives it
-) -> list[tuple]: # (picture, caption), kind by kind
+    cases: list[tuple],  # of `error_kinds`
+    images,  # a function of a row, or a list: `(h,w)` or `(h,w,3)` uint8
+    truth,  # list of dicts, one an image: boxes, labels
+    classes,  # c names
+    most: int = 3,  # pictures of each kind
+    size: int = 320,  # longest side of each
+    visible=lambda row: True,  # whether a page may show an image; one that it may not is left as `images` gives it
+) -> list[tuple]:  # (picture, caption), kind by kind
     "Some mistakes of each kind, drawn."
     out, read = [], images if callable(images) else images.__getitem__
     worth = lambda case: case[1].get("score") or (case[1]["x2"] - case[1]["x1"]) * (case[1]["y2"] - case[1]["y1"])
     for kind in [k for k in KINDS if k != "right"]:
         for case in sorted((c for c in cases if c[2] == kind), key=lambda c: -worth(c))[:most]:
             row, box, _ = case
-            there = [dict(zip(("x1", "y1", "x2", "y2"), map(float, b)), label=classes[k]) for b, k in zip(truth[row]["boxes"], truth[row]["labels"])]
-            words = f"{box['label']} ({box['score']:.0%})" + (f", is {box['is']}" if kind.startswith("wrong") else "") + (f", IoU {box['iou']:.2f}" if box["iou"] >= .1 else "") if kind != "missed" else box["label"]
+            there = [
+                dict(zip(("x1", "y1", "x2", "y2"), map(float, b)), label=classes[k])
+                for b, k in zip(truth[row]["boxes"], truth[row]["labels"])
+            ]
+            words = (
+                f"{box['label']} ({box['score']:.0%})"
+                + (f", is {box['is']}" if kind.startswith("wrong") else "")
+                + (f", IoU {box['iou']:.2f}" if box["iou"] >= 0.1 else "")
+                if kind != "missed"
+                else box["label"]
+            )
             out.append((error_picture(read(row), case, there, size) if visible(row) else read(row), f"{kind}: {words}"))
     return out

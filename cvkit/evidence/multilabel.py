@@ -19,35 +19,63 @@ from .label_metrics import label_estimates, measure_labels
 @dataclass
 class LabelEvaluation:
     "What a set of predictions of many labels was worth."
-    classes:list # c names
-    metrics:dict # by name an Estimate
-    by_class:list # a row a class: images, known, claimed, missed, wrongly_said, threshold, and estimates
-    thresholds:list # c, in (0, 1)
-    cross_fitted:bool # whether what is said comes from other thresholds, fold by fold
-    images:int # of which something is known
-    wrong:int # of those, with a mistake in a label that is known
-    cooccurrence:dict # known, truth, said: `(c,c)` int, images with both
-    bins:dict # probability, present, count, low, high
-    curves:list # a class each, from `threshold_curves`; {} where there are none
-    published:list = field(default_factory=list) # source, metric, value, protocol
-    digests:dict = field(default_factory=dict) # bundle, manifest, splits
-    looks:int|None = None # how often the hold-out was looked at, this time included
 
-    def to_dict(self) -> dict: # plain data
+    classes: list  # c names
+    metrics: dict  # by name an Estimate
+    by_class: list  # a row a class: images, known, claimed, missed, wrongly_said, threshold, and estimates
+    thresholds: list  # c, in (0, 1)
+    cross_fitted: bool  # whether what is said comes from other thresholds, fold by fold
+    images: int  # of which something is known
+    wrong: int  # of those, with a mistake in a label that is known
+    cooccurrence: dict  # known, truth, said: `(c,c)` int, images with both
+    bins: dict  # probability, present, count, low, high
+    curves: list  # a class each, from `threshold_curves`; {} where there are none
+    published: list = field(default_factory=list)  # source, metric, value, protocol
+    digests: dict = field(default_factory=dict)  # bundle, manifest, splits
+    looks: int | None = None  # how often the hold-out was looked at, this time included
+
+    def to_dict(self) -> dict:  # plain data
         "The record."
         told = lambda row: {k: v.to_dict() if isinstance(v, Estimate) else v for k, v in row.items()}
-        return {**vars(self), "task": "multilabel", "n": self.images, "metrics": told(self.metrics), "by_class": list(map(told, self.by_class)), "cooccurrence": {k: plain(v) for k, v in self.cooccurrence.items()}}
-    def errors(self) -> str: # one sentence for people
+        return {
+            **vars(self),
+            "task": "multilabel",
+            "n": self.images,
+            "metrics": told(self.metrics),
+            "by_class": list(map(told, self.by_class)),
+            "cooccurrence": {k: plain(v) for k, v in self.cooccurrence.items()},
+        }
+
+    def errors(self) -> str:  # one sentence for people
         "What is missed and what is wrongly said, in words."
         missed, said = (sum(row[k] for row in self.by_class) for k in ("missed", "wrongly_said"))
-        if not self.wrong: return f"In none of the {self.images} images is a label wrong."
-        kind, row = max(((k, row) for row in self.by_class for k in ("missed", "wrongly_said")), key=lambda found: found[1][found[0]])
-        most = f"{row['class']} missed ({row['missed']} of {row['images']} images)" if kind == "missed" else f"{row['class']} wrongly said ({row['wrongly_said']} of {row['claimed']} times)"
-        return f"In {self.wrong} of {self.images} images a label is wrong: {missed} were missed and {said} wrongly said, most often {most}."
-    def __str__(self): return f"{self.images} images, {len(self.classes)} labels\n" + "\n".join(f"  {k:14} {v}" for k, v in self.metrics.items())
-    def __repr__(self): return str(self)
+        if not self.wrong:
+            return f"In none of the {self.images} images is a label wrong."
+        kind, row = max(
+            ((k, row) for row in self.by_class for k in ("missed", "wrongly_said")),
+            key=lambda found: found[1][found[0]],
+        )
+        most = (
+            f"{row['class']} missed ({row['missed']} of {row['images']} images)"
+            if kind == "missed"
+            else f"{row['class']} wrongly said ({row['wrongly_said']} of {row['claimed']} times)"
+        )
+        return (
+            f"In {self.wrong} of {self.images} images a label is wrong: {missed} were missed and {said} wrongly said, "
+            f"most often {most}."
+        )
+
+    def __str__(self):
+        return f"{self.images} images, {len(self.classes)} labels\n" + "\n".join(
+            f"  {k:14} {v}" for k, v in self.metrics.items()
+        )
+
+    def __repr__(self):
+        return str(self)
+
     def _repr_html_(self):
         from cvkit.pages import fragment
+
         return fragment(_metric_table(self), _class_table(self))
 
 # %% ../../nbs/3_evidence/52_multilabel.ipynb #aa6dc65e
@@ -55,138 +83,343 @@ def _together(truth, said):
     "Images with both of two labels, where both are known."
     known, there = (x.astype(np.float64) for x in (truth >= 0, truth == 1))
     said = known * said
-    return {k: (x.T @ x).astype(int) for k, x in (("known", known), ("truth", there), ("said", said))} | {"truth_given": (there.T @ known).astype(int), "said_given": (said.T @ known).astype(int)}
+    return {k: (x.T @ x).astype(int) for k, x in (("known", known), ("truth", there), ("said", said))} | {
+        "truth_given": (there.T @ known).astype(int),
+        "said_given": (said.T @ known).astype(int),
+    }
+
 
 def _curve(truth, p):
     "Every threshold of one label."
     there, p = truth[truth >= 0] == 1, p[truth >= 0]
     return threshold_curves(there, p, 100) if there.any() and not there.all() else {}
 
+
 def evaluate_labels(
-    truth:np.ndarray, # `(n,c)` int8: 1 present, 0 absent, -1 not known
-    probabilities:np.ndarray, # `(n,c)` in [0, 1]
-    thresholds, # `(c,)` in (0, 1), not chosen on these images: a label is said from there on
-    classes, # c names
-    said:np.ndarray|None=None, # `(n,c)` bool: of out-of-fold images, the decisions of `choose_label_cuts`
-    groups=None, # `(n,)` what belongs together
-    published:list|None=None, # figures from elsewhere: source, metric, value, protocol
-    digests:dict|None=None, # what the numbers speak of
-    looks:int|None=None, # looks at the hold-out so far
-    seed:int=0, # of the bootstrap
-) -> LabelEvaluation: # all numbers, thresholds beside them
+    truth: np.ndarray,  # `(n,c)` int8: 1 present, 0 absent, -1 not known
+    probabilities: np.ndarray,  # `(n,c)` in [0, 1]
+    thresholds,  # `(c,)` in (0, 1), not chosen on these images: a label is said from there on
+    classes,  # c names
+    said: np.ndarray | None = None,  # `(n,c)` bool: of out-of-fold images, the decisions of `choose_label_cuts`
+    groups=None,  # `(n,)` what belongs together
+    published: list | None = None,  # figures from elsewhere: source, metric, value, protocol
+    digests: dict | None = None,  # what the numbers speak of
+    looks: int | None = None,  # looks at the hold-out so far
+    seed: int = 0,  # of the bootstrap
+) -> LabelEvaluation:  # all numbers, thresholds beside them
     "Judge predictions of many labels."
-    truth, p, cuts, classes = np.asarray(truth), np.asarray(probabilities, float), np.asarray(thresholds, float), list(classes)
-    if cuts.shape != (len(classes),) or not ((cuts > 0) & (cuts < 1)).all(): raise DataError(f"expected a threshold between 0 and 1 for each of {len(classes)} labels, got {np.array2string(cuts, precision=3, threshold=6)}; choose them with choose_label_cuts")
-    decided = p >= cuts if said is None and p.shape[1:] == cuts.shape else np.asarray(said if said is not None else p > 0)
+    truth, p, cuts, classes = (
+        np.asarray(truth),
+        np.asarray(probabilities, float),
+        np.asarray(thresholds, float),
+        list(classes),
+    )
+    if cuts.shape != (len(classes),) or not ((cuts > 0) & (cuts < 1)).all():
+        raise DataError(
+            f"expected a threshold between 0 and 1 for each of {len(classes)} labels, got "
+            f"{np.array2string(cuts, precision=3, threshold=6)}; choose them with choose_label_cuts"
+        )
+    decided = (
+        p >= cuts if said is None and p.shape[1:] == cuts.shape else np.asarray(said if said is not None else p > 0)
+    )
     metrics, rows, bins = measure_labels(truth, p, decided, groups, seed, classes)
     unknown = {row["metric"] for row in published or []} - set(metrics)
-    if unknown: raise DataError(f"expected published figures of {', '.join(metrics)}; got {', '.join(sorted(unknown))}; rename or drop them")
+    if unknown:
+        raise DataError(
+            f"expected published figures of {', '.join(metrics)}; got {', '.join(sorted(unknown))}; rename or drop them"
+        )
     rows = [{"class": row["class"], "threshold": float(t), **row} for row, t in zip(rows, cuts)]
     wrong = ((truth >= 0) & (decided != (truth == 1))).any(1)
-    return LabelEvaluation(classes, metrics, rows, cuts.tolist(), said is not None, int((truth >= 0).any(1).sum()), int(wrong.sum()), _together(truth, decided), bins, [_curve(*pair) for pair in zip(truth.T, p.T)], published or [], digests or {}, looks)
+    return LabelEvaluation(
+        classes,
+        metrics,
+        rows,
+        cuts.tolist(),
+        said is not None,
+        int((truth >= 0).any(1).sum()),
+        int(wrong.sum()),
+        _together(truth, decided),
+        bins,
+        [_curve(*pair) for pair in zip(truth.T, p.T)],
+        published or [],
+        digests or {},
+        looks,
+    )
 
 # %% ../../nbs/3_evidence/52_multilabel.ipynb #d5e34007
-LABEL_TITLES = {"map": "Mean average precision", "exact_match": "All labels right", "micro_f1": "F1, over all labels", "macro_f1": "F1, mean of labels", "hamming": "Wrong labels", "ranking_loss": "Ranking loss", "brier": "Brier score", "log_loss": "Log loss"}
-LABEL_MEANINGS = {"map": "precision, averaged over all thresholds, then over labels", "exact_match": "share of images whose known labels are all right", "micro_f1": "precision and recall in one number, each label of each image counting alike", "macro_f1": "the same for each label, then their mean: rare labels count as much",
-                  "hamming": "share of known labels that are missed or wrongly said; 0 is perfect", "ranking_loss": "share of pairs in which an absent label is thought likelier than a present one; 0 is perfect", "brier": "squared gap between probability and truth, mean of labels; 0 is perfect", "log_loss": "surprise at the truth, mean of labels; 0 is perfect"}
-AT_THRESHOLDS = ("exact_match", "micro_f1", "macro_f1", "hamming") # what depends on them
+LABEL_TITLES = {
+    "map": "Mean average precision",
+    "exact_match": "All labels right",
+    "micro_f1": "F1, over all labels",
+    "macro_f1": "F1, mean of labels",
+    "hamming": "Wrong labels",
+    "ranking_loss": "Ranking loss",
+    "brier": "Brier score",
+    "log_loss": "Log loss",
+}
+LABEL_MEANINGS = {
+    "map": "precision, averaged over all thresholds, then over labels",
+    "exact_match": "share of images whose known labels are all right",
+    "micro_f1": "precision and recall in one number, each label of each image counting alike",
+    "macro_f1": "the same for each label, then their mean: rare labels count as much",
+    "hamming": "share of known labels that are missed or wrongly said; 0 is perfect",
+    "ranking_loss": "share of pairs in which an absent label is thought likelier than a present one; 0 is perfect",
+    "brier": "squared gap between probability and truth, mean of labels; 0 is perfect",
+    "log_loss": "surprise at the truth, mean of labels; 0 is perfect",
+}
+AT_THRESHOLDS = ("exact_match", "micro_f1", "macro_f1", "hamming")  # what depends on them
+
 
 def _metric_table(e):
     from cvkit.pages import Block, table
+
     cuts = f"{min(e.thresholds):.2f} to {max(e.thresholds):.2f}"
-    rows = [{"metric": Block(f'<span style="white-space:nowrap">{LABEL_TITLES[k]}</span>'), "value [95 % interval]": _interval(v) if v.value is not None else v.method, "what it says": LABEL_MEANINGS[k], "thresholds": Block(f'<span style="white-space:nowrap">{cuts if k in AT_THRESHOLDS else "none"}</span>'), "rests on": v.n, "interval by": RULES.get(v.method, v.method) if v.value is not None else ""} for k, v in e.metrics.items()]
-    return table(rows, caption=f"{e.images} images, {sum(row['known'] for row in e.by_class)} known labels of them. " + ("What is said of a fold comes from thresholds that the other folds chose; those that ship stand in the next table." if e.cross_fitted else "The thresholds of each label stand in the next table."))
+    rows = [
+        {
+            "metric": Block(f'<span style="white-space:nowrap">{LABEL_TITLES[k]}</span>'),
+            "value [95 % interval]": _interval(v) if v.value is not None else v.method,
+            "what it says": LABEL_MEANINGS[k],
+            "thresholds": Block(f'<span style="white-space:nowrap">{cuts if k in AT_THRESHOLDS else "none"}</span>'),
+            "rests on": v.n,
+            "interval by": RULES.get(v.method, v.method) if v.value is not None else "",
+        }
+        for k, v in e.metrics.items()
+    ]
+    return table(
+        rows,
+        caption=f"{e.images} images, {sum(row['known'] for row in e.by_class)} known labels of them. "
+        + (
+            (
+                "What is said of a fold comes from thresholds that the other folds chose; those that ship stand in "
+                "the next table."
+            )
+            if e.cross_fitted
+            else "The thresholds of each label stand in the next table."
+        ),
+    )
+
 
 def _class_table(e):
     from cvkit.pages import Block, number, table
+
     line = lambda words: Block(f'<span style="white-space:nowrap">{words}</span>')
-    two = lambda v: line(str(number(v.value, v.low, v.high)).replace(" <span", "<br><span")) # the interval below its number: five stand side by side
-    rows = [{"label": r["class"], "images": line(f"{r['images']} of {r['known']}"), **{TITLES[k]: two(r[k]) for k in ("average_precision", "auroc")}, "said from": f"{r['threshold']:.3f}", "said": r["claimed"], **{TITLES[k]: two(r[k]) for k in ("precision", "recall", "f1")}} for r in e.by_class]
-    return table(rows, caption="Images that have the label, of those where it is known. Precision, recall and F1 are those at the threshold before them; average precision and AUROC need none.")
+    two = lambda v: line(
+        str(number(v.value, v.low, v.high)).replace(" <span", "<br><span")
+    )  # the interval below its number: five stand side by side
+    rows = [
+        {
+            "label": r["class"],
+            "images": line(f"{r['images']} of {r['known']}"),
+            **{TITLES[k]: two(r[k]) for k in ("average_precision", "auroc")},
+            "said from": f"{r['threshold']:.3f}",
+            "said": r["claimed"],
+            **{TITLES[k]: two(r[k]) for k in ("precision", "recall", "f1")},
+        }
+        for r in e.by_class
+    ]
+    return table(
+        rows,
+        caption=(
+            "Images that have the label, of those where it is known. Precision, recall and F1 are those at the "
+            "threshold before them; average precision and AUROC need none."
+        ),
+    )
 
 # %% ../../nbs/3_evidence/52_multilabel.ipynb #4238b3a2
 def plot_together(
-    e:LabelEvaluation, # that is drawn
-    most:int=30, # labels that are drawn, those of most images
-): # a matplotlib Figure
+    e: LabelEvaluation,  # that is drawn
+    most: int = 30,  # labels that are drawn, those of most images
+):  # a matplotlib Figure
     "Of images with the label of a row, the share with that of a column: in truth, and as said."
     from cvkit.pages import style_plots
+
     plt, c = need("matplotlib.pyplot", "train"), min(most, len(e.classes))
     keep = np.sort(np.argsort(-np.diag(e.cooccurrence["truth"]), kind="stable")[:c])
-    names, side = [_name(e.classes[k]) for k in keep], min(1.4 + .42 * max(c, 4), 6.4)
+    names, side = [_name(e.classes[k]) for k in keep], min(1.4 + 0.42 * max(c, 4), 6.4)
     with style_plots():
         fig, axes = plt.subplots(1, 2, figsize=(2 * side, side), layout="constrained")
-        shares = {k: np.where(np.eye(c, dtype=bool) | (given == 0), np.nan, both / np.maximum(given, 1)) for k in ("truth", "said") for both, given in [[e.cooccurrence[name][np.ix_(keep, keep)] for name in (k, f"{k}_given")]]}
-        top = max([.1, *(np.nan_to_num(share).max() for share in shares.values())])
+        shares = {
+            k: np.where(np.eye(c, dtype=bool) | (given == 0), np.nan, both / np.maximum(given, 1))
+            for k in ("truth", "said")
+            for both, given in [[e.cooccurrence[name][np.ix_(keep, keep)] for name in (k, f"{k}_given")]]
+        }
+        top = max([0.1, *(np.nan_to_num(share).max() for share in shares.values())])
         for ax, (kind, share), title in zip(axes, shares.items(), ("In truth", "As said")):
-            shown = ax.imshow(share, cmap="Blues", vmin=0, vmax=top); ax.grid(False); ax.set_facecolor("#eef1f4")
-            for i, j in np.ndindex(share.shape if c <= 12 else (0, 0)): ax.text(j, i, e.cooccurrence[kind][keep[i], keep[i]] if i == j else "" if np.isnan(share[i, j]) else f"{share[i, j]:.0%}", ha="center", va="center", color="white" if share[i, j] > .6 * top else "#1c2430", fontsize=8 if i != j else 7)
+            shown = ax.imshow(share, cmap="Blues", vmin=0, vmax=top)
+            ax.grid(False)
+            ax.set_facecolor("#eef1f4")
+            for i, j in np.ndindex(share.shape if c <= 12 else (0, 0)):
+                ax.text(
+                    j,
+                    i,
+                    e.cooccurrence[kind][keep[i], keep[i]]
+                    if i == j
+                    else ""
+                    if np.isnan(share[i, j])
+                    else f"{share[i, j]:.0%}",
+                    ha="center",
+                    va="center",
+                    color="white" if share[i, j] > 0.6 * top else "#1c2430",
+                    fontsize=8 if i != j else 7,
+                )
             long = c > 12 or max(map(len, names)) > 3
-            ax.set_xticks(range(c), names, **(dict(rotation=90) if long else {})); ax.set_yticks(range(c), names); ax.set(title=title, xlabel="have also", ylabel="images with" if kind == "truth" else "")
-        fig.colorbar(shown, ax=axes, shrink=.8, format=lambda v, _: f"{v:.0%}")
+            ax.set_xticks(range(c), names, **(dict(rotation=90) if long else {}))
+            ax.set_yticks(range(c), names)
+            ax.set(title=title, xlabel="have also", ylabel="images with" if kind == "truth" else "")
+        fig.colorbar(shown, ax=axes, shrink=0.8, format=lambda v, _: f"{v:.0%}")
     plt.close(fig)
     return fig
 
 # %% ../../nbs/3_evidence/52_multilabel.ipynb #2b2b6e19
-def plot_label_curves(e:LabelEvaluation): # a matplotlib Figure
-    "Precision against recall of each label: the six of least average precision in colour, with the point where each is said."
+def plot_label_curves(e: LabelEvaluation):  # a matplotlib Figure
+    """Precision against recall of each label: the six of least average precision in colour, with the point where each
+    is said."""
     from cvkit.pages import PALETTE, style_plots
+
     plt, rows = need("matplotlib.pyplot", "train"), [(row, curve) for row, curve in zip(e.by_class, e.curves) if curve]
-    rows.sort(key=lambda pair: 1. if pair[0]["average_precision"].value is None else pair[0]["average_precision"].value)
+    rows.sort(
+        key=lambda pair: 1.0 if pair[0]["average_precision"].value is None else pair[0]["average_precision"].value
+    )
     with style_plots():
         fig, ax = plt.subplots(figsize=(6.4, 4.2))
         for k, (row, curve) in reversed(list(enumerate(rows))):
-            look = dict(label=f"{_name(row['class'])}: {row['average_precision'] if row['average_precision'].value is not None else 'undefined'}", color=PALETTE[k], zorder=3) if k < len(PALETTE) else dict(color="#c3cad3", lw=1)
+            look = (
+                dict(
+                    label=(
+                        f"{_name(row['class'])}: "
+                        f"{row['average_precision'] if row['average_precision'].value is not None else 'undefined'}"
+                    ),
+                    color=PALETTE[k],
+                    zorder=3,
+                )
+                if k < len(PALETTE)
+                else dict(color="#c3cad3", lw=1)
+            )
             ax.plot([0, *curve["recall"]], [curve["precision"][0], *curve["precision"]], drawstyle="steps-pre", **look)
             hit = row["images"] - row["missed"]
-            if k < len(PALETTE) and row["claimed"]: ax.plot(hit / row["images"], hit / row["claimed"], "o", color=PALETTE[k], zorder=4)
-        ax.set(xlim=(-.02, 1.02), ylim=(-.02, 1.04), xlabel="recall", ylabel="precision", title="Precision and recall at every threshold")
+            if k < len(PALETTE) and row["claimed"]:
+                ax.plot(hit / row["images"], hit / row["claimed"], "o", color=PALETTE[k], zorder=4)
+        ax.set(
+            xlim=(-0.02, 1.02),
+            ylim=(-0.02, 1.04),
+            xlabel="recall",
+            ylabel="precision",
+            title="Precision and recall at every threshold",
+        )
         handles, labels = ax.get_legend_handles_labels()
-        if handles: ax.legend(handles[::-1], labels[::-1], title="average precision" if len(rows) <= len(PALETTE) else "least average precision", loc="center left", bbox_to_anchor=(1, .5), fontsize=9)
+        if handles:
+            ax.legend(
+                handles[::-1],
+                labels[::-1],
+                title="average precision" if len(rows) <= len(PALETTE) else "least average precision",
+                loc="center left",
+                bbox_to_anchor=(1, 0.5),
+                fontsize=9,
+            )
     plt.close(fig)
     return fig
 
-def plot_label_reliability(e:LabelEvaluation): # a matplotlib Figure
+
+def plot_label_reliability(e: LabelEvaluation):  # a matplotlib Figure
     "Probability against the share present, of all labels together, in bins of equal count."
     from cvkit.pages import style_plots
-    plt, kept = need("matplotlib.pyplot", "train"), [row for row in zip(*(e.bins[k] for k in ("probability", "present", "low", "high"))) if row[2] is not None]
+
+    plt, kept = (
+        need("matplotlib.pyplot", "train"),
+        [row for row in zip(*(e.bins[k] for k in ("probability", "present", "low", "high"))) if row[2] is not None],
+    )
     with style_plots():
-        fig, ax = plt.subplots(figsize=(4.8, 4.2)); ax.plot([0, 1], [0, 1], color="#8a94a3", lw=1, label="perfect")
-        if kept: sure, there, low, high = np.array(kept).T; ax.errorbar(sure, there, np.maximum(0, [there - low, high - there]), fmt="o", capsize=3, label="this model")
-        ax.set(xlabel="probability", ylabel="share present", title="Can its probabilities be believed?", xlim=(-.02, 1.02), ylim=(-.02, 1.02)); ax.legend(loc="upper left")
+        fig, ax = plt.subplots(figsize=(4.8, 4.2))
+        ax.plot([0, 1], [0, 1], color="#8a94a3", lw=1, label="perfect")
+        if kept:
+            sure, there, low, high = np.array(kept).T
+            ax.errorbar(sure, there, np.maximum(0, [there - low, high - there]), fmt="o", capsize=3, label="this model")
+        ax.set(
+            xlabel="probability",
+            ylabel="share present",
+            title="Can its probabilities be believed?",
+            xlim=(-0.02, 1.02),
+            ylim=(-0.02, 1.02),
+        )
+        ax.legend(loc="upper left")
     plt.close(fig)
     return fig
 
 # %% ../../nbs/3_evidence/52_multilabel.ipynb #15517aa4
 def worst_labels(
-    truth:np.ndarray, # `(n,c)` int8: 1 present, 0 absent, -1 not known
-    probabilities:np.ndarray, # `(n,c)`; rows with nan are passed over
-    most:int=6, # how many
-    thresholds=.5, # `(c,)` a label is said from there on
-) -> np.ndarray: # `(k,2)` int: row and label, the surest mistake first, one an image
+    truth: np.ndarray,  # `(n,c)` int8: 1 present, 0 absent, -1 not known
+    probabilities: np.ndarray,  # `(n,c)`; rows with nan are passed over
+    most: int = 6,  # how many
+    thresholds=0.5,  # `(c,)` a label is said from there on
+) -> np.ndarray:  # `(k,2)` int: row and label, the surest mistake first, one an image
     "The labels that were mistaken most surely."
     truth, p = np.asarray(truth), np.asarray(probabilities, float)
     there, usable = truth == 1, (truth >= 0) & np.isfinite(p).all(1, keepdims=True)
     gap = np.where(usable & ((p >= np.asarray(thresholds)) != there), np.abs(np.nan_to_num(p) - there), -1)
     label, far = gap.argmax(1), gap.max(1)
-    rows = np.argsort(-far, kind="stable")[:min(most, int((far >= 0).sum()))]
+    rows = np.argsort(-far, kind="stable")[: min(most, int((far >= 0).sum()))]
     return np.stack([rows, label[rows]], 1)
 
 # %% ../../nbs/3_evidence/52_multilabel.ipynb #913bda29
 def label_report(
-    evaluation:LabelEvaluation, # what was measured
-    path, # of the HTML file
-    title:str="Evaluation", # of the page
-    worst=None, # (picture, caption) of each mistake to show; of out-of-fold images, never of the hold-out
-    parts=(), # (heading, what has `blocks()`): LabelCuts; "" where it brings its own headings
-): # the path
+    evaluation: LabelEvaluation,  # what was measured
+    path,  # of the HTML file
+    title: str = "Evaluation",  # of the page
+    worst=None,  # (picture, caption) of each mistake to show; of out-of-fold images, never of the hold-out
+    parts=(),  # (heading, what has `blocks()`): LabelCuts; "" where it brings its own headings
+):  # the path
     "Write the evaluation of many labels as a self-contained page."
     from cvkit.pages import figure, page, pictures, section, text
+
     e, a, f = evaluation, evaluation.metrics["exact_match"], evaluation.metrics["micro_f1"]
-    said = f"{e.images} images are too few to say how often every label is right." if a.low is None else f"Every label is right in {a.value:.1%} of {e.images} images that the model had not seen. Of all such images, it would be in at least {a.low:.1%} (95 % interval {a.low:.1%} to {a.high:.1%})." + f" F1 over all labels is {f}." * (f.low is not None)
+    said = (
+        f"{e.images} images are too few to say how often every label is right."
+        if a.low is None
+        else (
+            f"Every label is right in {a.value:.1%} of {e.images} images that the model had not seen. Of all such "
+            f"images, it would be in at least {a.low:.1%} (95 % interval {a.low:.1%} to {a.high:.1%})."
+        )
+        + f" F1 over all labels is {f}." * (f.low is not None)
+    )
     few = len(e.classes) <= 30
-    blocks = [section("Metrics", _metric_table(e)), section("Label by label", text(e.errors()), _class_table(e)), section("What occurs together", figure(plot_together(e), ("" if few else "The 30 labels of most images. ") + "Of images with the label of a row, the share that have that of a column too. " + "On the diagonal: images that have the label." * (len(e.classes) <= 12))),
-              section("Other thresholds", figure(plot_label_curves(e), "Points: where the label is said.")), section("Calibration", figure(plot_label_reliability(e), "All labels together, in bins of equal count. Bars: 95 % intervals."))]
-    if worst: blocks.append(section("Surest mistakes", pictures(list(worst), size=200, columns=4), text("Out of fold: the heads that judged these images had not seen them. The hold-out gives numbers only.")))
+    blocks = [
+        section("Metrics", _metric_table(e)),
+        section("Label by label", text(e.errors()), _class_table(e)),
+        section(
+            "What occurs together",
+            figure(
+                plot_together(e),
+                ("" if few else "The 30 labels of most images. ")
+                + "Of images with the label of a row, the share that have that of a column too. "
+                + "On the diagonal: images that have the label." * (len(e.classes) <= 12),
+            ),
+        ),
+        section("Other thresholds", figure(plot_label_curves(e), "Points: where the label is said.")),
+        section(
+            "Calibration",
+            figure(plot_label_reliability(e), "All labels together, in bins of equal count. Bars: 95 % intervals."),
+        ),
+    ]
+    if worst:
+        blocks.append(
+            section(
+                "Surest mistakes",
+                pictures(list(worst), size=200, columns=4),
+                text(
+                    "Out of fold: the heads that judged these images had not seen them. The hold-out gives numbers "
+                    "only."
+                ),
+            )
+        )
     names = f"labels {', '.join(e.classes)}" if len(e.classes) < 5 else f"{len(e.classes)} labels"
-    return write_atomic(path, page(title, *blocks, *closing_blocks(e, parts, LABEL_TITLES.get), subtitle=f"{e.images} images, {names}.", answer=("measured", said), footer="Made by cvkit evaluate."))
+    return write_atomic(
+        path,
+        page(
+            title,
+            *blocks,
+            *closing_blocks(e, parts, LABEL_TITLES.get),
+            subtitle=f"{e.images} images, {names}.",
+            answer=("measured", said),
+            footer="Made by cvkit evaluate.",
+        ),
+    )

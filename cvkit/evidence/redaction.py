@@ -16,30 +16,40 @@ from .metrics import MINIMUM, Estimate, share, wilson
 # %% ../../nbs/3_evidence/43_redaction.ipynb #a82a37a8
 SIDES = ("x1", "y1", "x2", "y2")
 
-def _corners(boxes): return np.array([[float(b[c]) for c in SIDES] for b in boxes]).reshape(-1, 4)
+
+def _corners(boxes):
+    return np.array([[float(b[c]) for c in SIDES] for b in boxes]).reshape(-1, 4)
+
 
 def best_overlap(
-    marked:np.ndarray, # `(m,4)` x1, y1, x2, y2
-    found:np.ndarray, # `(k,4)` likewise
-) -> np.ndarray: # `(m,)` in [0, 1]
+    marked: np.ndarray,  # `(m,4)` x1, y1, x2, y2
+    found: np.ndarray,  # `(k,4)` likewise
+) -> np.ndarray:  # `(m,)` in [0, 1]
     "Intersection over union of each marked box with the found one that fits best."
-    if not len(found): return np.zeros(len(marked))
+    if not len(found):
+        return np.zeros(len(marked))
     low, high = np.maximum(marked[:, None, :2], found[None, :, :2]), np.minimum(marked[:, None, 2:], found[None, :, 2:])
     inside = np.clip(high - low, 0, None).prod(-1)
     area = lambda b: (b[:, 2:] - b[:, :2]).prod(-1)
     return (inside / (area(marked)[:, None] + area(found)[None] - inside)).max(1)
 
+
 def covered_share(
-    marked:np.ndarray, # `(m,4)` x1, y1, x2, y2
-    filled:np.ndarray, # `(k,4)` likewise; they may overlap each other
-) -> np.ndarray: # `(m,)` in [0, 1]
+    marked: np.ndarray,  # `(m,4)` x1, y1, x2, y2
+    filled: np.ndarray,  # `(k,4)` likewise; they may overlap each other
+) -> np.ndarray:  # `(m,)` in [0, 1]
     "The share of each marked box that lies under the union of all filled ones."
     out = np.zeros(len(marked))
     for i, (x1, y1, x2, y2) in enumerate(marked):
         part = np.clip(filled, [x1, y1] * 2, [x2, y2] * 2)
         x, y = (np.unique(np.r_[a, b, part[:, k], part[:, k + 2]]) for k, a, b in ((0, x1, x2), (1, y1, y2)))
         middle = lambda edge: (edge[1:] + edge[:-1]) / 2
-        over = ((middle(x)[:, None, None] > part[:, 0]) & (middle(x)[:, None, None] < part[:, 2]) & (middle(y)[None, :, None] > part[:, 1]) & (middle(y)[None, :, None] < part[:, 3])).any(-1)
+        over = (
+            (middle(x)[:, None, None] > part[:, 0])
+            & (middle(x)[:, None, None] < part[:, 2])
+            & (middle(y)[None, :, None] > part[:, 1])
+            & (middle(y)[None, :, None] < part[:, 3])
+        ).any(-1)
         out[i] = (over * np.diff(x)[:, None] * np.diff(y)).sum() / ((x2 - x1) * (y2 - y1))
     return out
 
@@ -47,29 +57,70 @@ def covered_share(
 @dataclass(repr=False)
 class RedactionRecall:
     "How many marked boxes were found and covered."
-    rows:list # dicts of kind, subgroup, boxes, units; found and covered: Estimates
-    missed:list # the marked boxes that were not covered: image, kind, subgroup, box, iou, covered
-    rules:dict # iou and cover: what counted
 
-    def verdict(self,
-        least:float=.95, # recall that is demanded of the lower bound, for each kind
-    ) -> tuple[str, str]: # pass, fail or insufficient, and a sentence
+    rows: list  # dicts of kind, subgroup, boxes, units; found and covered: Estimates
+    missed: list  # the marked boxes that were not covered: image, kind, subgroup, box, iou, covered
+    rules: dict  # iou and cover: what counted
+
+    def verdict(
+        self,
+        least: float = 0.95,  # recall that is demanded of the lower bound, for each kind
+    ) -> tuple[str, str]:  # pass, fail or insufficient, and a sentence
         "Whether enough is covered; an interval that holds the limit is no pass."
         return _recall_verdict(self, least)
-    def to_dict(self) -> dict: # plain data
+
+    def to_dict(self) -> dict:  # plain data
         "All numbers."
-        return {"rows": [{**r, "found": r["found"].to_dict(), "covered": r["covered"].to_dict()} for r in self.rows], "missed": self.missed, "rules": self.rules}
-    def table(self) -> list: # dicts of text and numbers, for a page
+        return {
+            "rows": [{**r, "found": r["found"].to_dict(), "covered": r["covered"].to_dict()} for r in self.rows],
+            "missed": self.missed,
+            "rules": self.rules,
+        }
+
+    def table(self) -> list:  # dicts of text and numbers, for a page
         "A row a kind and subgroup."
         show = lambda e: str(e) if e.value is not None else f"insufficient: {e.n} of {MINIMUM} units"
-        return [{"kind": r["kind"], **({"subgroup": r["subgroup"] or "all"} if any(r["subgroup"] for r in self.rows) else {}), "marked": r["boxes"], "units": r["units"], f"covered, {self.rules['cover']:.0%} or more": show(r["covered"]), f"found, overlap {self.rules['iou']:g} or more": show(r["found"])} for r in self.rows]
+        return [
+            {
+                "kind": r["kind"],
+                **({"subgroup": r["subgroup"] or "all"} if any(r["subgroup"] for r in self.rows) else {}),
+                "marked": r["boxes"],
+                "units": r["units"],
+                f"covered, {self.rules['cover']:.0%} or more": show(r["covered"]),
+                f"found, overlap {self.rules['iou']:g} or more": show(r["found"]),
+            }
+            for r in self.rows
+        ]
+
     def __repr__(self):
-        lines = [" ".join([f"{r['kind']}{', ' + r['subgroup'] if r['subgroup'] else ''}:", f"covered {r['covered']}, found {r['found']}; {r['boxes']} boxes in {r['units']} units"]) for r in self.rows]
+        lines = [
+            " ".join([
+                f"{r['kind']}{', ' + r['subgroup'] if r['subgroup'] else ''}:",
+                f"covered {r['covered']}, found {r['found']}; {r['boxes']} boxes in {r['units']} units",
+            ])
+            for r in self.rows
+        ]
         return "\n".join([*lines, f"{len(self.missed)} marked boxes are not covered"])
+
     def _repr_html_(self):
         from cvkit.pages import fragment, table
-        lost = [{"image": m["image"], "kind": m["kind"], "subgroup": m["subgroup"], "box": ", ".join(f"{v:.0f}" for v in m["box"]), "covered": f"{m['covered']:.0%}", "overlap": f"{m['iou']:.2f}"} for m in self.missed[:50]]
-        return fragment(table(self.table(), caption="Recall with its 95 % interval."), *([table(lost, caption=f"Not covered: {len(self.missed)}.")] if lost else []))
+
+        lost = [
+            {
+                "image": m["image"],
+                "kind": m["kind"],
+                "subgroup": m["subgroup"],
+                "box": ", ".join(f"{v:.0f}" for v in m["box"]),
+                "covered": f"{m['covered']:.0%}",
+                "overlap": f"{m['iou']:.2f}",
+            }
+            for m in self.missed[:50]
+        ]
+        return fragment(
+            table(self.table(), caption="Recall with its 95 % interval."),
+            *([table(lost, caption=f"Not covered: {len(self.missed)}.")] if lost else []),
+        )
+
 
 def _recall_verdict(recall, least):
     "pass, fail or insufficient."
@@ -77,89 +128,189 @@ def _recall_verdict(recall, least):
     weak = [r for r in whole if r["covered"].value is None or r["covered"].low < least]
     sure = [r for r in weak if r["covered"].value is not None and r["covered"].high < least]
     tell = lambda r: f"{r['kind']} {r['covered']}"
-    if not weak: return "pass", f"Of the marked boxes at least {least:.0%} are covered, also at the lower bound: {', '.join(map(tell, whole))}."
-    if sure: return "fail", f"Less than {least:.0%} of the marked boxes are covered: {', '.join(map(tell, sure))}."
+    if not weak:
+        return (
+            "pass",
+            (
+                f"Of the marked boxes at least {least:.0%} are covered, also at the lower bound: "
+                f"{', '.join(map(tell, whole))}."
+            ),
+        )
+    if sure:
+        return "fail", f"Less than {least:.0%} of the marked boxes are covered: {', '.join(map(tell, sure))}."
     need = next(n for n in range(MINIMUM, 100_000) if wilson(n, n).low >= least)
-    return "insufficient", f"It is not shown that {least:.0%} are covered: {', '.join(map(tell, weak))}. With no box missed, {need} units would show it; mark more, or lower what is missed."
+    return (
+        "insufficient",
+        (
+            f"It is not shown that {least:.0%} are covered: {', '.join(map(tell, weak))}. With no box missed, {need} "
+            "units would show it; mark more, or lower what is missed."
+        ),
+    )
 
 # %% ../../nbs/3_evidence/43_redaction.ipynb #9f8c6ebc
 def redaction_recall(
-    found, # dicts of image, x1, y1, x2, y2 (what was detected) and optionally left, top, right, bottom (what was filled): `Redacted.boxes`
-    marked, # dicts of image, kind, x1, y1, x2, y2, and columns such as the subgroup: what a person has marked
-    iou:float=.5, # overlap from which a box counts as found
-    cover:float=.9, # share from which it counts as covered
-    subgroup:str="", # name of a column of marked; "" for none
-    unit:str="image", # name of the column that says what stands or falls together
-    seed:int=0, # of the bootstrap
-) -> RedactionRecall: # by kind, and by kind and subgroup
+    # dicts of image, x1, y1, x2, y2 (what was detected) and optionally left, top, right, bottom (what was filled):
+    # `Redacted.boxes`
+    found,
+    marked,  # dicts of image, kind, x1, y1, x2, y2, and columns such as the subgroup: what a person has marked
+    iou: float = 0.5,  # overlap from which a box counts as found
+    cover: float = 0.9,  # share from which it counts as covered
+    subgroup: str = "",  # name of a column of marked; "" for none
+    unit: str = "image",  # name of the column that says what stands or falls together
+    seed: int = 0,  # of the bootstrap
+) -> RedactionRecall:  # by kind, and by kind and subgroup
     "Match what was marked with what was covered."
     marked = list(marked)
     _check_marks(marked, subgroup, unit)
     where, overlap, hidden = {}, np.zeros(len(marked)), np.zeros(len(marked))
-    for box in found: where.setdefault(box["image"], []).append(box)
+    for box in found:
+        where.setdefault(box["image"], []).append(box)
     for image in dict.fromkeys(m["image"] for m in marked):
         rows, here = [i for i, m in enumerate(marked) if m["image"] == image], where.get(image, [])
         boxes = _corners([marked[i] for i in rows])
         overlap[rows] = best_overlap(boxes, _corners(here))
-        hidden[rows] = covered_share(boxes, np.array([[b.get(w, b[c]) for w, c in zip(("left", "top", "right", "bottom"), SIDES)] for b in here], float).reshape(-1, 4))
+        hidden[rows] = covered_share(
+            boxes,
+            np.array(
+                [[b.get(w, b[c]) for w, c in zip(("left", "top", "right", "bottom"), SIDES)] for b in here], float
+            ).reshape(-1, 4),
+        )
     groups = [(m["kind"], str(m[subgroup]) if subgroup else "") for m in marked]
     asked = sorted({(k, "") for k, _ in groups} | set(groups))
     rows = [_recall_row(asked_, marked, groups, overlap >= iou, hidden >= cover - 1e-9, unit, seed) for asked_ in asked]
-    missed = [{"image": m["image"], "kind": m["kind"], "subgroup": g, "box": [float(m[c]) for c in SIDES], "iou": round(float(o), 3), "covered": round(float(h), 3)} for m, (_, g), o, h in zip(marked, groups, overlap, hidden) if h < cover - 1e-9]
+    missed = [
+        {
+            "image": m["image"],
+            "kind": m["kind"],
+            "subgroup": g,
+            "box": [float(m[c]) for c in SIDES],
+            "iou": round(float(o), 3),
+            "covered": round(float(h), 3),
+        }
+        for m, (_, g), o, h in zip(marked, groups, overlap, hidden)
+        if h < cover - 1e-9
+    ]
     return RedactionRecall(rows, missed, {"iou": iou, "cover": cover, "unit": unit})
+
 
 def _recall_row(asked, marked, groups, found, covered, unit, seed):
     "The estimates of a kind, or of a kind in a subgroup."
     rows = [i for i, (kind, group) in enumerate(groups) if kind == asked[0] and asked[1] in ("", group)]
     units = [str(marked[i][unit]) for i in rows]
-    return {"kind": asked[0], "subgroup": asked[1], "boxes": len(rows), "units": len(set(units)), "found": share(found[rows], units, seed), "covered": share(covered[rows], units, seed)}
+    return {
+        "kind": asked[0],
+        "subgroup": asked[1],
+        "boxes": len(rows),
+        "units": len(set(units)),
+        "found": share(found[rows], units, seed),
+        "covered": share(covered[rows], units, seed),
+    }
+
 
 def _check_marks(marked, subgroup, unit):
     "Refuse marks that cannot be counted."
-    if not marked: raise DataError("expected marked boxes, got none; let a person mark some, also in pictures where nothing was found")
+    if not marked:
+        raise DataError(
+            "expected marked boxes, got none; let a person mark some, also in pictures where nothing was found"
+        )
     for i, m in enumerate(marked):
         lost = [c for c in ("image", "kind", *SIDES, unit, *([subgroup] if subgroup else [])) if c not in m]
-        if lost: raise DataError(f"expected {', '.join(lost)} in marked box {i}, got {', '.join(map(str, m))}; add the column, or name another")
+        if lost:
+            raise DataError(
+                f"expected {', '.join(lost)} in marked box {i}, got {', '.join(map(str, m))}; add the column, or name "
+                "another"
+            )
         x1, y1, x2, y2 = (float(m[c]) for c in SIDES)
-        if not (x2 > x1 and y2 > y1): raise DataError(f"expected x1 < x2 and y1 < y2 in marked box {i} of {m['image']}, got {x1:g}, {y1:g}, {x2:g}, {y2:g}; mark it again")
+        if not (x2 > x1 and y2 > y1):
+            raise DataError(
+                f"expected x1 < x2 and y1 < y2 in marked box {i} of {m['image']}, got {x1:g}, {y1:g}, {x2:g}, {y2:g}; "
+                "mark it again"
+            )
 
 # %% ../../nbs/3_evidence/43_redaction.ipynb #0c3ca04c
 @dataclass(repr=False)
 class RedactionCost:
     "What redaction does to the accuracy of a recipe."
-    difference:Estimate # accuracy on redacted images less accuracy on originals
-    accuracy:dict # original and redacted: Estimates
-    images:int # that both have judged
-    changed:dict # images that only one of them has right: original, redacted
+
+    difference: Estimate  # accuracy on redacted images less accuracy on originals
+    accuracy: dict  # original and redacted: Estimates
+    images: int  # that both have judged
+    changed: dict  # images that only one of them has right: original, redacted
 
     @property
-    def sentence(self) -> str: return _cost_words(self) # what can be said
-    def to_dict(self) -> dict: return {"difference": self.difference.to_dict(), "accuracy": {k: e.to_dict() for k, e in self.accuracy.items()}, "images": self.images, "changed": self.changed, "sentence": self.sentence} # plain data
-    def __repr__(self): return self.sentence
+    def sentence(self) -> str:  # what can be said
+        return _cost_words(self)
+
+    def to_dict(self) -> dict:  # plain data
+        return {
+            "difference": self.difference.to_dict(),
+            "accuracy": {k: e.to_dict() for k, e in self.accuracy.items()},
+            "images": self.images,
+            "changed": self.changed,
+            "sentence": self.sentence,
+        }
+
+    def __repr__(self):
+        return self.sentence
+
     def _repr_html_(self):
         from cvkit.pages import fragment, table, text
-        return fragment(text(self.sentence), table([{"images": k, "accuracy": str(e)} for k, e in self.accuracy.items()] + [{"images": "redacted, less original", "accuracy": str(self.difference)}]))
+
+        return fragment(
+            text(self.sentence),
+            table(
+                [{"images": k, "accuracy": str(e)} for k, e in self.accuracy.items()]
+                + [{"images": "redacted, less original", "accuracy": str(self.difference)}]
+            ),
+        )
+
 
 def _cost_words(c):
     "A cost in a sentence."
     d = c.difference
-    if d.value is None: return f"What redaction costs cannot be stated from {c.images} images: {d.method}."
-    sure = "redaction costs accuracy" if d.high < 0 else "accuracy is higher after redaction" if d.low > 0 else f"no difference is shown; a loss of up to {-100 * d.low:.1f} points is not excluded"
-    return f"Accuracy {c.accuracy['original']} on originals and {c.accuracy['redacted']} on redacted images, {100 * d.value:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}] on the same {c.images} images: {sure}. {c.changed['original']} images are right only before, {c.changed['redacted']} only after."
+    if d.value is None:
+        return f"What redaction costs cannot be stated from {c.images} images: {d.method}."
+    sure = (
+        "redaction costs accuracy"
+        if d.high < 0
+        else "accuracy is higher after redaction"
+        if d.low > 0
+        else f"no difference is shown; a loss of up to {-100 * d.low:.1f} points is not excluded"
+    )
+    return (
+        f"Accuracy {c.accuracy['original']} on originals and {c.accuracy['redacted']} on redacted images, "
+        f"{100 * d.value:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}] on the same {c.images} images: "
+        f"{sure}. {c.changed['original']} images are right only before, {c.changed['redacted']} only after."
+    )
+
 
 def redaction_cost(
-    targets:np.ndarray, # `(n,)` int, index into classes
-    original:np.ndarray, # `(n,c)` out-of-fold probabilities of the recipe on the originals; nan where an image took no part
-    redacted:np.ndarray, # `(n,c)` likewise, on the redacted images, in the same order
-    groups=None, # `(n,)` what belongs together; None or all `""`: images are independent
-    seed:int=0, # of the bootstrap
-) -> RedactionCost: # paired, with its interval
+    targets: np.ndarray,  # `(n,)` int, index into classes
+    # `(n,c)` out-of-fold probabilities of the recipe on the originals; nan where an image took no part
+    original: np.ndarray,
+    redacted: np.ndarray,  # `(n,c)` likewise, on the redacted images, in the same order
+    groups=None,  # `(n,)` what belongs together; None or all `""`: images are independent
+    seed: int = 0,  # of the bootstrap
+) -> RedactionCost:  # paired, with its interval
     "Compare two recipes' predictions on the same rows."
     targets, original, redacted = np.asarray(targets), np.asarray(original, float), np.asarray(redacted, float)
-    if original.shape != redacted.shape or len(original) != len(targets): raise DataError(f"expected predictions of the same images, got {original.shape} and {redacted.shape} for {len(targets)} targets; use the rows that both manifests have")
+    if original.shape != redacted.shape or len(original) != len(targets):
+        raise DataError(
+            f"expected predictions of the same images, got {original.shape} and {redacted.shape} for {len(targets)} "
+            "targets; use the rows that both manifests have"
+        )
     used = np.isfinite(original).all(1) & np.isfinite(redacted).all(1)
-    if not used.any(): raise DataError("expected rows that both have judged, got none; give both the same folds")
-    units = np.array([str(g) if str(g) else f" {i}" for i, g in enumerate(groups if groups is not None else [""] * len(targets))], object)[used] # "" stands alone
+    if not used.any():
+        raise DataError("expected rows that both have judged, got none; give both the same folds")
+    units = np.array(
+        [str(g) if str(g) else f" {i}" for i, g in enumerate(groups if groups is not None else [""] * len(targets))],
+        object,
+    )[used]  # "" stands alone
     right = {name: (p[used].argmax(1) == targets[used]) for name, p in (("original", original), ("redacted", redacted))}
     difference = right["redacted"].astype(float) - right["original"]
-    return RedactionCost(paired_difference(difference, units, seed), {k: share(r, units, seed) for k, r in right.items()}, int(used.sum()), {"original": int((difference < 0).sum()), "redacted": int((difference > 0).sum())})
+    return RedactionCost(
+        paired_difference(difference, units, seed),
+        {k: share(r, units, seed) for k, r in right.items()},
+        int(used.sum()),
+        {"original": int((difference < 0).sum()), "redacted": int((difference > 0).sum())},
+    )

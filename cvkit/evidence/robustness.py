@@ -15,52 +15,83 @@ from .inflation import paired_difference
 
 # %% ../../nbs/3_evidence/46_robustness.ipynb #6146b1c9
 SEVERITIES = {
-    "noise": (.08, .12, .18, .26, .38), # standard deviation, in shares of the range 0 to 1
-    "blur": (1., 2., 3., 4., 6.), # standard deviation of a Gaussian, in pixels of a picture of 224
-    "jpeg": (25, 18, 15, 10, 7), # quality
-    "brightness": (.1, .2, .3, .4, .5), # added to V of HSV
-    "contrast": (.4, .3, .2, .1, .05), # factor around the mean
-    "rotation": (5., 10., 15., 20., 30.), # degrees, to a side that the draw decides
-    "occlusion": (.05, .1, .2, .3, .4), # share of the area under a gray square
+    "noise": (0.08, 0.12, 0.18, 0.26, 0.38),  # standard deviation, in shares of the range 0 to 1
+    "blur": (1.0, 2.0, 3.0, 4.0, 6.0),  # standard deviation of a Gaussian, in pixels of a picture of 224
+    "jpeg": (25, 18, 15, 10, 7),  # quality
+    "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),  # added to V of HSV
+    "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),  # factor around the mean
+    "rotation": (5.0, 10.0, 15.0, 20.0, 30.0),  # degrees, to a side that the draw decides
+    "occlusion": (0.05, 0.1, 0.2, 0.3, 0.4),  # share of the area under a gray square
 }
 
-def _noise(x, c, random): return x + random.normal(0, c, x.shape)
-def _blur(x, c, random): return need("scipy.ndimage", "train").gaussian_filter(x, (c * min(x.shape[:2]) / 224,) * 2 + (0,), mode="nearest")
-def _contrast(x, c, random): return (x - x.mean((0, 1))) * c + x.mean((0, 1))
+
+def _noise(x, c, random):
+    return x + random.normal(0, c, x.shape)
+
+
+def _blur(x, c, random):
+    return need("scipy.ndimage", "train").gaussian_filter(x, (c * min(x.shape[:2]) / 224,) * 2 + (0,), mode="nearest")
+
+
+def _contrast(x, c, random):
+    return (x - x.mean((0, 1))) * c + x.mean((0, 1))
+
+
 def _brightness(x, c, random):
     "V of HSV raised; hue and saturation stay."
     v = x.max(2, keepdims=True)
     raised = np.clip(v + c, 0, 1)
     return np.where(v > 0, x * raised / np.maximum(v, 1e-9), raised)
 
+
 def _jpeg(x, c, random):
     from io import BytesIO
     from PIL import Image
+
     out = BytesIO()
     Image.fromarray(np.round(x * 255).astype(np.uint8)).save(out, "JPEG", quality=int(c))
     return np.asarray(Image.open(out)) / 255
 
-def _rotation(x, c, random): return need("scipy.ndimage", "train").rotate(x, c * random.choice([-1, 1]), reshape=False, order=1, mode="reflect")
+
+def _rotation(x, c, random):
+    return need("scipy.ndimage", "train").rotate(x, c * random.choice([-1, 1]), reshape=False, order=1, mode="reflect")
+
+
 def _occlusion(x, c, random):
     "A gray square somewhere in the picture."
     h, w = x.shape[:2]
     a, b = (max(1, min(side, round(np.sqrt(c * h * w)))) for side in (h, w))
     y, z, out = random.integers(0, h - a + 1), random.integers(0, w - b + 1), x.copy()
-    out[y:y + a, z:z + b] = .5
+    out[y : y + a, z : z + b] = 0.5
     return out
 
-KINDS = {"noise": _noise, "blur": _blur, "jpeg": _jpeg, "brightness": _brightness, "contrast": _contrast, "rotation": _rotation, "occlusion": _occlusion}
+
+KINDS = {
+    "noise": _noise,
+    "blur": _blur,
+    "jpeg": _jpeg,
+    "brightness": _brightness,
+    "contrast": _contrast,
+    "rotation": _rotation,
+    "occlusion": _occlusion,
+}
+
 
 def corrupt(
-    image:np.ndarray, # `(h,w,3)` uint8
-    kind:str, # one of `SEVERITIES`
-    severity:int, # 1 to 5
-    seed:int=0, # of noise, side and place
-) -> np.ndarray: # `(h,w,3)` uint8
+    image: np.ndarray,  # `(h,w,3)` uint8
+    kind: str,  # one of `SEVERITIES`
+    severity: int,  # 1 to 5
+    seed: int = 0,  # of noise, side and place
+) -> np.ndarray:  # `(h,w,3)` uint8
     "Damage a picture."
-    if kind not in KINDS: raise ParameterError(f"expected one of {', '.join(KINDS)}, got {kind!r}")
-    if severity not in range(1, 6): raise ParameterError(f"expected a severity from 1 to 5, got {severity}")
-    if getattr(image, "dtype", None) != np.uint8 or image.ndim != 3 or image.shape[2] != 3: raise DataError(f"expected an image (h,w,3) uint8, got {getattr(image, 'shape', type(image).__name__)}; decode it first")
+    if kind not in KINDS:
+        raise ParameterError(f"expected one of {', '.join(KINDS)}, got {kind!r}")
+    if severity not in range(1, 6):
+        raise ParameterError(f"expected a severity from 1 to 5, got {severity}")
+    if getattr(image, "dtype", None) != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise DataError(
+            f"expected an image (h,w,3) uint8, got {getattr(image, 'shape', type(image).__name__)}; decode it first"
+        )
     changed = KINDS[kind](image / 255, SEVERITIES[kind][severity - 1], rng(seed, kind))
     return np.round(np.clip(changed, 0, 1) * 255).astype(np.uint8)
 
@@ -68,105 +99,227 @@ def corrupt(
 @dataclass(repr=False)
 class Robustness:
     "Accuracy under damage."
-    clean:Estimate # accuracy of the images as they are
-    curves:dict # kind to 5 of {severity, strength, accuracy, loss}: estimates
-    n:int # images
-    size:int # side of the pictures in pixels
-    judged:str # who judged which images, in a sentence
-    digests:dict = field(default_factory=dict) # bundle, manifest, splits
-    margin:float = .1 # a loss within it, at a strength of 1 or 2, is borne
 
-    def weak(self) -> list: # kinds of which strength 1 or 2 surely costs more than the margin
+    clean: Estimate  # accuracy of the images as they are
+    curves: dict  # kind to 5 of {severity, strength, accuracy, loss}: estimates
+    n: int  # images
+    size: int  # side of the pictures in pixels
+    judged: str  # who judged which images, in a sentence
+    digests: dict = field(default_factory=dict)  # bundle, manifest, splits
+    margin: float = 0.1  # a loss within it, at a strength of 1 or 2, is borne
+
+    def weak(self) -> list:  # kinds of which strength 1 or 2 surely costs more than the margin
         "What it does not bear."
-        return [k for k, points in self.curves.items() if any(p["loss"].value is not None and p["loss"].low > self.margin for p in points[:2])]
+        return [
+            k
+            for k, points in self.curves.items()
+            if any(p["loss"].value is not None and p["loss"].low > self.margin for p in points[:2])
+        ]
+
     @property
-    def verdict(self) -> tuple[str, str]: # word and sentence
+    def verdict(self) -> tuple[str, str]:  # word and sentence
         "What costs most, and whether little damage is borne."
         return _robust_verdict(self)
-    def to_dict(self) -> dict: # plain data
+
+    def to_dict(self) -> dict:  # plain data
         "The record."
-        curves = {k: [{**p, "accuracy": p["accuracy"].to_dict(), "loss": p["loss"].to_dict()} for p in points] for k, points in self.curves.items()}
-        return {"verdict": self.verdict[0], "sentence": self.verdict[1], "n": self.n, "size": self.size, "clean": self.clean.to_dict(), "curves": curves, "weak": self.weak(), "margin": self.margin, "judged": self.judged, "digests": self.digests}
+        curves = {
+            k: [{**p, "accuracy": p["accuracy"].to_dict(), "loss": p["loss"].to_dict()} for p in points]
+            for k, points in self.curves.items()
+        }
+        return {
+            "verdict": self.verdict[0],
+            "sentence": self.verdict[1],
+            "n": self.n,
+            "size": self.size,
+            "clean": self.clean.to_dict(),
+            "curves": curves,
+            "weak": self.weak(),
+            "margin": self.margin,
+            "judged": self.judged,
+            "digests": self.digests,
+        }
+
     @classmethod
-    def from_dict(cls, record:dict) -> "Robustness": # what `to_dict` gave
+    def from_dict(cls, record: dict) -> "Robustness":  # what `to_dict` gave
         "Read a record."
-        curves = {k: [{**p, "accuracy": Estimate(**p["accuracy"]), "loss": Estimate(**p["loss"])} for p in points] for k, points in record["curves"].items()}
-        return cls(Estimate(**record["clean"]), curves, *(record[k] for k in ("n", "size", "judged", "digests", "margin")))
+        curves = {
+            k: [{**p, "accuracy": Estimate(**p["accuracy"]), "loss": Estimate(**p["loss"])} for p in points]
+            for k, points in record["curves"].items()
+        }
+        return cls(
+            Estimate(**record["clean"]), curves, *(record[k] for k in ("n", "size", "judged", "digests", "margin"))
+        )
+
     def __repr__(self):
-        rows = [f"{k:11}" + "".join(f"{p['accuracy'].value:7.3f}" if p["accuracy"].value is not None else "      -" for p in points) for k, points in self.curves.items()]
-        return "\n".join([f"{self.verdict[0]}: {self.verdict[1]}", f"{'as it is':11}{'' if self.clean.value is None else f'{self.clean.value:7.3f}'}", *rows, self.judged])
-    def blocks(self) -> list: # parts of a page
+        rows = [
+            f"{k:11}"
+            + "".join(f"{p['accuracy'].value:7.3f}" if p["accuracy"].value is not None else "      -" for p in points)
+            for k, points in self.curves.items()
+        ]
+        return "\n".join([
+            f"{self.verdict[0]}: {self.verdict[1]}",
+            f"{'as it is':11}{'' if self.clean.value is None else f'{self.clean.value:7.3f}'}",
+            *rows,
+            self.judged,
+        ])
+
+    def blocks(self) -> list:  # parts of a page
         "Curves and a table."
         return _robust_blocks(self)
+
     def _repr_html_(self):
         from cvkit.pages import fragment, verdict
+
         return fragment(verdict(*self.verdict), *self.blocks())
 
-def _points(e): return f"{100 * e.value:.1f} points [{100 * e.low:.1f}, {100 * e.high:.1f}]"
+
+def _points(e):
+    return f"{100 * e.value:.1f} points [{100 * e.low:.1f}, {100 * e.high:.1f}]"
+
 
 def _robust_verdict(r):
     "Word and sentence."
     usable = {k: points[2]["loss"] for k, points in r.curves.items() if points[2]["loss"].value is not None}
-    if not usable: return "insufficient", f"{r.n} images are too few to tell."
+    if not usable:
+        return "insufficient", f"{r.n} images are too few to tell."
     worst = max(usable, key=lambda k: usable[k].value)
     told = f"At strength 3 of 5, {worst} costs most: {_points(usable[worst])}."
     weak = r.weak()
-    if weak: return "warning", f"Little damage costs more than {100 * r.margin:.0f} points: {', '.join(weak)}. {told}"
-    sure = all(p["loss"].value is not None and p["loss"].high < r.margin for points in r.curves.values() for p in points[:2])
-    return ("ok" if sure else "insufficient"), (f"Little damage (strength 1 and 2) costs less than {100 * r.margin:.0f} points." if sure else f"No kind of little damage surely costs more than {100 * r.margin:.0f} points, but some intervals reach beyond.") + f" {told}"
+    if weak:
+        return "warning", f"Little damage costs more than {100 * r.margin:.0f} points: {', '.join(weak)}. {told}"
+    sure = all(
+        p["loss"].value is not None and p["loss"].high < r.margin for points in r.curves.values() for p in points[:2]
+    )
+    return ("ok" if sure else "insufficient"), (
+        f"Little damage (strength 1 and 2) costs less than {100 * r.margin:.0f} points."
+        if sure
+        else (
+            f"No kind of little damage surely costs more than {100 * r.margin:.0f} points, but some intervals reach "
+            "beyond."
+        )
+    ) + f" {told}"
 
-def plot_robustness(r:Robustness): # a matplotlib Figure
+
+def plot_robustness(r: Robustness):  # a matplotlib Figure
     "A panel a kind: accuracy against strength, with intervals."
     from cvkit.pages import style_plots
+
     plt = need("matplotlib.pyplot", "train")
     with style_plots():
-        fig, axes = plt.subplots(2, -(-len(r.curves) // 2), figsize=(9.6, 4.6), sharex=True, sharey=True, layout="constrained", squeeze=False)
+        fig, axes = plt.subplots(
+            2, -(-len(r.curves) // 2), figsize=(9.6, 4.6), sharex=True, sharey=True, layout="constrained", squeeze=False
+        )
         for ax, (kind, points) in zip(axes.ravel(), r.curves.items()):
             kept = [(0, r.clean), *((p["severity"], p["accuracy"]) for p in points)]
-            x, e = zip(*((s, a) for s, a in kept if a.value is not None)) if any(a.value is not None for _, a in kept) else ((), ())
+            x, e = (
+                zip(*((s, a) for s, a in kept if a.value is not None))
+                if any(a.value is not None for _, a in kept)
+                else ((), ())
+            )
             y = np.array([a.value for a in e])
             ax.errorbar(x, y, [y - [a.low for a in e], [a.high for a in e] - y], fmt="o-", ms=4, capsize=2)
-            ax.set(title=kind, ylim=(-.02, 1.02), xticks=range(6))
-        for ax in axes.ravel()[len(r.curves):]: ax.set_axis_off()
-        fig.supxlabel("strength; 0: as it is", fontsize=10); fig.supylabel("accuracy", fontsize=10)
+            ax.set(title=kind, ylim=(-0.02, 1.02), xticks=range(6))
+        for ax in axes.ravel()[len(r.curves) :]:
+            ax.set_axis_off()
+        fig.supxlabel("strength; 0: as it is", fontsize=10)
+        fig.supylabel("accuracy", fontsize=10)
     plt.close(fig)
     return fig
+
 
 def _robust_blocks(r):
     "What a page shows below the verdict."
     from cvkit.pages import figure, number, section, table, text
+
     show = lambda e: number(e.value, e.low, e.high, 2) if e.value is not None else "too few"
-    unit = {"noise": "standard deviation, of 1", "blur": "standard deviation, pixels of 224", "jpeg": "quality", "brightness": "added to V of HSV", "contrast": "factor", "rotation": "degrees", "occlusion": "share of the area"}
-    rows = [{"damage": k, "strength is": f"{unit[k]}: {', '.join(f'{x:g}' for x in SEVERITIES[k])}", **{str(p["severity"]): show(p["loss"]) for p in points}} for k, points in r.curves.items()]
-    return [section("Accuracy under damage", figure(plot_robustness(r), f"{r.n} images, the same at each point. Bars: 95 % intervals, each for itself."), text(r.judged, f"Damage is done to the picture as the model receives it ({r.size} pixels, after resizing). Noise, blur, JPEG, brightness and contrast as in Hendrycks and Dietterich (2019).")),
-            section("What it costs", table(rows, caption="Accuracy lost, as a share, with paired 95 % intervals, by strength 1 to 5."))]
+    unit = {
+        "noise": "standard deviation, of 1",
+        "blur": "standard deviation, pixels of 224",
+        "jpeg": "quality",
+        "brightness": "added to V of HSV",
+        "contrast": "factor",
+        "rotation": "degrees",
+        "occlusion": "share of the area",
+    }
+    rows = [
+        {
+            "damage": k,
+            "strength is": f"{unit[k]}: {', '.join(f'{x:g}' for x in SEVERITIES[k])}",
+            **{str(p["severity"]): show(p["loss"]) for p in points},
+        }
+        for k, points in r.curves.items()
+    ]
+    return [
+        section(
+            "Accuracy under damage",
+            figure(plot_robustness(r), f"{r.n} images, the same at each point. Bars: 95 % intervals, each for itself."),
+            text(
+                r.judged,
+                (
+                    f"Damage is done to the picture as the model receives it ({r.size} pixels, after resizing). "
+                    "Noise, blur, JPEG, brightness and contrast as in Hendrycks and Dietterich (2019)."
+                ),
+            ),
+        ),
+        section(
+            "What it costs",
+            table(rows, caption="Accuracy lost, as a share, with paired 95 % intervals, by strength 1 to 5."),
+        ),
+    ]
+
 
 def measure_robustness(
-    predict, # function of `(m,h,w,3)` uint8 and rows `(m,)` that returns `(m,c)` probabilities
-    pixels:np.ndarray, # `(n,h,w,3)` uint8
-    targets:np.ndarray, # `(n,)` int
-    groups=None, # `(n,)` what belongs together
-    kinds=tuple(SEVERITIES), # of damage
-    seed:int=0, # of damage and bootstraps
-    judged:str="", # who judged which images, in a sentence
-    digests:dict|None=None, # what the numbers speak of
-    batch:int=32, # images at a time
-    decide=lambda p: p.argmax(1), # `(m,c)` probabilities to `(m,)` int
-) -> Robustness: # curves
+    predict,  # function of `(m,h,w,3)` uint8 and rows `(m,)` that returns `(m,c)` probabilities
+    pixels: np.ndarray,  # `(n,h,w,3)` uint8
+    targets: np.ndarray,  # `(n,)` int
+    groups=None,  # `(n,)` what belongs together
+    kinds=tuple(SEVERITIES),  # of damage
+    seed: int = 0,  # of damage and bootstraps
+    judged: str = "",  # who judged which images, in a sentence
+    digests: dict | None = None,  # what the numbers speak of
+    batch: int = 32,  # images at a time
+    decide=lambda p: p.argmax(1),  # `(m,c)` probabilities to `(m,)` int
+) -> Robustness:  # curves
     "Accuracy of a model on damaged images."
     n, targets = len(pixels), np.asarray(targets)
-    if not n or len(targets) != n: raise DataError(f"expected a target for each of some images, got {len(targets)} for {n}")
+    if not n or len(targets) != n:
+        raise DataError(f"expected a target for each of some images, got {len(targets)} for {n}")
     groups = np.full(n, "") if groups is None else np.asarray(groups)
     units = np.array([f"g:{g}" if g else f"i:{i}" for i, g in enumerate(groups)])
     work = [(None, 0), *((k, s) for k in kinds for s in range(1, 6))]
     parts = [np.arange(i, min(i + batch, n)) for i in range(0, n, batch)]
     right = {}
     for kind, severity in progress(work, "damaging"):
-        change = (lambda i: np.asarray(pixels[i])) if kind is None else (lambda i: corrupt(np.asarray(pixels[i]), kind, severity, seed + int(i)))
-        right[kind, severity] = np.concatenate([_decided(predict(np.stack([change(i) for i in rows]), rows), rows, decide) == targets[rows] for rows in parts])
-    point = lambda k, s: {"severity": s, "strength": SEVERITIES[k][s - 1], "accuracy": share(right[k, s], groups, seed), "loss": paired_difference(right[None, 0] * 1. - right[k, s], units, seed)}
-    return Robustness(share(right[None, 0], groups, seed), {k: [point(k, s) for s in range(1, 6)] for k in kinds}, n, int(np.shape(pixels[0])[0]), judged, digests or {})
+        change = (
+            (lambda i: np.asarray(pixels[i]))
+            if kind is None
+            else (lambda i: corrupt(np.asarray(pixels[i]), kind, severity, seed + int(i)))
+        )
+        right[kind, severity] = np.concatenate([
+            _decided(predict(np.stack([change(i) for i in rows]), rows), rows, decide) == targets[rows]
+            for rows in parts
+        ])
+    point = lambda k, s: {
+        "severity": s,
+        "strength": SEVERITIES[k][s - 1],
+        "accuracy": share(right[k, s], groups, seed),
+        "loss": paired_difference(right[None, 0] * 1.0 - right[k, s], units, seed),
+    }
+    return Robustness(
+        share(right[None, 0], groups, seed),
+        {k: [point(k, s) for s in range(1, 6)] for k in kinds},
+        n,
+        int(np.shape(pixels[0])[0]),
+        judged,
+        digests or {},
+    )
+
 
 def _decided(p, rows, decide):
-    if np.shape(p)[0] != len(rows) or not np.isfinite(p).all(): raise DataError(f"expected finite probabilities for {len(rows)} images, got {np.shape(p)}{'' if np.isfinite(p).all() else ' with some that are not'}; look at the model")
+    if np.shape(p)[0] != len(rows) or not np.isfinite(p).all():
+        raise DataError(
+            f"expected finite probabilities for {len(rows)} images, got "
+            f"{np.shape(p)}{'' if np.isfinite(p).all() else ' with some that are not'}; look at the model"
+        )
     return decide(np.asarray(p))

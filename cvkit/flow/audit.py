@@ -19,182 +19,387 @@ from .records import keep_record
 # %% ../../nbs/6_flow/94_audit.ipynb #fbb32df5
 class _Left:
     "Out-of-fold predictions, with what they are of."
+
     def __init__(self, trained, manifest):
         from cvkit.release.bundle import Bundle
+
         self.folder, (self.manifest, about) = Path(trained), load_manifest(manifest)
-        self.bundle = Bundle.load(self.folder/"bundle")
-        if self.bundle.spec["task"] != "classification": raise DataError(f"expected a model that gives an image one label, got one for {self.bundle.spec['task']}; its evaluation has slices by attribute, see `cvkit evaluate`")
+        self.bundle = Bundle.load(self.folder / "bundle")
+        if self.bundle.spec["task"] != "classification":
+            raise DataError(
+                f"expected a model that gives an image one label, got one for {self.bundle.spec['task']}; its "
+                "evaluation has slices by attribute, see `cvkit evaluate`"
+            )
         oof = read_out_of_fold(trained, self.manifest)
         self.rows, self.folds = np.flatnonzero(oof["folds"] >= 0), oof["folds"]
-        self.p, self.said, self.embedding, self.classes = oof["probabilities"], oof["said"], oof.get("embedding"), list(self.bundle.classes)
+        self.p, self.said, self.embedding, self.classes = (
+            oof["probabilities"],
+            oof["said"],
+            oof.get("embedding"),
+            list(self.bundle.classes),
+        )
         self.positive = about["positive"] or self.bundle.spec.get("positive") or None
         self.targets = label_index(self.manifest.labels, self.classes)
-        self.seed = read_json(self.folder/"run.json")["params"].get("seed", 0) if (self.folder/"run.json").exists() else 0
-        self.digests = {"bundle": self.bundle.digest, "manifest": self.manifest.digest, "splits": self.bundle.spec["digests"]["splits"]}
-    def decide(self, p): # `(m,c)` to `(m,)` int, by the threshold that ships
+        self.seed = (
+            read_json(self.folder / "run.json")["params"].get("seed", 0) if (self.folder / "run.json").exists() else 0
+        )
+        self.digests = {
+            "bundle": self.bundle.digest,
+            "manifest": self.manifest.digest,
+            "splits": self.bundle.spec["digests"]["splits"],
+        }
+
+    def decide(self, p):  # `(m,c)` to `(m,)` int, by the threshold that ships
         from cvkit.evidence.metrics import said_classes
+
         cut = self.bundle.spec.get("threshold")
         return said_classes(p, None if cut is None else self.classes.index(self.bundle.spec["positive"]), cut)
-    def title(self, i): # what a mistake is called below its picture
+
+    def title(self, i):  # what a mistake is called below its picture
         said = self.classes[self.said[i]]
-        return f"{self.manifest.labels[i]}, taken for {said} ({self.p[i, self.said[i]]:.0%} sure)" if said != self.manifest.labels[i] else f"{said}, recognised"
+        return (
+            f"{self.manifest.labels[i]}, taken for {said} ({self.p[i, self.said[i]]:.0%} sure)"
+            if said != self.manifest.labels[i]
+            else f"{said}, recognised"
+        )
 
 # %% ../../nbs/6_flow/94_audit.ipynb #31a51bcd
 def fairness(
-    trained:str, # folder that train wrote
-    manifest:str, # folder that ingest wrote, or a Manifest
-    out:str="", # folder to write; `fairness` beside the trained model by default
-    by:str="", # attributes to audit, with commas; all by default
-    margin:float=.1, # a gap within it does not matter; 10 points are .1
-    seed:int=0, # of bootstraps, shuffles and the search
-): # a Fairness
+    trained: str,  # folder that train wrote
+    manifest: str,  # folder that ingest wrote, or a Manifest
+    out: str = "",  # folder to write; `fairness` beside the trained model by default
+    by: str = "",  # attributes to audit, with commas; all by default
+    margin: float = 0.1,  # a gap within it does not matter; 10 points are .1
+    seed: int = 0,  # of bootstraps, shuffles and the search
+):  # a Fairness
     "Audit a model over the attributes of its images, out of fold."
     from cvkit.evidence.fairness import measure_fairness
+
     out, left = Path(out or beside(trained, "fairness")), _Left(trained, manifest)
     rows, chosen = left.rows, _chosen(left.manifest.attributes, by)
-    found = measure_fairness(left.targets[rows], left.p[rows], left.classes, {a: v[rows] for a, v in chosen.items()}, left.positive, left.manifest.groups[rows], None if left.embedding is None else left.embedding[rows], margin, seed=seed, digests=left.digests, said=left.said[rows])
-    write_json(out/"fairness.json", found)
-    write_atomic(out/"report.html", _fairness_page(found, left))
-    keep_record(out, "fairness", {"bundle": left.bundle.digest[:12], "margin": margin, "verdict": found.verdict[0]}, {"gaps": len(found.answered("gap")), "could_not_tell": len(found.answered("could not tell"))}, [out/"fairness.json", out/"report.html"])
+    found = measure_fairness(
+        left.targets[rows],
+        left.p[rows],
+        left.classes,
+        {a: v[rows] for a, v in chosen.items()},
+        left.positive,
+        left.manifest.groups[rows],
+        None if left.embedding is None else left.embedding[rows],
+        margin,
+        seed=seed,
+        digests=left.digests,
+        said=left.said[rows],
+    )
+    write_json(out / "fairness.json", found)
+    write_atomic(out / "report.html", _fairness_page(found, left))
+    keep_record(
+        out,
+        "fairness",
+        {"bundle": left.bundle.digest[:12], "margin": margin, "verdict": found.verdict[0]},
+        {"gaps": len(found.answered("gap")), "could_not_tell": len(found.answered("could not tell"))},
+        [out / "fairness.json", out / "report.html"],
+    )
     rewrite_page(left.folder, left.manifest)
     return found
+
 
 def _chosen(attributes, by):
     "The attributes that were asked for."
     names = [n for n in map(str.strip, by.split(",")) if n]
     unknown = sorted(set(names) - set(attributes))
-    if unknown: raise ParameterError(f"expected attributes of {', '.join(attributes) or 'the manifest, which has none'}, got {', '.join(unknown)}; name a column `attribute.<name>`, or declare it in dataset.yaml")
+    if unknown:
+        raise ParameterError(
+            f"expected attributes of {', '.join(attributes) or 'the manifest, which has none'}, got "
+            f"{', '.join(unknown)}; name a column `attribute.<name>`, or declare it in dataset.yaml"
+        )
     return {n: attributes[n] for n in names or attributes}
+
 
 def _fairness_page(found, left):
     "The audit as a page."
     from cvkit.pages import code, definition, page, section
+
     wrong = left.said[left.rows] != left.targets[left.rows]
-    shown = lambda rows: [(left.manifest.picture(i), left.title(i)) for i in left.rows[[*rows[wrong[rows]], *rows[~wrong[rows]]][:8]]]
-    return page(f"Whom {left.bundle.spec['name']} serves worse", *found.blocks(shown), section("What this speaks of", definition({k: code(v) for k, v in found.digests.items()})), answer=found.verdict,
-                subtitle=f"{found.n:,} images out of fold: each judged by a head that had not seen it. The hold-out was not looked at.", footer="Made by cvkit fairness.")
+    shown = lambda rows: [
+        (left.manifest.picture(i), left.title(i)) for i in left.rows[[*rows[wrong[rows]], *rows[~wrong[rows]]][:8]]
+    ]
+    return page(
+        f"Whom {left.bundle.spec['name']} serves worse",
+        *found.blocks(shown),
+        section("What this speaks of", definition({k: code(v) for k, v in found.digests.items()})),
+        answer=found.verdict,
+        subtitle=(
+            f"{found.n:,} images out of fold: each judged by a head that had not seen it. The hold-out was not looked "
+            "at."
+        ),
+        footer="Made by cvkit fairness.",
+    )
 
 # %% ../../nbs/6_flow/94_audit.ipynb #62028c72
 class _FoldHeads:
     "The served graph up to the embedding, and for each image the head of the fold that had not seen it."
+
     def __init__(self, left, predictor):
         from cvkit.evidence.calibration import fit_calibrator
         from cvkit.model.train import head_logits, probe_head
-        self.left, self.predictor, folds, y, recipe = left, predictor, left.folds, left.targets, left.bundle.spec["recipe"]
+
+        self.left, self.predictor, folds, y, recipe = (
+            left,
+            predictor,
+            left.folds,
+            left.targets,
+            left.bundle.spec["recipe"],
+        )
         names, heads, logits = np.unique(folds[folds >= 0]), {}, np.full(left.p.shape, np.nan)
         others = {f: (folds >= 0) & (folds != f) for f in names}
         for f in names:
-            heads[f] = probe_head(left.embedding[others[f]], y[others[f]], recipe["C"], None, recipe["hidden"], left.seed)
+            heads[f] = probe_head(
+                left.embedding[others[f]], y[others[f]], recipe["C"], None, recipe["hidden"], left.seed
+            )
             logits[folds == f] = head_logits(left.embedding[folds == f], *heads[f])
         method = "isotonic" if "isotonic" in left.bundle.spec else "temperature"
         self.heads = {f: (heads[f], fit_calibrator(logits[others[f]], y[others[f]], method)) for f in names}
-    def __call__(self, pixels, rows): # `(m,h,w,3)` uint8 and rows of the manifest, to `(m,c)` probabilities
+
+    def __call__(self, pixels, rows):  # `(m,h,w,3)` uint8 and rows of the manifest, to `(m,c)` probabilities
         return self.judge(self.predictor.predict_pixels(pixels).embedding, rows)
+
     def judge(self, embedding, rows):
         from cvkit.model.train import head_logits
+
         used = [self.heads[f] for f in self.left.folds[rows]]
         return np.concatenate([calibrate(head_logits(e[None], *head)) for e, (head, calibrate) in zip(embedding, used)])
-    def check(self, pixels, rows): # that these heads are the training's, and this graph's embedding is what they learned from
+
+    def check(self, pixels, rows):
+        "That these heads are the training's, and this graph's embedding is what they learned from."
         seen = self.predictor.predict_pixels(pixels).embedding
-        off = max(float(np.abs(self.judge(self.left.embedding[rows], rows) - self.left.p[rows]).max()), float(np.abs(self.judge(seen, rows) - self.left.p[rows]).max()))
-        if not off < .02: raise DataError(f"expected heads of the folds that give the out-of-fold predictions back, but they differ by {off:.2f}: more than a linear head was trained here; use the hold-out instead, on='holdout' (--on holdout), which is a look in the ledger")
+        off = max(
+            float(np.abs(self.judge(self.left.embedding[rows], rows) - self.left.p[rows]).max()),
+            float(np.abs(self.judge(seen, rows) - self.left.p[rows]).max()),
+        )
+        if not off < 0.02:
+            raise DataError(
+                "expected heads of the folds that give the out-of-fold predictions back, but they differ by "
+                f"{off:.2f}: more than a linear head was trained here; use the hold-out instead, on='holdout' (--on "
+                "holdout), which is a look in the ledger"
+            )
+
 
 def _stressed(left, on, images, seed):
     "Who is judged, by whom, and a sentence that says so."
     from cvkit.data.ledger import Ledger
     from cvkit.data.splits import Splits
     from cvkit.operate.predictor import Predictor
-    predictor, random = Predictor(left.folder/"bundle"), rng(seed, "stress")
+
+    predictor, random = Predictor(left.folder / "bundle"), rng(seed, "stress")
     held = on == "holdout"
-    splits = Splits.load(left.folder/"splits")
+    splits = Splits.load(left.folder / "splits")
     rows = np.asarray(splits.rows(left.manifest, "holdout")) if held else left.rows
     rows = np.sort(random.choice(rows, min(images, len(rows)), replace=False))
-    if not held: return predictor, rows, _FoldHeads(left, predictor), "Out of fold: the served graph sees each image, and the head of a fold that had not learned from it decides. The hold-out was not looked at."
-    looks = Ledger(left.folder/"ledger.jsonl").look("stress", left.bundle.digest, splits.holdout_digest)
-    return predictor, rows, lambda pixels, _: predictor.predict_pixels(pixels).probabilities, f"Held out: the bundle judged images that no part of it had seen. This was look {looks} at the hold-out; it is in the ledger."
+    if not held:
+        return (
+            predictor,
+            rows,
+            _FoldHeads(left, predictor),
+            (
+                "Out of fold: the served graph sees each image, and the head of a fold that had not learned from it "
+                "decides. The hold-out was not looked at."
+            ),
+        )
+    looks = Ledger(left.folder / "ledger.jsonl").look("stress", left.bundle.digest, splits.holdout_digest)
+    return (
+        predictor,
+        rows,
+        lambda pixels, _: predictor.predict_pixels(pixels).probabilities,
+        (
+            f"Held out: the bundle judged images that no part of it had seen. This was look {looks} at the hold-out; "
+            "it is in the ledger."
+        ),
+    )
+
 
 def stress(
-    trained:str, # folder that train wrote
-    manifest:str, # folder that ingest wrote, or a Manifest
-    out:str="", # folder to write; `stress` beside the trained model by default
-    images:int=200, # drawn at random
-    on:str="folds", # folds: out of fold; holdout: the held-out images, which is a look
-    seed:int=0, # of the draw and the damage
-): # a Robustness
+    trained: str,  # folder that train wrote
+    manifest: str,  # folder that ingest wrote, or a Manifest
+    out: str = "",  # folder to write; `stress` beside the trained model by default
+    images: int = 200,  # drawn at random
+    on: str = "folds",  # folds: out of fold; holdout: the held-out images, which is a look
+    seed: int = 0,  # of the draw and the damage
+):  # a Robustness
     "Damage images in seven ways at five strengths, and see what is still recognised."
     from cvkit.evidence.robustness import measure_robustness
     from cvkit.model.features import cached_pixels
-    if on not in ("folds", "holdout"): raise ParameterError(f"expected on='folds' or on='holdout', got {on!r}")
-    if images < 10: raise ParameterError(f"expected at least 10 images, got {images}; 200 tell some 5 points apart")
+
+    if on not in ("folds", "holdout"):
+        raise ParameterError(f"expected on='folds' or on='holdout', got {on!r}")
+    if images < 10:
+        raise ParameterError(f"expected at least 10 images, got {images}; 200 tell some 5 points apart")
     out, left = Path(out or beside(trained, "stress")), _Left(trained, manifest)
     predictor, rows, predict, judged = _stressed(left, on, images, seed)
     pixels = np.array(cached_pixels(left.manifest.take(rows), predictor.preprocess)[:])
-    if on == "folds": predict.check(pixels[:32], rows[:32])
-    found = measure_robustness(lambda x, i: predict(x, rows[i]), pixels, left.targets[rows], left.manifest.groups[rows], seed=seed, judged=judged, digests=left.digests, decide=left.decide)
-    write_json(out/"stress.json", found)
-    write_atomic(out/"report.html", _stress_page(found, left, pixels, rows))
-    keep_record(out, "stress", {"bundle": left.bundle.digest[:12], "images": len(rows), "on": on, "verdict": found.verdict[0]}, {"clean_accuracy": found.clean, **{f"accuracy_{k}_3": v[2]["accuracy"] for k, v in found.curves.items()}}, [out/"stress.json", out/"report.html"])
+    if on == "folds":
+        predict.check(pixels[:32], rows[:32])
+    found = measure_robustness(
+        lambda x, i: predict(x, rows[i]),
+        pixels,
+        left.targets[rows],
+        left.manifest.groups[rows],
+        seed=seed,
+        judged=judged,
+        digests=left.digests,
+        decide=left.decide,
+    )
+    write_json(out / "stress.json", found)
+    write_atomic(out / "report.html", _stress_page(found, left, pixels, rows))
+    keep_record(
+        out,
+        "stress",
+        {"bundle": left.bundle.digest[:12], "images": len(rows), "on": on, "verdict": found.verdict[0]},
+        {"clean_accuracy": found.clean, **{f"accuracy_{k}_3": v[2]["accuracy"] for k, v in found.curves.items()}},
+        [out / "stress.json", out / "report.html"],
+    )
     rewrite_page(left.folder, left.manifest)
     return found
+
 
 def _stress_page(found, left, pixels, rows):
     "Curves, what they cost, and what the damage looks like."
     from cvkit.evidence.robustness import corrupt
     from cvkit.pages import code, definition, page, pictures, section, text
+
     show = next((j for j, i in enumerate(rows) if left.manifest.may_show(i)), None)
-    seen = text("Nobody has cleared these images of personal data, so none is shown.") if show is None else pictures([(pixels[show], "as it is"), *((corrupt(pixels[show], k, 3, show), f"{k}, strength 3") for k in found.curves)], size=160, columns=4)
-    return page(f"What {left.bundle.spec['name']} bears", *found.blocks(), section("What it looks like", seen), section("What this speaks of", definition({k: code(v) for k, v in found.digests.items()})), answer=found.verdict,
-                subtitle=f"{found.n} images under seven kinds of damage at five strengths.", footer="Made by cvkit stress.")
+    seen = (
+        text("Nobody has cleared these images of personal data, so none is shown.")
+        if show is None
+        else pictures(
+            [
+                (pixels[show], "as it is"),
+                *((corrupt(pixels[show], k, 3, show), f"{k}, strength 3") for k in found.curves),
+            ],
+            size=160,
+            columns=4,
+        )
+    )
+    return page(
+        f"What {left.bundle.spec['name']} bears",
+        *found.blocks(),
+        section("What it looks like", seen),
+        section("What this speaks of", definition({k: code(v) for k, v in found.digests.items()})),
+        answer=found.verdict,
+        subtitle=f"{found.n} images under seven kinds of damage at five strengths.",
+        footer="Made by cvkit stress.",
+    )
 
 # %% ../../nbs/6_flow/94_audit.ipynb #ef01a789
 def _names(folders):
     "A short name for each folder, none twice."
     for parts in range(1, 5):
         names = ["/".join(Path(f).resolve().parts[-parts:]) for f in folders]
-        if len(set(names)) == len(names): return names
+        if len(set(names)) == len(names):
+            return names
     raise DataError(f"expected different models, got one twice among {', '.join(map(str, folders))}; name each once")
+
 
 def _held_out(left):
     "What an evaluation of this bundle kept: images and probabilities, or None."
     for path in sorted(left.folder.parent.glob("*/holdout.npz")):
-        record = path.parent/"evaluation.json"
-        if record.exists() and read_json(record).get("digests", {}).get("bundle") == left.bundle.digest: return dict(np.load(path))
+        record = path.parent / "evaluation.json"
+        if record.exists() and read_json(record).get("digests", {}).get("bundle") == left.bundle.digest:
+            return dict(np.load(path))
+
 
 def _compare_held_out(lefts, seed):
     "The same comparison on the hold-out, where every model was evaluated on it."
     from cvkit.evidence.comparison import compare_models
+
     kept, one = {n: _held_out(l) for n, l in lefts.items()}, next(iter(lefts.values()))
-    if any(k is None for k in kept.values()): return None
+    if any(k is None for k in kept.values()):
+        return None
     first = next(iter(kept.values()))["images"]
-    if any(list(k["images"]) != list(first) for k in kept.values()): return None
+    if any(list(k["images"]) != list(first) for k in kept.values()):
+        return None
     place = {key: i for i, key in enumerate(one.manifest.table["image"])}
     rows = np.array([place[key] for key in first])
-    return compare_models({n: k["probabilities"] for n, k in kept.items()}, one.targets[rows], one.classes, None, one.positive, one.manifest.groups[rows], seed, {n: l.digests for n, l in lefts.items()})
+    return compare_models(
+        {n: k["probabilities"] for n, k in kept.items()},
+        one.targets[rows],
+        one.classes,
+        None,
+        one.positive,
+        one.manifest.groups[rows],
+        seed,
+        {n: l.digests for n, l in lefts.items()},
+    )
+
 
 def compare(
-    manifest:str, # folder that ingest wrote, or a Manifest
-    *trained:str, # folders that train wrote, two or more, with the same splits
-    out:str="", # folder to write; `compare` beside the first model by default
-    seed:int=0, # of the bootstrap
-): # a Comparison, out of fold
-    "Compare models pair by pair on the same folds, and on the hold-out where all were evaluated; each says the likeliest class, whatever threshold ships."
+    manifest: str,  # folder that ingest wrote, or a Manifest
+    *trained: str,  # folders that train wrote, two or more, with the same splits
+    out: str = "",  # folder to write; `compare` beside the first model by default
+    seed: int = 0,  # of the bootstrap
+):  # a Comparison, out of fold
+    """Compare models pair by pair on the same folds, and on the hold-out where all were evaluated; each says the
+    likeliest class, whatever threshold ships."""
     from cvkit.evidence.comparison import compare_models
-    if len(trained) < 2: raise ParameterError(f"expected two trained models or more, got {len(trained)}; name their folders")
+
+    if len(trained) < 2:
+        raise ParameterError(f"expected two trained models or more, got {len(trained)}; name their folders")
     lefts = dict(zip(_names(trained), (_Left(t, manifest) for t in trained)))
     (name, one), out = next(iter(lefts.items())), Path(out or beside(trained[0], "compare"))
     for other, left in lefts.items():
-        if left.classes != one.classes or not np.array_equal(left.folds, one.folds): raise DataError(f"expected models of the same classes and folds, but {other} has others than {name}; train it with splits={str(one.folder/'splits')!r}")
+        if left.classes != one.classes or not np.array_equal(left.folds, one.folds):
+            raise DataError(
+                f"expected models of the same classes and folds, but {other} has others than {name}; train it with "
+                f"splits={str(one.folder / 'splits')!r}"
+            )
     rows, digests = one.rows, {n: l.digests for n, l in lefts.items()}
-    found = compare_models({n: l.p[rows] for n, l in lefts.items()}, one.targets[rows], one.classes, one.folds[rows], one.positive, one.manifest.groups[rows], seed, digests)
+    found = compare_models(
+        {n: l.p[rows] for n, l in lefts.items()},
+        one.targets[rows],
+        one.classes,
+        one.folds[rows],
+        one.positive,
+        one.manifest.groups[rows],
+        seed,
+        digests,
+    )
     held = _compare_held_out(lefts, seed)
-    write_json(out/"comparison.json", {**found.to_dict(), "holdout": held.to_dict() if held else None})
-    write_atomic(out/"report.html", _comparison_page(found, held, one.manifest.dataset.name))
-    keep_record(out, "compare", {"models": ", ".join(lefts), "best": found.best, "verdict": found.verdict[0]}, {f"accuracy_{i}": found.models[n]["accuracy"] for i, n in enumerate(lefts)}, [out/"comparison.json", out/"report.html"])
+    write_json(out / "comparison.json", {**found.to_dict(), "holdout": held.to_dict() if held else None})
+    write_atomic(out / "report.html", _comparison_page(found, held, one.manifest.dataset.name))
+    keep_record(
+        out,
+        "compare",
+        {"models": ", ".join(lefts), "best": found.best, "verdict": found.verdict[0]},
+        {f"accuracy_{i}": found.models[n]["accuracy"] for i, n in enumerate(lefts)},
+        [out / "comparison.json", out / "report.html"],
+    )
     return found
+
 
 def _comparison_page(found, held, name):
     "Models and pairs, out of fold and on the hold-out."
     from cvkit.pages import code, definition, page, section, text, verdict
-    later = [section("On the hold-out", verdict(*held.verdict), text("From what the evaluations kept; no further look.")), *held.blocks()] if held else [section("On the hold-out", text("Not compared: not every model was evaluated on the same held-out images."))]
-    return page(f"Models of {name}, compared", *found.blocks(), *later, section("What this speaks of", definition({n: code(d["bundle"]) for n, d in found.digests.items()})), answer=found.verdict,
-                subtitle=f"{len(found.models)} models on the same {found.n:,} images, in the same folds; each says the likeliest class.", footer="Made by cvkit compare.")
+
+    later = (
+        [
+            section(
+                "On the hold-out", verdict(*held.verdict), text("From what the evaluations kept; no further look.")
+            ),
+            *held.blocks(),
+        ]
+        if held
+        else [
+            section("On the hold-out", text("Not compared: not every model was evaluated on the same held-out images."))
+        ]
+    )
+    return page(
+        f"Models of {name}, compared",
+        *found.blocks(),
+        *later,
+        section("What this speaks of", definition({n: code(d["bundle"]) for n, d in found.digests.items()})),
+        answer=found.verdict,
+        subtitle=(
+            f"{len(found.models)} models on the same {found.n:,} images, in the same folds; each says the likeliest "
+            "class."
+        ),
+        footer="Made by cvkit compare.",
+    )

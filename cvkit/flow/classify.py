@@ -13,182 +13,410 @@ from ..core import DataError, ParameterError, rng
 from .tasks import Learned, Lesson, Probabilistic, fold_record, learned_word, read_out_of_fold, read_wish
 
 # %% ../../nbs/6_flow/75_classify.ipynb #6d201ccd
-def class_shares(lesson:Lesson): # `(n,c)` float32, or None
+def class_shares(lesson: Lesson):  # `(n,c)` float32, or None
     "Class shares from an attribute that holds the probability of a class, given as `column` or `column=class`."
     from cvkit.model.recipe import soft_labels
-    if not lesson.soft: return None
+
+    if not lesson.soft:
+        return None
     manifest, (column, _, named) = lesson.manifest, lesson.soft.partition("=")
-    if f"attribute.{column}" not in manifest.table: raise DataError(f"expected an attribute with probabilities, got {column!r}; there are {', '.join(c.removeprefix('attribute.') for c in manifest.table if c.startswith('attribute.')) or 'none'}")
-    if not (named or lesson.positive): raise DataError(f"expected to know which class {column} is the probability of; write soft={column}=CLASS, one of {', '.join(manifest.classes)}")
+    if f"attribute.{column}" not in manifest.table:
+        raise DataError(
+            f"expected an attribute with probabilities, got {column!r}; there are "
+            f"{', '.join(c.removeprefix('attribute.') for c in manifest.table if c.startswith('attribute.')) or 'none'}"
+        )
+    if not (named or lesson.positive):
+        raise DataError(
+            f"expected to know which class {column} is the probability of; write soft={column}=CLASS, one of "
+            f"{', '.join(manifest.classes)}"
+        )
     return soft_labels(manifest.table[f"attribute.{column}"].astype(float), manifest.classes, named or lesson.positive)
+
 
 def _fit(lesson):
     "Cross-validate and fit by a recipe: what fits, the backbone that ships, the network, the graph, the embedding."
     from cvkit.model import backbones, crossfit, features, train
+
     manifest, backbone, recipe, shares = lesson.manifest, lesson.backbone, lesson.recipe, class_shares(lesson)
     if recipe.name == "probe":
         seen = features.extract_features(manifest, backbone)
-        fit = train.fit_probe(seen.embedding, manifest.targets, lesson.folds, manifest.classes, recipe.C, shares, None, recipe.hidden, lesson.seed)
-        return fit, backbone, backbones.make_network(backbone, fit.weight, fit.bias, fit.hidden), backbones.backbone_graph(backbone), seen.embedding
-    fit = crossfit.cross_fit(manifest, backbone, recipe, lesson.folds, lesson.out/"training", lesson.units, shares, lesson.seed, lesson.plan)
-    trained = replace(backbone, module=fit.network.trunk, weights_digest=backbones.state_digest(fit.network.trunk.state_dict()), weights_source=f"{backbone.weights_source}, trained further here")
+        fit = train.fit_probe(
+            seen.embedding,
+            manifest.targets,
+            lesson.folds,
+            manifest.classes,
+            recipe.C,
+            shares,
+            None,
+            recipe.hidden,
+            lesson.seed,
+        )
+        return (
+            fit,
+            backbone,
+            backbones.make_network(backbone, fit.weight, fit.bias, fit.hidden),
+            backbones.backbone_graph(backbone),
+            seen.embedding,
+        )
+    fit = crossfit.cross_fit(
+        manifest,
+        backbone,
+        recipe,
+        lesson.folds,
+        lesson.out / "training",
+        lesson.units,
+        shares,
+        lesson.seed,
+        lesson.plan,
+    )
+    trained = replace(
+        backbone,
+        module=fit.network.trunk,
+        weights_digest=backbones.state_digest(fit.network.trunk.state_dict()),
+        weights_source=f"{backbone.weights_source}, trained further here",
+    )
     return fit, trained, fit.network, backbones.export_graph(trained.module, backbone.preprocess.size), fit.embedding
+
 
 def _cut_of(lesson, probabilities):
     "The threshold that the lesson wishes for, chosen out of fold; None where the likelier class is said."
     from cvkit.evidence.calibration import cut_scores
+
     wish, manifest, used = read_wish(lesson.threshold), lesson.manifest, np.flatnonzero(lesson.folds >= 0)
-    if not wish: return None
-    return cut_scores(manifest.labels[used] == lesson.positive, probabilities[used, manifest.classes.index(lesson.positive)], lesson.folds[used], lesson.positive, manifest.groups[used], **wish)
+    if not wish:
+        return None
+    return cut_scores(
+        manifest.labels[used] == lesson.positive,
+        probabilities[used, manifest.classes.index(lesson.positive)],
+        lesson.folds[used],
+        lesson.positive,
+        manifest.groups[used],
+        **wish,
+    )
+
 
 def _check_wishes(lesson):
     "Refuse a wish that cannot be met, before anything is learned."
     from cvkit.evidence.calibration import METHODS
+
     classes = lesson.manifest.classes
-    if lesson.calibration not in METHODS: raise ParameterError(f"expected calibration by {' or '.join(METHODS)}, got {lesson.calibration!r}; correct it")
-    if (lesson.calibration == "isotonic" or read_wish(lesson.threshold)) and (len(classes) != 2 or lesson.positive not in classes): raise ParameterError(f"expected two classes, and which is positive, for a threshold or isotonic calibration, got {', '.join(classes)} and {lesson.positive or 'none'}; declare `positive` in dataset.yaml, or leave both out")
+    if lesson.calibration not in METHODS:
+        raise ParameterError(f"expected calibration by {' or '.join(METHODS)}, got {lesson.calibration!r}; correct it")
+    if (lesson.calibration == "isotonic" or read_wish(lesson.threshold)) and (
+        len(classes) != 2 or lesson.positive not in classes
+    ):
+        raise ParameterError(
+            "expected two classes, and which is positive, for a threshold or isotonic calibration, got "
+            f"{', '.join(classes)} and {lesson.positive or 'none'}; declare `positive` in dataset.yaml, or leave both "
+            "out"
+        )
+
 
 def _calibrated(lesson, fit):
     "Out-of-fold probabilities, each fold calibrated by the others, and what the bundle says of calibration."
     from cvkit.evidence.calibration import cross_fitted, fit_calibrator
-    if lesson.calibration == "temperature": return fit.oof_probabilities, {"temperature": fit.temperature}
+
+    if lesson.calibration == "temperature":
+        return fit.oof_probabilities, {"temperature": fit.temperature}
     used, targets, k = np.flatnonzero(fit.folds >= 0), lesson.manifest.targets, fit.classes.index(lesson.positive)
-    p, (x, y) = np.full(fit.oof_logits.shape, np.nan), fit_calibrator(fit.oof_logits[used], targets[used], "isotonic").stairs[k]
+    p, (x, y) = (
+        np.full(fit.oof_logits.shape, np.nan),
+        fit_calibrator(fit.oof_logits[used], targets[used], "isotonic").stairs[k],
+    )
     p[used] = cross_fitted(fit.oof_logits[used], targets[used], fit.folds[used], "isotonic")
-    return p, {"temperature": 1., "isotonic": {"x": np.asarray(x, float).tolist(), "y": np.asarray(y, float).tolist()}}
+    return p, {"temperature": 1.0, "isotonic": {"x": np.asarray(x, float).tolist(), "y": np.asarray(y, float).tolist()}}
+
 
 def _said(lesson, probabilities, cut):
     "What is said of each image out of fold, by the threshold that the other folds chose; -1 in the hold-out."
     from cvkit.evidence.metrics import said_classes
+
     folds, said = lesson.folds, np.full(len(probabilities), -1)
     for place, name in enumerate(np.unique(folds[folds >= 0])):
         here = folds == name
-        said[here] = said_classes(probabilities[here], cut and lesson.manifest.classes.index(lesson.positive), cut and cut.by_fold[place])
+        said[here] = said_classes(
+            probabilities[here], cut and lesson.manifest.classes.index(lesson.positive), cut and cut.by_fold[place]
+        )
     return said
+
 
 class AskedClasses:
     "A trained model, opened for explaining: the graph that ships, the network for gradients, and the pixels."
-    methods, quick = ("layer integrated gradients", "grad-cam", "occlusion", "integrated gradients", "shap partition"), ("grad-cam", "layer integrated gradients", "occlusion")
+
+    methods, quick = (
+        ("layer integrated gradients", "grad-cam", "occlusion", "integrated gradients", "shap partition"),
+        ("grad-cam", "layer integrated gradients", "occlusion"),
+    )
+
     def __init__(self, trained, manifest):
         from cvkit.data.pixels import cached_pixels
         from cvkit.model.backbones import load_network
         from cvkit.operate.predictor import Predictor
-        self.manifest, self.predictor, oof = manifest, Predictor(trained/"bundle"), read_out_of_fold(trained, manifest)
-        self.network, self.p, self.used, self.word = load_network(trained/"bundle"/"train"), oof["probabilities"], np.flatnonzero(oof["folds"] >= 0), oof.get("said")
+
+        self.manifest, self.predictor, oof = (
+            manifest,
+            Predictor(trained / "bundle"),
+            read_out_of_fold(trained, manifest),
+        )
+        self.network, self.p, self.used, self.word = (
+            load_network(trained / "bundle" / "train"),
+            oof["probabilities"],
+            np.flatnonzero(oof["folds"] >= 0),
+            oof.get("said"),
+        )
         self.pixels, self.classes = cached_pixels(manifest, self.predictor.preprocess), self.predictor.classes
-    def pictured(self, pixels): return pixels # as they are shown
-    def said(self, rows): return self.word[rows] # `(k,)` int: what is explained of each
-    def logits(self, pixels): # `(m,h,w,3)` uint8 to `(m,c)`
+
+    def pictured(self, pixels):  # as they are shown
+        return pixels
+
+    def said(self, rows):  # `(k,)` int: what is explained of each
+        return self.word[rows]
+
+    def logits(self, pixels):  # `(m,h,w,3)` uint8 to `(m,c)`
         tensor = self.predictor.preprocess.tensor
-        return np.concatenate([self.predictor.run(tensor(pixels[i:i + 32]))[0] for i in range(0, len(pixels), 32)])
-    def probabilities(self, pixels): # likewise, calibrated
+        return np.concatenate([self.predictor.run(tensor(pixels[i : i + 32]))[0] for i in range(0, len(pixels), 32)])
+
+    def probabilities(self, pixels):  # likewise, calibrated
         from cvkit.operate.answers import class_probabilities
+
         return class_probabilities(self.logits(pixels), self.predictor.bundle.spec)
+
     def maps(self, pixels, said, **options):
         from cvkit.evidence.explain import explain_images
+
         return explain_images(self.network, self.predictor.preprocess, pixels, said, self.logits, **options)
-    def chosen(self, images, random): # rows: the surest mistakes, then correct controls of each class in turn
+
+    def chosen(self, images, random):  # rows: the surest mistakes, then correct controls of each class in turn
         from cvkit.evidence.evaluate import worst_errors
+
         targets = label_index(self.manifest.labels, self.classes)
         right = self.used[self.said(self.used) == targets[self.used]]
         controls = [random.permutation(right[targets[right] == k]) for k in range(len(self.classes))]
         turns = [int(c[i]) for i in range(images) for c in controls if i < len(c)]
         return (worst_errors(targets, self.p, images // 2, self.word).tolist() + turns)[:images]
+
     def title(self, row):
         truth, said, sure = self.manifest.labels[row], self.classes[self.word[row]], self.p[row, self.word[row]]
-        return f"{truth}, recognised ({sure:.0%} sure)" if truth == said else f"{truth}, taken for {said} ({sure:.0%} sure)"
-    def randomised(self, pixels, said, explanation): # method to the median rank correlation of its maps with those of a network whose head is random (Adebayo et al. 2018)
-        return randomised_head(self, self.network.head.weight, pixels, said, explanation, ("grad-cam", "layer integrated gradients"))
+        return (
+            f"{truth}, recognised ({sure:.0%} sure)"
+            if truth == said
+            else f"{truth}, taken for {said} ({sure:.0%} sure)"
+        )
+
+    def randomised(self, pixels, said, explanation):
+        """Method to the median rank correlation of its maps with those of a network whose head is random (Adebayo et
+        al. 2018)."""
+        return randomised_head(
+            self, self.network.head.weight, pixels, said, explanation, ("grad-cam", "layer integrated gradients")
+        )
+
 
 def randomised_head(
-    asked, # with `maps`
-    weight, # tensor `(c,d)` or `(c,d,...)`: what decides, put back afterwards
-    pixels:np.ndarray, # `(n,h,w,3)` uint8
-    said:np.ndarray, # `(n,)` int: what was explained
-    explanation, # Explanation of these
-    methods, # by which to compare
-) -> dict: # method to median rank correlation
+    asked,  # with `maps`
+    weight,  # tensor `(c,d)` or `(c,d,...)`: what decides, put back afterwards
+    pixels: np.ndarray,  # `(n,h,w,3)` uint8
+    said: np.ndarray,  # `(n,)` int: what was explained
+    explanation,  # Explanation of these
+    methods,  # by which to compare
+) -> dict:  # method to median rank correlation
     "How far maps survive the loss of what was learned (Adebayo et al. 2018)."
     from cvkit.evidence.faithfulness import randomisation_correlation
+
     kept = weight.clone()
     weight.copy_(kept[:, rng(0, "random head").permutation(kept.shape[1])])
-    try: other = asked.maps(pixels, said, methods=methods)
-    finally: weight.copy_(kept)
+    try:
+        other = asked.maps(pixels, said, methods=methods)
+    finally:
+        weight.copy_(kept)
     known = {m: np.isfinite(explanation.maps[m]).all((1, 2)) & np.isfinite(other.maps[m]).all((1, 2)) for m in methods}
-    return {m: float(np.median(randomisation_correlation(explanation.maps[m][k], other.maps[m][k]))) for m, k in known.items()}
+    return {
+        m: float(np.median(randomisation_correlation(explanation.maps[m][k], other.maps[m][k])))
+        for m, k in known.items()
+    }
+
 
 def _better_than_a_guess(b, spec):
     "The verdict of a model with a threshold."
-    if b["low"] is None: return "insufficient", f"{b['n']} images are too few to state a balanced accuracy."
-    return learned_word(b, .5), f"Balanced accuracy {b['value']:.3f} [{b['low']:.3f}, {b['high']:.3f}] on {b['n']:,} images that the judging head had not seen, {spec['positive']} being said from {spec['threshold']:.3f} on; a guess would give 0.5."
+    if b["low"] is None:
+        return "insufficient", f"{b['n']} images are too few to state a balanced accuracy."
+    return (
+        learned_word(b, 0.5),
+        (
+            f"Balanced accuracy {b['value']:.3f} [{b['low']:.3f}, {b['high']:.3f}] on {b['n']:,} images that the "
+            f"judging head had not seen, {spec['positive']} being said from {spec['threshold']:.3f} on; a guess would "
+            "give 0.5."
+        ),
+    )
+
 
 class Classification(Probabilistic):
     "One label an image."
-    name, shown = "classification", ("accuracy", "precision", "recall", "f1", "auroc", "average_precision", "ece") # what an image has; what a summary shows
 
-    def usual(self, recipe): return recipe or "probe" # the recipe to read: what is learned when nobody says how
-    def learn(self, lesson:Lesson) -> Learned: # by its recipe
+    name, shown = (
+        "classification",
+        ("accuracy", "precision", "recall", "f1", "auroc", "average_precision", "ece"),
+    )  # what an image has; what a summary shows
+
+    def usual(self, recipe):  # the recipe to read: what is learned when nobody says how
+        return recipe or "probe"
+
+    def learn(self, lesson: Lesson) -> Learned:  # by its recipe
         "Cross-validate, calibrate and fit."
         from cvkit.data.pixels import cached_pixels
         from cvkit.model.backbones import attach_head, network_state, parity
+
         _check_wishes(lesson)
         fit, backbone, network, graph, embedding = _fit(lesson)
-        model, few = attach_head(graph, network.head.weight.numpy(), network.head.bias.numpy(), getattr(fit, "hidden", None)), np.flatnonzero(fit.folds >= 0)[:16]
-        same = parity(network, model, backbone.preprocess.tensor(np.array(cached_pixels(lesson.manifest, backbone.preprocess)[few])))
-        if same["max_abs_probability"] > 1e-4: raise DataError(f"expected the exported graph to agree with torch, but probabilities differ by {same['max_abs_probability']:.1e}; report this with your versions")
+        model, few = (
+            attach_head(graph, network.head.weight.numpy(), network.head.bias.numpy(), getattr(fit, "hidden", None)),
+            np.flatnonzero(fit.folds >= 0)[:16],
+        )
+        same = parity(
+            network,
+            model,
+            backbone.preprocess.tensor(np.array(cached_pixels(lesson.manifest, backbone.preprocess)[few])),
+        )
+        if same["max_abs_probability"] > 1e-4:
+            raise DataError(
+                "expected the exported graph to agree with torch, but probabilities differ by "
+                f"{same['max_abs_probability']:.1e}; report this with your versions"
+            )
         p, calibration = _calibrated(lesson, fit)
         cut = _cut_of(lesson, p)
-        spec = {"positive": lesson.positive or None, "parity_torch": same, **calibration, **({"threshold": float(np.clip(cut.threshold, 1e-6, 1 - 1e-6))} if cut else {})}
-        return Learned(fit, backbone, lesson.backbone.weights_digest, model, embedding, p, {"probabilities": p, "said": _said(lesson, p, cut)}, spec, network_state(network, backbone))
-    def record(self, lesson, learned) -> dict: # cv.json
+        spec = {
+            "positive": lesson.positive or None,
+            "parity_torch": same,
+            **calibration,
+            **({"threshold": float(np.clip(cut.threshold, 1e-6, 1 - 1e-6))} if cut else {}),
+        }
+        return Learned(
+            fit,
+            backbone,
+            lesson.backbone.weights_digest,
+            model,
+            embedding,
+            p,
+            {"probabilities": p, "said": _said(lesson, p, cut)},
+            spec,
+            network_state(network, backbone),
+        )
+
+    def record(self, lesson, learned) -> dict:  # cv.json
         "Each fold, and all out-of-fold predictions pooled."
         from cvkit.evidence.metrics import classification_estimates
+
         fit, manifest, p, said = learned.fit, lesson.manifest, learned.kept["probabilities"], learned.kept["said"]
         used, cut = np.flatnonzero(fit.folds >= 0), _cut_of(lesson, p)
-        pooled = classification_estimates(manifest.targets[used], p[used], fit.classes, lesson.positive or None, manifest.groups[used], said=said[used])
+        pooled = classification_estimates(
+            manifest.targets[used],
+            p[used],
+            fit.classes,
+            lesson.positive or None,
+            manifest.groups[used],
+            said=said[used],
+        )
         right = [float((said == manifest.targets)[fit.folds == name].mean()) for name in np.unique(fit.folds[used])]
-        return fold_record("accuracy", right, fit.folds, pooled, seconds=fit.seconds, **({"threshold": cut.to_dict()} if cut else {}), **{k: v for k, v in fit.to_dict().items() if k in ("plan", "trainings")})
-    def verdict(self, trained) -> tuple[str, str]: # word and sentence
-        "Whether it has learned anything: accuracy out of fold against always saying the commonest class; balanced accuracy against a half, where a threshold trades one for another."
-        if "threshold" in trained.cv: return _better_than_a_guess(trained.cv["pooled"]["balanced_accuracy"], trained.bundle.spec)
+        return fold_record(
+            "accuracy",
+            right,
+            fit.folds,
+            pooled,
+            seconds=fit.seconds,
+            **({"threshold": cut.to_dict()} if cut else {}),
+            **{k: v for k, v in fit.to_dict().items() if k in ("plan", "trainings")},
+        )
+
+    def verdict(self, trained) -> tuple[str, str]:  # word and sentence
+        """Whether it has learned anything: accuracy out of fold against always saying the commonest class; balanced
+        accuracy against a half, where a threshold trades one for another."""
+        if "threshold" in trained.cv:
+            return _better_than_a_guess(trained.cv["pooled"]["balanced_accuracy"], trained.bundle.spec)
         a, labels = trained.cv["pooled"]["accuracy"], trained.manifest.labels[trained.folds >= 0]
         common = max(trained.manifest.classes, key=lambda c: (labels == c).sum())
         share = float((labels == common).mean())
-        if a["low"] is None: return "insufficient", f"{a['n']} images are too few to state an accuracy."
-        return learned_word(a, share), f"Accuracy {a['value']:.3f} [{a['low']:.3f}, {a['high']:.3f}] on {a['n']:,} images that the judging head had not seen; always saying {common} would give {share:.3f}."
-    def worst(self, manifest, kept, classes, most=6) -> list: # (picture, caption) of each; kept: what `read_out_of_fold` gives
+        if a["low"] is None:
+            return "insufficient", f"{a['n']} images are too few to state an accuracy."
+        return (
+            learned_word(a, share),
+            (
+                f"Accuracy {a['value']:.3f} [{a['low']:.3f}, {a['high']:.3f}] on {a['n']:,} images that the judging "
+                f"head had not seen; always saying {common} would give {share:.3f}."
+            ),
+        )
+
+    def worst(
+        self, manifest, kept, classes, most=6
+    ) -> list:  # (picture, caption) of each; kept: what `read_out_of_fold` gives
         "The mistakes that the heads were surest of, out of fold."
         from cvkit.evidence.evaluate import worst_errors
+
         p, targets, said = kept["probabilities"], label_index(manifest.labels, classes), kept["said"]
-        return [(manifest.picture(i), f"{manifest.labels[i]}, taken for {classes[said[i]]} ({p[i, said[i]]:.0%} sure)") for i in worst_errors(targets, p, most, said)]
-    def blocks(self, trained) -> list: # parts of a page
+        return [
+            (manifest.picture(i), f"{manifest.labels[i]}, taken for {classes[said[i]]} ({p[i, said[i]]:.0%} sure)")
+            for i in worst_errors(targets, p, most, said)
+        ]
+
+    def blocks(self, trained) -> list:  # parts of a page
         "What training shows besides its numbers: confusion."
         from cvkit.evidence.evaluate import confusion_matrix, confusion_table
+
         used, classes = np.flatnonzero(trained.folds >= 0), trained.manifest.classes
-        return [confusion_table(classes, confusion_matrix(trained.manifest.targets[used], trained.kept["said"][used], len(classes)))]
-    def judge(self, predictor, held, about, digests, looks, seed) -> tuple: # (Evaluation, what holdout.npz keeps)
+        return [
+            confusion_table(
+                classes, confusion_matrix(trained.manifest.targets[used], trained.kept["said"][used], len(classes))
+            )
+        ]
+
+    def judge(self, predictor, held, about, digests, looks, seed) -> tuple:  # (Evaluation, what holdout.npz keeps)
         "Ask the bundle about held-out images."
         from cvkit.data.pixels import cached_pixels
         from cvkit.evidence.evaluate import evaluate_predictions
-        found, positive = predictor.predict_pixels(cached_pixels(held, predictor.preprocess)), about["positive"] or predictor.bundle.spec.get("positive")
-        e = evaluate_predictions(label_index(held.labels, predictor.classes), found.probabilities, predictor.classes, positive or None, held.groups, held.attributes, about["published"], digests, looks, seed, label_index(found.labels, predictor.classes))
+
+        found, positive = (
+            predictor.predict_pixels(cached_pixels(held, predictor.preprocess)),
+            about["positive"] or predictor.bundle.spec.get("positive"),
+        )
+        e = evaluate_predictions(
+            label_index(held.labels, predictor.classes),
+            found.probabilities,
+            predictor.classes,
+            positive or None,
+            held.groups,
+            held.attributes,
+            about["published"],
+            digests,
+            looks,
+            seed,
+            label_index(found.labels, predictor.classes),
+        )
         return e, {"probabilities": found.probabilities, "embedding": found.embedding}
-    def read(self, record): # an Evaluation, from evaluation.json
+
+    def read(self, record):  # an Evaluation, from evaluation.json
         "An evaluation from its record."
         from cvkit.evidence.evaluate import Evaluation
+
         return Evaluation.from_dict(record)
-    def asked(self, trained, manifest): return AskedClasses(trained, manifest) # for explaining
+
+    def asked(self, trained, manifest):  # for explaining
+        return AskedClasses(trained, manifest)
+
     def report(self, evaluation, path, title, worst, parts):
         "Write the page of an evaluation."
         from cvkit.evidence.evaluate import evaluation_report
+
         return evaluation_report(evaluation, path, title, worst, parts)
 
+
 def label_index(
-    labels, # n words
-    classes, # c names
-) -> np.ndarray: # `(n,)` int
+    labels,  # n words
+    classes,  # c names
+) -> np.ndarray:  # `(n,)` int
     "The place of each label among the classes of a model."
     place = {c: i for i, c in enumerate(classes)}
     strange = sorted({str(l) for l in labels} - set(map(str, classes)))
-    if strange: raise DataError(f"expected labels of {', '.join(map(str, classes))}, got {', '.join(strange[:3])} as well; train again with them, or correct the labels")
+    if strange:
+        raise DataError(
+            f"expected labels of {', '.join(map(str, classes))}, got {', '.join(strange[:3])} as well; train again "
+            "with them, or correct the labels"
+        )
     return np.array([place[l] for l in labels])

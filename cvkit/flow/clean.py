@@ -16,128 +16,193 @@ from .erase import Target, erase_file
 from .traces import files_below, find_users, place, read_tables, rewrite_manifest, rewrite_splits
 
 # %% ../../nbs/6_flow/91_clean.ipynb #0818eac3
-def _careful(path): # files that carry digests, and those of a bundle
-    return path.name in ("manifest.parquet", "manifest.json", "rejected.csv", "splits.parquet", "splits.json", ".walk.lock") or any((p/"MANIFEST.sha256").exists() for p in list(path.parents)[:3])
+def _careful(path):  # files that carry digests, and those of a bundle
+    return path.name in (
+        "manifest.parquet",
+        "manifest.json",
+        "rejected.csv",
+        "splits.parquet",
+        "splits.json",
+        ".walk.lock",
+    ) or any((p / "MANIFEST.sha256").exists() for p in list(path.parents)[:3])
+
 
 def stranger(
-    target:Target, # what is to be forgotten
-) -> Target: # the same without its paths
+    target: Target,  # what is to be forgotten
+) -> Target:  # the same without its paths
     "What is looked for where a path may be that of another image."
     return Target(target.contents, target.keys, set(), target.files, frozenset(), target.roots)
 
-def _unfinished(path, top): # whether a write that was killed left it: `.page.html.x1y2z3w4`, or a file in a folder of such a name
+
+def _unfinished(path, top):
+    "Whether a write that was killed left it: `.page.html.x1y2z3w4`, or a file in a folder of such a name."
     return any(re.fullmatch(r"\..+\.([a-z0-9_]{8}|old)", part) for part in path.relative_to(top).parts)
 
-def _clean_one(path, top, used, target, other, write): # what was done to a file
-    if used and _unfinished(path, top): said = "unfinished file removed"; write and path.unlink()
-    else: said = erase_file(path, target if used else other, used, write)
-    if used and path.name == "done.json" and not said: said = "mark removed, so that the stage is run again"; write and path.unlink()
+
+def _clean_one(path, top, used, target, other, write):  # what was done to a file
+    if used and _unfinished(path, top):
+        said = "unfinished file removed"
+        write and path.unlink()
+    else:
+        said = erase_file(path, target if used else other, used, write)
+    if used and path.name == "done.json" and not said:
+        said = "mark removed, so that the stage is run again"
+        write and path.unlink()
     return said
 
+
 def clean_files(
-    top, # folder of runs, or of MLflow's artifacts
-    users:set, # folders and files below it that used the image, from `find_users`
-    target:Target, # what is to be forgotten
-    kind:str, # of place, such as `"run"`
-    write:bool=True, # or only say what would be done
-) -> list[dict]: # places
+    top,  # folder of runs, or of MLflow's artifacts
+    users: set,  # folders and files below it that used the image, from `find_users`
+    target: Target,  # what is to be forgotten
+    kind: str,  # of place, such as `"run"`
+    write: bool = True,  # or only say what would be done
+) -> list[dict]:  # places
     "Take an image out of every file below a folder."
     found, other = [], stranger(target)
-    images = lambda path: any(path.is_relative_to(root) for root in target.roots) # last: the files of the image are needed until all pictures were compared
+    images = lambda path: any(
+        path.is_relative_to(root) for root in target.roots
+    )  # last: the files of the image are needed until all pictures were compared
     for path in sorted((p for p in files_below(top) if _unfinished(p, top) or not _careful(p)), key=images):
-        try: said = _clean_one(path, top, any(path.is_relative_to(unit) for unit in users), target, other, write)
-        except OSError as error: found.append(place(kind, path, "nothing", f"it cannot be read or written ({(error.strerror or str(error)).lower()}); its owner must clean or delete it"))
-        else: found += [place(kind, path, said)] if said else []
+        try:
+            said = _clean_one(path, top, any(path.is_relative_to(unit) for unit in users), target, other, write)
+        except OSError as error:
+            found.append(
+                place(
+                    kind,
+                    path,
+                    "nothing",
+                    (
+                        f"it cannot be read or written ({(error.strerror or str(error)).lower()}); its owner must "
+                        "clean or delete it"
+                    ),
+                )
+            )
+        else:
+            found += [place(kind, path, said)] if said else []
     return found
 
 # %% ../../nbs/6_flow/91_clean.ipynb #378bf824
 def rewrite_tables(
-    tables:dict, # from `read_tables`
-    users:set, # folders and files that used the image
-    target:Target, # what is to be forgotten
-    write:bool=True, # or only say what would be done
-) -> list[dict]: # places
+    tables: dict,  # from `read_tables`
+    users: set,  # folders and files that used the image
+    target: Target,  # what is to be forgotten
+    write: bool = True,  # or only say what would be done
+) -> list[dict]:  # places
     "Splits, then the manifests that everything is found by."
     mine = [folder for folder in tables if any(folder.is_relative_to(u) for u in users)]
     digests, found = dict(rewrite_manifest(folder, target, False)[:2] for folder in mine), []
     for path in sorted(p for unit in users if unit.is_dir() for p in unit.rglob("splits.parquet")):
-        try: n = rewrite_splits(path.parent, target, digests, write)
-        except (DataError, OSError) as error: found.append(place("splits", path.parent, "nothing", str(error)))
-        else: found += [place("splits", path.parent, f"{n} row{'s' * (n != 1)} removed; who else is held out stays")] if n else []
+        try:
+            n = rewrite_splits(path.parent, target, digests, write)
+        except (DataError, OSError) as error:
+            found.append(place("splits", path.parent, "nothing", str(error)))
+        else:
+            found += (
+                [place("splits", path.parent, f"{n} row{'s' * (n != 1)} removed; who else is held out stays")]
+                if n
+                else []
+            )
     for folder in mine:
         n = rewrite_manifest(folder, target, write)[2]
-        if n: found.append(place("manifest", folder, f"{n} row{'s' * (n != 1)} removed"))
+        if n:
+            found.append(place("manifest", folder, f"{n} row{'s' * (n != 1)} removed"))
     return found
 
 # %% ../../nbs/6_flow/91_clean.ipynb #187c2ba3
 def seen_by_models(
-    units, # folders of runs
-    target:Target, # what is to be forgotten
-) -> list[np.ndarray]: # `(m,k)` float32 for each run with a model
+    units,  # folders of runs
+    target: Target,  # what is to be forgotten
+) -> list[np.ndarray]:  # `(m,k)` float32 for each run with a model
     "What the model of a run saw in an image, as a request would log it."
     from cvkit.operate.monitor import project
+
     found = []
     for reference in sorted({p for unit in units if unit.is_dir() for p in unit.rglob("bundle/reference.npz")}):
         kept = [dict(np.load(p)) for p in reference.parents[2].rglob("*.npz") if p.name in ("holdout.npz", "oof.npz")]
         rows = [row for k in kept for row in k["embedding"][np.isin(k["images"].astype(str), list(target.keys))]]
-        if rows: found.append(project(np.stack(rows), dict(np.load(reference))))
+        if rows:
+            found.append(project(np.stack(rows), dict(np.load(reference))))
     return found
 
+
 def clean_requests(
-    folders, # with logs named requests.jsonl, at any depth
-    seen:list, # from `seen_by_models`
-    write:bool=True, # or only say what would be done
-) -> list[dict]: # places
+    folders,  # with logs named requests.jsonl, at any depth
+    seen: list,  # from `seen_by_models`
+    write: bool = True,  # or only say what would be done
+) -> list[dict]:  # places
     "Take an image out of logs of requests, where a run knows its embedding."
     found = []
-    for log in sorted({p for folder in folders if folder.is_dir() for p in folder.rglob("requests.jsonl")} if seen else ()):
-        near = lambda row: any(len(row) == mine.shape[1] and (np.abs(row - mine).max(1) < 1e-3 * max(1., np.abs(mine).max())).any() for mine in seen)
+    for log in sorted(
+        {p for folder in folders if folder.is_dir() for p in folder.rglob("requests.jsonl")} if seen else ()
+    ):
+        near = lambda row: any(
+            len(row) == mine.shape[1] and (np.abs(row - mine).max(1) < 1e-3 * max(1.0, np.abs(mine).max())).any()
+            for mine in seen
+        )
         lines = log.read_text().splitlines(True)
         rest = [line for line in lines if not near(np.array(json.loads(line).get("projected", ())))]
-        if len(rest) == len(lines): continue
-        if write: write_atomic(log, "".join(rest)).chmod(0o600)
+        if len(rest) == len(lines):
+            continue
+        if write:
+            write_atomic(log, "".join(rest)).chmod(0o600)
         found.append(place("log", log, f"{len(lines) - len(rest)} line{'s' * (len(lines) - len(rest) != 1)} removed"))
     return found
 
 # %% ../../nbs/6_flow/91_clean.ipynb #240a73a7
-def _local(uri): # folder of an artifact location; None where it is elsewhere
+def _local(uri):  # folder of an artifact location; None where it is elsewhere
     parts = urlsplit(uri)
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 
+
 def clean_database(
-    uri:str, # of SQLAlchemy
-    target:Target, # what is to be forgotten
-    write:bool=True, # or only count
-) -> int: # values that named it
+    uri: str,  # of SQLAlchemy
+    target: Target,  # what is to be forgotten
+    write: bool = True,  # or only count
+) -> int:  # values that named it
     "Overwrite what names an image in the tables of a tracking store."
     sql = need("sqlalchemy", "train")
     engine, count, tables = sql.create_engine(uri), 0, sql.MetaData()
     tables.reflect(engine)
     with engine.begin() as store:
-        if engine.dialect.name == "sqlite": store.execute(sql.text("PRAGMA secure_delete=ON"))
+        if engine.dialect.name == "sqlite":
+            store.execute(sql.text("PRAGMA secure_delete=ON"))
         for table in tables.sorted_tables:
-            keys, words = list(table.primary_key.columns), [c for c in table.columns if isinstance(c.type, sql.String) and not c.primary_key]
+            keys, words = (
+                list(table.primary_key.columns),
+                [c for c in table.columns if isinstance(c.type, sql.String) and not c.primary_key],
+            )
             for row in store.execute(sql.select(table)).mappings().all() if keys and words else ():
-                new = {c.name: target.unnamed(row[c.name]) for c in words if isinstance(row[c.name], str) and target.names.search(row[c.name])}
-                if new and write: store.execute(sql.update(table).where(*(k == row[k.name] for k in keys)).values(new))
+                new = {
+                    c.name: target.unnamed(row[c.name])
+                    for c in words
+                    if isinstance(row[c.name], str) and target.names.search(row[c.name])
+                }
+                if new and write:
+                    store.execute(sql.update(table).where(*(k == row[k.name] for k in keys)).values(new))
                 count += len(new)
     engine.dispose()
     if count and write and uri.startswith("sqlite:///"):
-        with sqlite3.connect(uri.removeprefix("sqlite:///")) as store: store.execute("VACUUM")
+        with sqlite3.connect(uri.removeprefix("sqlite:///")) as store:
+            store.execute("VACUUM")
     return count
 
 # %% ../../nbs/6_flow/91_clean.ipynb #52ce7bcc
 def _open_store():
     "MLflow's client, or None where there is no store, or a sentence why it cannot be reached."
     from cvkit.release.tracking import knock, mlflow_module, tracking_uri
+
     uri = tracking_uri()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists(): return None, uri
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return None, uri
     knock(uri)
     return mlflow_module().MlflowClient(), uri
+
 
 def _runs_of(client, words):
     "Locations of artifacts; and the runs whose parameters or tags name one of the words, or whose id is one."
     from mlflow.entities import ViewType
+
     places, mine = set(), {}
     for experiment in client.search_experiments(ViewType.ALL):
         places.add(experiment.artifact_location)
@@ -146,42 +211,88 @@ def _runs_of(client, words):
             page = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL, page_token=token)
             for run in page:
                 said = "\n".join([*run.data.params.values(), *run.data.tags.values()])
-                if run.info.run_id in words or any(w[:12] in said for w in words): mine[run.info.run_id] = run.info.artifact_uri, said
-            if not (token := page.token): break
+                if run.info.run_id in words or any(w[:12] in said for w in words):
+                    mine[run.info.run_id] = run.info.artifact_uri, said
+            if not (token := page.token):
+                break
     return places, mine
 
+
 def clean_tracking(
-    target:Target, # what is to be forgotten
-    words:set, # digests, and ids of runs, that lead to it
-    models:list, # from `find_models`
-    when:str, # ISO 8601
-    write:bool=True, # or only say what would be done
-    seen=(), # from `seen_by_models`
-) -> tuple: # places, folders of artifacts that were searched
+    target: Target,  # what is to be forgotten
+    words: set,  # digests, and ids of runs, that lead to it
+    models: list,  # from `find_models`
+    when: str,  # ISO 8601
+    write: bool = True,  # or only say what would be done
+    seen=(),  # from `seen_by_models`
+) -> tuple:  # places, folders of artifacts that were searched
     "Take an image out of MLflow, and mark the versions of models."
     client, uri = _open_store()
-    if client is None: return [], []
+    if client is None:
+        return [], []
     places, mine = _runs_of(client, words)
-    found = [place("MLflow", u, "nothing", "it is not on this machine; delete the run's artifacts there, or have its owner do it") for u, _ in mine.values() if _local(u) is None]
+    found = [
+        place(
+            "MLflow",
+            u,
+            "nothing",
+            "it is not on this machine; delete the run's artifacts there, or have its owner do it",
+        )
+        for u, _ in mine.values()
+        if _local(u) is None
+    ]
     tops = sorted({p for u in places if (p := _local(u)) and p.is_dir()})
     for top in tops:
         users = find_users(top, words) | {p for u, _ in mine.values() if (p := _local(u))}
-        found += clean_files(top, users, target, "MLflow", write) + clean_requests([top], seen, write) + rewrite_tables(read_tables(top), users, target, write)
+        found += (
+            clean_files(top, users, target, "MLflow", write)
+            + clean_requests([top], seen, write)
+            + rewrite_tables(read_tables(top), users, target, write)
+        )
     shown = re.sub("//[^/@]*@", "//", uri)
-    if uri.startswith(("http:", "https:")): found += [place("MLflow", f"{shown}, run {run}", "nothing", "its parameters cannot be changed through a server; whoever runs the database must overwrite them where they name the image") for run, (_, said) in mine.items() if target.names.search(said)]
-    elif n := clean_database(uri, target, write): found.append(place("MLflow", shown, f"{n} value{'s' * (n != 1)} overwritten"))
+    if uri.startswith(("http:", "https:")):
+        found += [
+            place(
+                "MLflow",
+                f"{shown}, run {run}",
+                "nothing",
+                (
+                    "its parameters cannot be changed through a server; whoever runs the database must overwrite them "
+                    "where they name the image"
+                ),
+            )
+            for run, (_, said) in mine.items()
+            if target.names.search(said)
+        ]
+    elif n := clean_database(uri, target, write):
+        found.append(place("MLflow", shown, f"{n} value{'s' * (n != 1)} overwritten"))
     return found + _mark_versions(client, models, words, when, write), tops
 
-def _marks(model): # images that it was marked for
-    path = model["folder"].parent/"erased.json"
+
+def _marks(model):  # images that it was marked for
+    path = model["folder"].parent / "erased.json"
     return [e for e in read_json(path) if e["bundle"] == model["bundle"]] if path.exists() else []
+
 
 def _mark_versions(client, models, words, when, write):
     "Tag versions whose bundle goes back to the image."
-    found, marks = [], {m["bundle"]: len({k for k, r in m["roles"].items() if r == "learned"} | {e["image"] for e in _marks(m) if e["role"] == "learned"}) for m in models}
+    found, marks = (
+        [],
+        {
+            m["bundle"]: len(
+                {k for k, r in m["roles"].items() if r == "learned"}
+                | {e["image"] for e in _marks(m) if e["role"] == "learned"}
+            )
+            for m in models
+        },
+    )
     for version in client.search_model_versions(""):
-        count = marks.get(version.tags.get("cvkit.bundle"), 1 + int(version.tags.get("cvkit.erased", 0)) if version.tags.get("cvkit.manifest") in words else 0)
-        if not count: continue
+        count = marks.get(
+            version.tags.get("cvkit.bundle"),
+            1 + int(version.tags.get("cvkit.erased", 0)) if version.tags.get("cvkit.manifest") in words else 0,
+        )
+        if not count:
+            continue
         if write:
             client.set_model_version_tag(version.name, version.version, "cvkit.erased", str(count))
             client.set_model_version_tag(version.name, version.version, "cvkit.erased_at", when)

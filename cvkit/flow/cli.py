@@ -9,53 +9,128 @@ __all__ = ['VERBS', 'POSITIONAL', 'usage', 'main']
 import os, sys
 
 # %% ../../nbs/6_flow/99_cli.ipynb #ec949dd0
-VERBS = {"demo": "the walk: from images to a governed model that answers on Seldon", "ingest": "make a manifest of a data set", "check": "examine it: files, copies, labels, quality, shortcuts, splits", "redact": "cover faces, text and plates, strip metadata, measure what is missed", "datasheet": "describe a data set: whose, what for, what is in it (Croissant, card, page)", "split": "hold out and make folds, with a leak certificate", "train": "hold out, cross-validate, calibrate, fit, write a bundle",
-         "evaluate": "judge the bundle on the hold-out", "explain": "explain decisions and test the explanations", "fairness": "audit a model over the attributes of its images", "stress": "what is still recognised in damaged images", "compare": "models pair by pair on the same folds", "release": "card, policy, registry", "why": "what keeps the model from shipping, by role", "sign": "approve of a model, or refuse it, in a role",
-         "serve": "serve by Seldon, compare with the evaluation, move the alias", "predict": "ask a model about image files", "monitor": "drift of what was served, and of the monitor itself", "forget": "erase an image from data, caches, reports and tracking, and mark the models", "run": "run a notebook with parameters",
-         "new": "a project of your own that depends on cvkit", "doctor": "what this machine can do with cvkit, and what is in the way"}
-POSITIONAL = {"ingest": ["data"], "check": ["manifest"], "redact": ["manifest"], "datasheet": ["manifest"], "forget": ["image"], "fairness": ["trained", "manifest"], "stress": ["trained", "manifest"], "compare": ["manifest"], "split": ["manifest"], "train": ["manifest"], "evaluate": ["trained", "manifest"], "explain": ["trained", "manifest"], "release": ["run"], "why": ["run"], "sign": ["run"], "serve": ["run"], "predict": ["bundle"], "monitor": ["run"], "run": ["notebook"], "new": ["name"]}
+VERBS = {
+    "demo": "the walk: from images to a governed model that answers on Seldon",
+    "ingest": "make a manifest of a data set",
+    "check": "examine it: files, copies, labels, quality, shortcuts, splits",
+    "redact": "cover faces, text and plates, strip metadata, measure what is missed",
+    "datasheet": "describe a data set: whose, what for, what is in it (Croissant, card, page)",
+    "split": "hold out and make folds, with a leak certificate",
+    "train": "hold out, cross-validate, calibrate, fit, write a bundle",
+    "evaluate": "judge the bundle on the hold-out",
+    "explain": "explain decisions and test the explanations",
+    "fairness": "audit a model over the attributes of its images",
+    "stress": "what is still recognised in damaged images",
+    "compare": "models pair by pair on the same folds",
+    "release": "card, policy, registry",
+    "why": "what keeps the model from shipping, by role",
+    "sign": "approve of a model, or refuse it, in a role",
+    "serve": "serve by Seldon, compare with the evaluation, move the alias",
+    "predict": "ask a model about image files",
+    "monitor": "drift of what was served, and of the monitor itself",
+    "forget": "erase an image from data, caches, reports and tracking, and mark the models",
+    "run": "run a notebook with parameters",
+    "new": "a project of your own that depends on cvkit",
+    "doctor": "what this machine can do with cvkit, and what is in the way",
+}
+POSITIONAL = {
+    "ingest": ["data"],
+    "check": ["manifest"],
+    "redact": ["manifest"],
+    "datasheet": ["manifest"],
+    "forget": ["image"],
+    "fairness": ["trained", "manifest"],
+    "stress": ["trained", "manifest"],
+    "compare": ["manifest"],
+    "split": ["manifest"],
+    "train": ["manifest"],
+    "evaluate": ["trained", "manifest"],
+    "explain": ["trained", "manifest"],
+    "release": ["run"],
+    "why": ["run"],
+    "sign": ["run"],
+    "serve": ["run"],
+    "predict": ["bundle"],
+    "monitor": ["run"],
+    "run": ["notebook"],
+    "new": ["name"],
+}
 
-def usage() -> str: # what `cvkit --help` prints
+
+def usage() -> str:  # what `cvkit --help` prints
     "The verbs, a line each."
-    return "usage: cvkit VERB [options]\n\n" + "\n".join(f"  {v:10} {text}" for v, text in VERBS.items()) + "\n\ncvkit VERB --help tells a verb's options. cvkit --version tells the version."
+    return (
+        "usage: cvkit VERB [options]\n\n"
+        + "\n".join(f"  {v:10} {text}" for v, text in VERBS.items())
+        + "\n\ncvkit VERB --help tells a verb's options. cvkit --version tells the version."
+    )
+
 
 def main(
-    words=None, # what was typed; the command line by default
-) -> int: # exit code: 0 done, 1 refused, 2 not understood, 130 interrupted
+    words=None,  # what was typed; the command line by default
+) -> int:  # exit code: 0 done, 1 refused, 2 not understood, 130 interrupted
     "The entry point of `cvkit`."
     words = list(sys.argv[1:] if words is None else words)
     if words[:1] == ["--version"]:
         import cvkit
+
         print(f"cvkit {cvkit.__version__}")
         return 0
-    if not words or words[0] in ("-h", "--help"): print(usage()); return 0
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return 0
     if words[0] not in VERBS:
         import difflib
+
         near = difflib.get_close_matches(words[0], VERBS, 1)
-        print(f"cvkit: no verb {words[0]!r}" + (f"; did you mean {near[0]}?" if near else f"; the verbs are {', '.join(VERBS)}"), file=sys.stderr)
+        print(
+            f"cvkit: no verb {words[0]!r}"
+            + (f"; did you mean {near[0]}?" if near else f"; the verbs are {', '.join(VERBS)}"),
+            file=sys.stderr,
+        )
         return 2
     return _call(words[0], words[1:])
+
 
 def _call(verb, words):
     "Parse a verb's options, call it, print what it returns."
     from fastcore.script import anno_parser
     from cvkit.core import CvkitError
     from cvkit.flow import verbs
-    if verb == "run": words = [w for i, w in enumerate(words) if w != "-p"]
+
+    if verb == "run":
+        words = [w for i, w in enumerate(words) if w != "-p"]
     function = getattr(verbs, verb)
     options = vars(anno_parser(function, f"cvkit {verb}", POSITIONAL.get(verb, [])).parse_args(words))
     rest = {"predict": "images", "run": "p", "compare": "trained"}.get(verb)
     given = {k: v for k, v in options.items() if k not in ("pdb", "xtra", rest)}
     first = [given.pop(POSITIONAL[verb][0])] if rest else []
-    try: found = function(*first, *(options.get(rest) or []), **given)
-    except CvkitError as error: print(f"cvkit {verb}: {error}", file=sys.stderr); return 1
-    except KeyboardInterrupt: print(f"cvkit {verb}: interrupted; what was finished is kept, run the same command again to go on", file=sys.stderr); return 130
+    try:
+        found = function(*first, *(options.get(rest) or []), **given)
+    except CvkitError as error:
+        print(f"cvkit {verb}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            f"cvkit {verb}: interrupted; what was finished is kept, run the same command again to go on",
+            file=sys.stderr,
+        )
+        return 130
     _show(verb, found, given)
-    return int(verb == "why" and found.verdict != "pass" or verb in ("doctor", "check", "forget") and not getattr(found, "ok", True) or verb == "redact" and found.verdict[0] == "fail")
+    return int(
+        verb == "why"
+        and found.verdict != "pass"
+        or verb in ("doctor", "check", "forget")
+        and not getattr(found, "ok", True)
+        or verb == "redact"
+        and found.verdict[0] == "fail"
+    )
+
 
 def _show(verb, found, given):
     "Print a result, and after the walk what keeps the model from shipping."
     print(found if not isinstance(found, dict) else "\n".join(f"{k}: {v}" for k, v in found.items()))
     if verb == "demo":
         from cvkit.flow.verbs import why
+
         print("", why(given["out"], "production", given["policy"]), sep="\n")

@@ -21,226 +21,399 @@ from .records import keep_record
 @dataclass
 class Source:
     "A manifest, and what is known beside it."
-    manifest:Manifest # the images
-    positive:str = "" # the class of interest; `""`: all alike
-    published:list = field(default_factory=list) # source, metric, value, protocol
+
+    manifest: Manifest  # the images
+    positive: str = ""  # the class of interest; `""`: all alike
+    published: list = field(default_factory=list)  # source, metric, value, protocol
 
 # %% ../../nbs/6_flow/72_datasets.ipynb #8116849b
-def load_elpv() -> Source: # 2,624 images of 300 x 300, gray
+def load_elpv() -> Source:  # 2,624 images of 300 x 300, gray
     "The ELPV data set, from its package."
     pd, package = need("pandas", "train"), need("elpv_dataset", "demo")
-    root = Path(package.__file__).parent/"data"
-    table = pd.read_csv(root/"labels.csv", sep=r"\s+", names=["uri", "probability", "cell_type"])
-    table["label"] = (table["probability"] > .5).map({True: "defective", False: "functional"})
+    root = Path(package.__file__).parent / "data"
+    table = pd.read_csv(root / "labels.csv", sep=r"\s+", names=["uri", "probability", "cell_type"])
+    table["label"] = (table["probability"] > 0.5).map({True: "defective", False: "functional"})
     table = table.rename(columns={"cell_type": "attribute.cell_type"}).drop(columns="probability")
-    about = Dataset("elpv", owner="Buerhop-Lutz, Deitsch, Maier, Gallwitz, Berger, Doll, Hauch, Camus, Brabec", licence="CC-BY-NC-SA-4.0", source="elpv-dataset 1.0.0.post1 (Python package)",
-                    intended_use="Tell defective solar cells from functional ones, in research.", pii_basis="no people: photographs of solar cells", pii_status="none", citation="Deitsch et al. 2019, Solar Energy 185")
-    protocol = "1,968 cells to learn from, 656 to test, drawn by the authors; here a fifth is held out, stratified by class, so the test cells are others"
-    published = [dict(source=f"Deitsch et al. 2019, {who}", metric="accuracy", value=value, protocol=protocol) for who, value in (("CNN", .8842), ("SVM", .8244))]
+    about = Dataset(
+        "elpv",
+        owner="Buerhop-Lutz, Deitsch, Maier, Gallwitz, Berger, Doll, Hauch, Camus, Brabec",
+        licence="CC-BY-NC-SA-4.0",
+        source="elpv-dataset 1.0.0.post1 (Python package)",
+        intended_use="Tell defective solar cells from functional ones, in research.",
+        pii_basis="no people: photographs of solar cells",
+        pii_status="none",
+        citation="Deitsch et al. 2019, Solar Energy 185",
+    )
+    protocol = (
+        "1,968 cells to learn from, 656 to test, drawn by the authors; here a fifth is held out, stratified by class, "
+        "so the test cells are others"
+    )
+    published = [
+        dict(source=f"Deitsch et al. 2019, {who}", metric="accuracy", value=value, protocol=protocol)
+        for who, value in (("CNN", 0.8842), ("SVM", 0.8244))
+    ]
     return Source(ingest_table(table, root, about), "defective", published)
 
 # %% ../../nbs/6_flow/72_datasets.ipynb #33abe4b8
 def load_surfaces(
-    folder, # where the crops are written
-) -> Source: # 768 images of 32 x 32, gray, three classes
+    folder,  # where the crops are written
+) -> Source:  # 768 images of 32 x 32, gray, three classes
     "Crops of three photographs of materials."
     from PIL import Image
+
     photographs, folder = need("skimage", "demo").data, Path(folder)
     for name in ("brick", "grass", "gravel"):
-        private_folder(folder/name)
+        private_folder(folder / name)
         picture = getattr(photographs, name)()
         for y in range(16):
-            for x in range(16): Image.fromarray(picture[32 * y:32 * y + 32, 32 * x:32 * x + 32]).save(folder/name/f"pair{8 * y + x // 2:03}_{y:02}{x:02}.png")
-    about = Dataset("surfaces", owner="scikit-image", licence="CC0-1.0", source="scikit-image's brick, grass and gravel", intended_use="Tell three building materials apart, as an example.", pii_basis="no people: photographs of materials", pii_status="none")
+            for x in range(16):
+                Image.fromarray(picture[32 * y : 32 * y + 32, 32 * x : 32 * x + 32]).save(
+                    folder / name / f"pair{8 * y + x // 2:03}_{y:02}{x:02}.png"
+                )
+    about = Dataset(
+        "surfaces",
+        owner="scikit-image",
+        licence="CC0-1.0",
+        source="scikit-image's brick, grass and gravel",
+        intended_use="Tell three building materials apart, as an example.",
+        pii_basis="no people: photographs of materials",
+        pii_status="none",
+    )
     return Source(ingest_folder(folder, about, group_from=r"(\w+/pair\d+)"))
 
 # %% ../../nbs/6_flow/72_datasets.ipynb #ade3818d
 def load_pasted_digits(
-    folder, # where pictures and annotations.json are written
-    images:int=240, # pictures
-    seed:int=0, # of every draw
-    size:int=160, # width of a picture, in pixels
-) -> Source: # pictures with boxes of three classes
+    folder,  # where pictures and annotations.json are written
+    images: int = 240,  # pictures
+    seed: int = 0,  # of every draw
+    size: int = 160,  # width of a picture, in pixels
+) -> Source:  # pictures with boxes of three classes
     "Digits pasted on photographs."
     from cvkit.data.annotations import read_coco
     from cvkit.data.boxes import paste_digits
+
     listing = read_coco(paste_digits(folder, images, seed, size))
-    about = Dataset("digits", owner="scikit-learn and scikit-image", licence="CC-BY-4.0", source="scikit-learn's digits (UCI, Alpaydin and Kaynak 1998) on scikit-image's photographs", intended_use="Find and tell apart handwritten digits, as an example.", pii_basis="no people: digits, and photographs of materials, a cup and a cat", pii_status="none")
+    about = Dataset(
+        "digits",
+        owner="scikit-learn and scikit-image",
+        licence="CC-BY-4.0",
+        source="scikit-learn's digits (UCI, Alpaydin and Kaynak 1998) on scikit-image's photographs",
+        intended_use="Find and tell apart handwritten digits, as an example.",
+        pii_basis="no people: digits, and photographs of materials, a cup and a cat",
+        pii_status="none",
+    )
     return Source(ingest_table(listing.table, listing.root, about, listing.lost))
 
 # %% ../../nbs/6_flow/72_datasets.ipynb #ed2c7a8c
-KINDS = {"folders": "class folders", "table": "a CSV, TSV or Parquet file with a line an image", "coco": "COCO JSON", "voc": "Pascal VOC XML", "yolo": "YOLO text files and data.yaml"}
+KINDS = {
+    "folders": "class folders",
+    "table": "a CSV, TSV or Parquet file with a line an image",
+    "coco": "COCO JSON",
+    "voc": "Pascal VOC XML",
+    "yolo": "YOLO text files and data.yaml",
+}
 SUFFIXES = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".csv": "table", ".tsv": "table", ".parquet": "table"}
 
+
 def recognise_layout(
-    path, # of a folder, or of the file that says what its pictures show
-    said:dict|None=None, # what dataset.yaml says of it
-) -> tuple[str, Path]: # one of `KINDS`, and what to read
+    path,  # of a folder, or of the file that says what its pictures show
+    said: dict | None = None,  # what dataset.yaml says of it
+) -> tuple[str, Path]:  # one of `KINDS`, and what to read
     "How a place is to be read."
     from cvkit.data.annotations import annotations_in
     from cvkit.data.tables import tables_in
+
     path, said = Path(path), said or {}
     if path.is_file():
-        if path.suffix.lower() in SUFFIXES: return SUFFIXES[path.suffix.lower()], path
-        raise DataError(f"expected a folder, an archive, or a file of {', '.join(SUFFIXES)}, got {path.name}; name the folder that it lies in")
+        if path.suffix.lower() in SUFFIXES:
+            return SUFFIXES[path.suffix.lower()], path
+        raise DataError(
+            f"expected a folder, an archive, or a file of {', '.join(SUFFIXES)}, got {path.name}; name the folder "
+            "that it lies in"
+        )
     kind, place = annotations_in(path)
-    if kind: return kind, Path(place)
+    if kind:
+        return kind, Path(place)
     table = None if {"label_from", "attributes"} & set(said) else tables_in(path)
     return ("table", Path(table)) if table else ("folders", path)
 
+
 def list_source(
-    path, # of a folder, or of the file that says what its pictures show
-    kind:str="", # one of `KINDS`; recognised by default
-    group_from:str="", # regular expression on the path; its first group must not straddle a split
-    label_from:str="", # first or parent: a folder's name; or a regular expression on the path
-    said:dict|None=None, # what dataset.yaml says of it
-) -> Listing: # what is to be ingested
+    path,  # of a folder, or of the file that says what its pictures show
+    kind: str = "",  # one of `KINDS`; recognised by default
+    group_from: str = "",  # regular expression on the path; its first group must not straddle a split
+    label_from: str = "",  # first or parent: a folder's name; or a regular expression on the path
+    said: dict | None = None,  # what dataset.yaml says of it
+) -> Listing:  # what is to be ingested
     "List the images of a place and what they show."
     from cvkit.data.annotations import READERS
     from cvkit.data.tables import read_table, tables_in
+
     said, path = said or {}, Path(path)
-    if kind and kind not in KINDS: raise ParameterError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}; correct it")
+    if kind and kind not in KINDS:
+        raise ParameterError(f"expected kind to be one of {', '.join(KINDS)}, got {kind!r}; correct it")
     found, place = (kind or "folders", path) if kind or label_from else recognise_layout(path, said)
-    if found == "folders": return list_folder(place, group_from or None, label_from or None)
-    if found == "table": place = place if place.is_file() else tables_in(place) or place
-    listing = read_table(place, None, said.get("columns"), said.get("separator")) if found == "table" else READERS[found](place)
+    if found == "folders":
+        return list_folder(place, group_from or None, label_from or None)
+    if found == "table":
+        place = place if place.is_file() else tables_in(place) or place
+    listing = (
+        read_table(place, None, said.get("columns"), said.get("separator"))
+        if found == "table"
+        else READERS[found](place)
+    )
     group_from = group_from or said.get("group_from", "")
-    return listing._replace(table=listing.table.assign(group=read_path(listing.table["uri"].tolist(), group_from, "group_from"))) if group_from else listing
+    return (
+        listing._replace(
+            table=listing.table.assign(group=read_path(listing.table["uri"].tolist(), group_from, "group_from"))
+        )
+        if group_from
+        else listing
+    )
 
 # %% ../../nbs/6_flow/72_datasets.ipynb #79ceda38
 def open_source(
-    data:str, # elpv, surfaces, digits, a folder, an archive, the file that says what pictures show, the URL of any of them, or of a database
-    folder, # where images are written that are generated or fetched
-    group_from:str="", # regular expression on the path; its first group must not straddle a split
-    label_from:str="", # first or parent: a folder's name; or a regular expression on the path
-    kind:str="", # one of `KINDS`; recognised by default
-    table:str="", # of a database: its name, or a SELECT
-    declared:str="", # folder of dataset.yaml; that of the images by default
-) -> Source: # a manifest and what is known beside it
+    # elpv, surfaces, digits, a folder, an archive, the file that says what pictures show, the URL of any of them, or of
+    # a database
+    data: str,
+    folder,  # where images are written that are generated or fetched
+    group_from: str = "",  # regular expression on the path; its first group must not straddle a split
+    label_from: str = "",  # first or parent: a folder's name; or a regular expression on the path
+    kind: str = "",  # one of `KINDS`; recognised by default
+    table: str = "",  # of a database: its name, or a SELECT
+    declared: str = "",  # folder of dataset.yaml; that of the images by default
+) -> Source:  # a manifest and what is known beside it
     "Open a data set by name or by place."
     from cvkit.data.databases import read_database
     from cvkit.data.remote import bring, is_remote
-    data, made = os.fspath(data), {"elpv": load_elpv, "surfaces": lambda: load_surfaces(folder), "digits": lambda: load_pasted_digits(folder)}
-    if data in made: return made[data]()
+
+    data, made = (
+        os.fspath(data),
+        {"elpv": load_elpv, "surfaces": lambda: load_surfaces(folder), "digits": lambda: load_pasted_digits(folder)},
+    )
+    if data in made:
+        return made[data]()
     asked = re.match(r"(sqlite|postgresql|mysql|mariadb|mssql|oracle)(\+\w+)?://", data)
-    if not asked and not is_remote(data) and not Path(data).exists(): raise DataError(f"expected 'elpv', 'surfaces', 'digits', a folder, an archive, or an address, got {data!r}, which is no folder; check the path")
-    if asked and not table: raise DataError("expected the rows of a database to be named, got no table; give the name of a table or view, or a SELECT (--table)")
+    if not asked and not is_remote(data) and not Path(data).exists():
+        raise DataError(
+            f"expected 'elpv', 'surfaces', 'digits', a folder, an archive, or an address, got {data!r}, which is no "
+            "folder; check the path"
+        )
+    if asked and not table:
+        raise DataError(
+            "expected the rows of a database to be named, got no table; give the name of a table or view, or a SELECT "
+            "(--table)"
+        )
     path, lost = (None, []) if asked else bring(data, folder)
     where = declared or path and (path if path.is_dir() else path.parent)
     said = read_declared(where) if where else {}
-    listing = list_source(path, kind, group_from, label_from, said) if path else read_database(data, table, folder, said.get("columns"), said.get("separator"))
-    about = Dataset(**{"name": _name_of(data, table, path), **{k: v for k, v in said.items() if k in Dataset.__dataclass_fields__}})
+    listing = (
+        list_source(path, kind, group_from, label_from, said)
+        if path
+        else read_database(data, table, folder, said.get("columns"), said.get("separator"))
+    )
+    about = Dataset(**{
+        "name": _name_of(data, table, path),
+        **{k: v for k, v in said.items() if k in Dataset.__dataclass_fields__},
+    })
     manifest = ingest_table(listing.table, listing.root, about, [*lost, *listing.lost])
     return Source(manifest, _positive_of(manifest, said))
+
 
 def _positive_of(manifest, said):
     "The class of interest, as dataset.yaml declares it."
     wanted = said.get("positive", "")
-    if wanted and wanted not in manifest.classes: raise DataError(f"expected positive in dataset.yaml to be one of {', '.join(manifest.classes[:8])}, got {wanted!r}; correct it, or leave it out where all classes are alike")
+    if wanted and wanted not in manifest.classes:
+        raise DataError(
+            f"expected positive in dataset.yaml to be one of {', '.join(manifest.classes[:8])}, got {wanted!r}; "
+            "correct it, or leave it out where all classes are alike"
+        )
     return wanted
+
 
 def _name_of(data, table, path):
     "What a data set is called where nobody says it: its folder, its address without ending, or its table."
-    if path is None: return re.sub(r"\W+", "_", table).strip("_")[:40] or "database"
-    if Path(data).exists(): return (path if path.is_dir() else path.parent).resolve().name if Path(data).is_dir() or str(path) == data else re.sub(r"(\.tar)?\.\w+$", "", Path(data).name)
+    if path is None:
+        return re.sub(r"\W+", "_", table).strip("_")[:40] or "database"
+    if Path(data).exists():
+        return (
+            (path if path.is_dir() else path.parent).resolve().name
+            if Path(data).is_dir() or str(path) == data
+            else re.sub(r"(\.tar)?\.\w+$", "", Path(data).name)
+        )
     return re.sub(r"(\.tar)?\.\w+$", "", Path(data.split("#")[0].split("?")[0].rstrip("/")).name) or "fetched"
 
 # %% ../../nbs/6_flow/72_datasets.ipynb #022a7481
 def shown_image(
-    manifest:Manifest, # n images
-    row:int, # of it
-): # `(h,w,3)` uint8 or a PIL image
+    manifest: Manifest,  # n images
+    row: int,  # of it
+):  # `(h,w,3)` uint8 or a PIL image
     "An image as a page may show it: with its boxes, or veiled."
     from cvkit.data.boxes import draw_boxes
+
     boxed = manifest.task == "detection" and manifest.may_show(row)
-    return draw_boxes(manifest.picture(row), manifest.table["boxes"].iloc[row], manifest.classes) if boxed else manifest.picture(row)
+    return (
+        draw_boxes(manifest.picture(row), manifest.table["boxes"].iloc[row], manifest.classes)
+        if boxed
+        else manifest.picture(row)
+    )
+
 
 def _gallery_pictures(manifest, most=48):
     "Some images of each class; or why none is shown."
     from cvkit.pages import Block, pictures, text
+
     shown = np.array([manifest.may_show(i) for i in range(len(manifest))])
-    if not shown.any(): return text(f"No picture is shown: nobody has said that these {len(manifest):,} images are free of personal data.", "If nobody can be in them, declare it in dataset.yaml (pii_status: none). Otherwise cover faces and text with `cvkit redact`, or ingest with --show-uncleared and mind who sees the pages.")
+    if not shown.any():
+        return text(
+            f"No picture is shown: nobody has said that these {len(manifest):,} images are free of personal data.",
+            (
+                "If nobody can be in them, declare it in dataset.yaml (pii_status: none). Otherwise cover faces and "
+                "text with `cvkit redact`, or ingest with --show-uncleared and mind who sees the pages."
+            ),
+        )
     each, turns = most // len(manifest.classes) or 1, []
     for here in manifest.presence.T:
         rows = np.flatnonzero(here & shown)
         turns += rows[np.linspace(0, len(rows) - 1, min(each, len(rows))).round().astype(int)].tolist()
-    few = [] if shown.all() else [text(f"{(~shown).sum():,} images are not shown: nobody has cleared them of personal data.")]
-    return Block("".join([*few, pictures([(shown_image(manifest, i), manifest.labels[i]) for i in dict.fromkeys(turns)], size=320 if manifest.task == "detection" else 160)]))
+    few = (
+        []
+        if shown.all()
+        else [text(f"{(~shown).sum():,} images are not shown: nobody has cleared them of personal data.")]
+    )
+    return Block(
+        "".join([
+            *few,
+            pictures(
+                [(shown_image(manifest, i), manifest.labels[i]) for i in dict.fromkeys(turns)],
+                size=320 if manifest.task == "detection" else 160,
+            ),
+        ])
+    )
+
 
 def _gallery(manifest, findings):
     "The page that shows a data set."
     from cvkit.pages import Block, page, section
+
     few, missing = len(manifest.rejected), manifest.dataset.undeclared()
-    said = f"{len(manifest):,} images in {len(manifest.classes)} classes; {f'{few} could not be used' if few else 'all can be used'}; {len(findings.errors) or 'no'} error{'s' * (len(findings.errors) != 1)}."
+    said = (
+        f"{len(manifest):,} images in {len(manifest.classes)} classes; "
+        f"{f'{few} could not be used' if few else 'all can be used'}; {len(findings.errors) or 'no'} "
+        f"error{'s' * (len(findings.errors) != 1)}."
+    )
     said += f" Not declared, and missed before production: {', '.join(missing)}." if missing else ""
-    return page(manifest.dataset.name, section("The data set", Block(manifest._repr_html_())), section("Findings", Block(findings._repr_html_())), section("Images", _gallery_pictures(manifest)),
-                subtitle="What it shows, whose it is, and what is wrong with it.", answer=("error" if findings.errors else "warning" if missing or len(findings) else "ok", said), footer="Made by cvkit ingest.")
+    return page(
+        manifest.dataset.name,
+        section("The data set", Block(manifest._repr_html_())),
+        section("Findings", Block(findings._repr_html_())),
+        section("Images", _gallery_pictures(manifest)),
+        subtitle="What it shows, whose it is, and what is wrong with it.",
+        answer=("error" if findings.errors else "warning" if missing or len(findings) else "ok", said),
+        footer="Made by cvkit ingest.",
+    )
+
 
 def _enough(manifest, most_lost):
     "A run fails where too much of its source cannot be used."
-    bad = manifest.rejected[~manifest.rejected["reason"].str.startswith("kept: ")] # what begins so is a note on a line that was read
+    bad = manifest.rejected[
+        ~manifest.rejected["reason"].str.startswith("kept: ")
+    ]  # what begins so is a note on a line that was read
     lost = len(bad)
     if lost > most_lost * (lost + len(manifest)):
         first = bad.iloc[0]
-        raise DataError(f"expected at most {most_lost:.0%} of the source to be unusable, but {lost} of {lost + len(manifest)} lines are; the first, {first['uri']}: {first['reason']}. Repair them, or allow more with most_lost (--most-lost)")
+        raise DataError(
+            f"expected at most {most_lost:.0%} of the source to be unusable, but {lost} of {lost + len(manifest)} "
+            f"lines are; the first, {first['uri']}: {first['reason']}. Repair them, or allow more with most_lost "
+            "(--most-lost)"
+        )
     return manifest
 
+
 def ingest(
-    data:str="elpv", # elpv, surfaces, digits, a folder, an archive, the file that says what pictures show, the URL of any of them, or of a database
-    out:str="runs/ingest", # folder to write
-    group_from:str="", # regular expression on the path; its first group must not straddle a split
-    label_from:str="", # first or parent: a folder's name; or a regular expression on the path
-    folds:int=5, # of the cross-validation to come
-    kind:str="", # folders, table, coco, voc or yolo; recognised by default
-    table:str="", # of a database: its name, or a SELECT
-    declared:str="", # folder of dataset.yaml; that of the images by default
-    most_lost:float=.2, # share of the source that may be unusable
-    show_uncleared:bool=False, # let pages show images that nobody has cleared of personal data
-): # a Manifest
+    # elpv, surfaces, digits, a folder, an archive, the file that says what pictures show, the URL of any of them, or of
+    # a database
+    data: str = "elpv",
+    out: str = "runs/ingest",  # folder to write
+    group_from: str = "",  # regular expression on the path; its first group must not straddle a split
+    label_from: str = "",  # first or parent: a folder's name; or a regular expression on the path
+    folds: int = 5,  # of the cross-validation to come
+    kind: str = "",  # folders, table, coco, voc or yolo; recognised by default
+    table: str = "",  # of a database: its name, or a SELECT
+    declared: str = "",  # folder of dataset.yaml; that of the images by default
+    most_lost: float = 0.2,  # share of the source that may be unusable
+    show_uncleared: bool = False,  # let pages show images that nobody has cleared of personal data
+):  # a Manifest
     "Make a manifest: every image, what it shows, whose it is, and what is wrong with it."
     out = Path(out)
-    source = open_source(data, out/"images", group_from, label_from, kind, table, declared)
-    _drop_forgotten(source.manifest, out/"images")
-    return _keep_ingest(out, data, source, replace(_enough(source.manifest, most_lost), show_uncleared=show_uncleared), folds)
+    source = open_source(data, out / "images", group_from, label_from, kind, table, declared)
+    _drop_forgotten(source.manifest, out / "images")
+    return _keep_ingest(
+        out, data, source, replace(_enough(source.manifest, most_lost), show_uncleared=show_uncleared), folds
+    )
+
 
 def _drop_forgotten(manifest, fetched):
     "Delete what a source has brought again although it was to be forgotten; in your own folder nothing is touched."
-    if not manifest.root.resolve().is_relative_to(fetched.resolve()): return
-    for uri in manifest.rejected["uri"][manifest.rejected["reason"].str.startswith("forgotten on")]: (manifest.root/uri).unlink(missing_ok=True)
+    if not manifest.root.resolve().is_relative_to(fetched.resolve()):
+        return
+    for uri in manifest.rejected["uri"][manifest.rejected["reason"].str.startswith("forgotten on")]:
+        (manifest.root / uri).unlink(missing_ok=True)
+
 
 def _keep_ingest(out, data, source, manifest, folds):
     "The manifest, what is wrong with it, and the page; a page that would say the same is not drawn again."
     from cvkit.data.checks import Findings, check_boxes, check_manifest
     from cvkit.data.remote import scrub_url
+
     findings = Findings(sorted([*check_manifest(manifest, folds), *check_boxes(manifest)], key=lambda f: f.severity))
     manifest.save(out)
-    write_json(out/"findings.json", findings.to_dict())
-    shown = digest_json([manifest.to_dict(), manifest.table["pii_status"].tolist(), manifest.show_uncleared, findings.to_dict()])
-    if not (out/"gallery.html").exists() or (read_json(out/"source.json") if (out/"source.json").exists() else {}).get("gallery") != shown: write_atomic(out/"gallery.html", _gallery(manifest, findings))
-    write_json(out/"source.json", {"positive": source.positive, "published": source.published, "gallery": shown})
-    keep_record(out, "ingest", {"data": scrub_url(data), "manifest": manifest.digest[:12], "licence": manifest.dataset.licence}, {"images": len(manifest), "rejected": len(manifest.rejected), "findings": len(findings)},
-                [out/"manifest"/"manifest.json", out/"findings.json", out/"gallery.html"])
+    write_json(out / "findings.json", findings.to_dict())
+    shown = digest_json([
+        manifest.to_dict(),
+        manifest.table["pii_status"].tolist(),
+        manifest.show_uncleared,
+        findings.to_dict(),
+    ])
+    if (
+        not (out / "gallery.html").exists()
+        or (read_json(out / "source.json") if (out / "source.json").exists() else {}).get("gallery") != shown
+    ):
+        write_atomic(out / "gallery.html", _gallery(manifest, findings))
+    write_json(out / "source.json", {"positive": source.positive, "published": source.published, "gallery": shown})
+    keep_record(
+        out,
+        "ingest",
+        {"data": scrub_url(data), "manifest": manifest.digest[:12], "licence": manifest.dataset.licence},
+        {"images": len(manifest), "rejected": len(manifest.rejected), "findings": len(findings)},
+        [out / "manifest" / "manifest.json", out / "findings.json", out / "gallery.html"],
+    )
     return manifest
 
 # %% ../../nbs/6_flow/72_datasets.ipynb #c2d5a22f
 def load_manifest(
-    manifest, # folder that ingest wrote, a folder of images, or a Manifest
-) -> tuple: # the Manifest, and what is known beside it
+    manifest,  # folder that ingest wrote, a folder of images, or a Manifest
+) -> tuple:  # the Manifest, and what is known beside it
     "Open a manifest, made first where there are only images."
-    if isinstance(manifest, Manifest): # perhaps a part, in which a class is absent
+    if isinstance(manifest, Manifest):  # perhaps a part, in which a class is absent
         wanted = read_declared(manifest.root).get("positive", "")
         return manifest, {"positive": wanted if wanted in manifest.classes else "", "published": []}
     folder = Path(manifest)
-    if (folder/"manifest").is_dir() or (folder/"manifest.json").exists():
-        return Manifest.load(folder), read_json(folder/"source.json") if (folder/"source.json").exists() else {"positive": "", "published": []}
+    if (folder / "manifest").is_dir() or (folder / "manifest.json").exists():
+        return Manifest.load(folder), read_json(folder / "source.json") if (folder / "source.json").exists() else {
+            "positive": "",
+            "published": [],
+        }
     found = ingest(str(manifest), f"runs/{folder.name}/ingest")
     return found, {"positive": _positive_of(found, read_declared(found.root)), "published": []}
 
+
 def beside(
-    given, # folder that a verb wrote, folder of images, or a Manifest
-    stage:str, # such as `"train"`
-) -> Path: # where the stage's folder goes
+    given,  # folder that a verb wrote, folder of images, or a Manifest
+    stage: str,  # such as `"train"`
+) -> Path:  # where the stage's folder goes
     "The folder of a stage beside the one that is given; for images, or a manifest at hand, in a run of that name."
-    if hasattr(given, "dataset"): return Path("runs")/given.dataset.name/stage
-    made = any((Path(given)/name).exists() for name in ("manifest", "manifest.json", "bundle"))
-    return Path(given).parent/stage if made else Path("runs")/Path(given).resolve().name/stage
+    if hasattr(given, "dataset"):
+        return Path("runs") / given.dataset.name / stage
+    made = any((Path(given) / name).exists() for name in ("manifest", "manifest.json", "bundle"))
+    return Path(given).parent / stage if made else Path("runs") / Path(given).resolve().name / stage

@@ -20,65 +20,104 @@ from .justify import why
 
 # %% ../../nbs/6_flow/81_deliver.ipynb #eed03f6a
 def predict(
-    bundle:str, # folder of a bundle, or of what train wrote
-    *images:str, # files
-): # Predictions
+    bundle: str,  # folder of a bundle, or of what train wrote
+    *images: str,  # files
+):  # Predictions
     "Ask a model about image files."
     from cvkit.operate.predictor import Predictor
+
     folder = Path(bundle)
-    return Predictor(folder/"bundle" if (folder/"bundle").is_dir() else folder).predict(list(images))
+    return Predictor(folder / "bundle" if (folder / "bundle").is_dir() else folder).predict(list(images))
 
 # %% ../../nbs/6_flow/81_deliver.ipynb #25bf7a23
-STAGES = ("production", "staging", "research") # highest first; an alias is named after its stage
+STAGES = ("production", "staging", "research")  # highest first; an alias is named after its stage
 
-def _small(x): return f"{x:.1e}" if x else "0"
+
+def _small(x):
+    return f"{x:.1e}" if x else "0"
+
 
 @dataclass(repr=False)
 class Served:
     "What the server said, and the alias that was earned."
-    parity:dict # n, max_abs_diff, rest, grpc
-    alias:str|None # stage whose alias the model now has
-    server:dict # health, metadata, metrics, milliseconds, left
 
-    def to_dict(self) -> dict: return dict(vars(self))
+    parity: dict  # n, max_abs_diff, rest, grpc
+    alias: str | None  # stage whose alias the model now has
+    server: dict  # health, metadata, metrics, milliseconds, left
+
+    def to_dict(self) -> dict:
+        return dict(vars(self))
+
     def __repr__(self):
         p = self.parity
-        return f"{p['n']} images over REST and gRPC: answers differ from the evaluated ones by at most {_small(p['max_abs_diff'])}; alias {self.alias or 'none'}"
-    def blocks(self) -> list: # tables of a page
+        return (
+            f"{p['n']} images over REST and gRPC: answers differ from the evaluated ones by at most "
+            f"{_small(p['max_abs_diff'])}; alias {self.alias or 'none'}"
+        )
+
+    def blocks(self) -> list:  # tables of a page
         "Protocols, the server, and its metrics."
         from cvkit.pages import code, definition, section, table
+
         p, s = self.parity, self.server
-        rows = [{"protocol": name, "images": p["n"], "largest difference": _small(p[key])} for name, key in (("REST", "rest"), ("gRPC", "grpc"))]
-        what = f"Differences between the evaluation and the server's answers to the same files: of scores, and of corners as a share of the picture's longer side ({_small(p['pixels'])} pixels at most)." if "pixels" in p else "Differences of probabilities between the evaluation and the server's answers to the same files."
-        about = {"model": s["metadata"]["name"], "bundle": code(s["health"]["bundle"][:12]), "health": s["health"]["status"], "classes": s["metadata"]["custom"]["classes"].replace(",", ", "), "alias": self.alias or "none",
-                 "milliseconds a request": "{p50:.1f} (median), {p95:.1f} (95th percentile), decoding and model".format(**s["milliseconds"]), "left after the end": "no process and no port" if not any(s["left"].values()) else str(s["left"])}
+        rows = [
+            {"protocol": name, "images": p["n"], "largest difference": _small(p[key])}
+            for name, key in (("REST", "rest"), ("gRPC", "grpc"))
+        ]
+        what = (
+            (
+                "Differences between the evaluation and the server's answers to the same files: of scores, and of "
+                f"corners as a share of the picture's longer side ({_small(p['pixels'])} pixels at most)."
+            )
+            if "pixels" in p
+            else "Differences of probabilities between the evaluation and the server's answers to the same files."
+        )
+        about = {
+            "model": s["metadata"]["name"],
+            "bundle": code(s["health"]["bundle"][:12]),
+            "health": s["health"]["status"],
+            "classes": s["metadata"]["custom"]["classes"].replace(",", ", "),
+            "alias": self.alias or "none",
+            "milliseconds a request": "{p50:.1f} (median), {p95:.1f} (95th percentile), decoding and model".format(
+                **s["milliseconds"]
+            ),
+            "left after the end": "no process and no port" if not any(s["left"].values()) else str(s["left"]),
+        }
         counted = [{"metric": name, "value": value} for name, value in s["metrics"].items()]
-        return [section("Served against evaluated", table(rows, caption=what)), section("The server", definition(about)), section("Metrics", table(counted))]
+        return [
+            section("Served against evaluated", table(rows, caption=what)),
+            section("The server", definition(about)),
+            section("Metrics", table(counted)),
+        ]
+
     def _repr_html_(self):
         from cvkit.pages import fragment
+
         return fragment(*self.blocks())
 
 # %% ../../nbs/6_flow/81_deliver.ipynb #e9213612
 def serve(
-    run:str="runs/demo", # folder of the walk
-    out:str="", # folder to write; `serve` in the run by default
-    images:int=40, # of the hold-out, sent through the server
-    policy:str="", # YAML file; cvkit's own by default
-    hold:bool=False, # keep serving until Ctrl-C
-): # a Served
+    run: str = "runs/demo",  # folder of the walk
+    out: str = "",  # folder to write; `serve` in the run by default
+    images: int = 40,  # of the hold-out, sent through the server
+    policy: str = "",  # YAML file; cvkit's own by default
+    hold: bool = False,  # keep serving until Ctrl-C
+):  # a Served
     "Serve by Seldon on loopback, compare with the evaluation, and move the alias that has been earned."
     from cvkit.operate.seldon import SeldonServer, serving_parity
-    run, out = Path(run), Path(out or Path(run)/"serve")
+
+    run, out = Path(run), Path(out or Path(run) / "serve")
     private_folder(out)
     sent, expected, spec = _holdout_files(run, images)
-    log = out/"requests.jsonl"
+    log = out / "requests.jsonl"
     log.unlink(missing_ok=True)
-    with SeldonServer(run/"train"/"bundle", log=log) as server:
+    with SeldonServer(run / "train" / "bundle", log=log) as server:
         parity = serving_parity(server.rest(sent), server.grpc(sent), expected, spec["classes"], spec.get("thresholds"))
         seen = {"health": server.health(), "metadata": server.metadata(), "metrics": _counted(server.metrics())}
-        if hold: _hold(server)
+        if hold:
+            _hold(server)
     seen |= {"left": server.stop(), "milliseconds": _milliseconds(log)}
-    write_json(out/"parity.json", {**parity, "digests": {"bundle": seen["health"]["bundle"]}})
+    write_json(out / "parity.json", {**parity, "digests": {"bundle": seen["health"]["bundle"]}})
     found = Served(parity, _promote(run, policy), seen)
     _write_served(out, found, policy)
     return found
@@ -86,135 +125,263 @@ def serve(
 # %% ../../nbs/6_flow/81_deliver.ipynb #f22b4f23
 def _holdout_files(run, images):
     "Bytes of hold-out images, spread over its rows, and what the evaluation said of them."
-    if not (run/"evaluate"/"holdout.npz").exists(): raise DataError(f"expected an evaluation in {run/'evaluate'}, found none; run `cvkit evaluate` first")
-    manifest, _ = load_manifest(run/"ingest")
-    held, spec = dict(np.load(run/"evaluate"/"holdout.npz")), read_json(run/"train"/"bundle"/"bundle.json")
+    if not (run / "evaluate" / "holdout.npz").exists():
+        raise DataError(f"expected an evaluation in {run / 'evaluate'}, found none; run `cvkit evaluate` first")
+    manifest, _ = load_manifest(run / "ingest")
+    held, spec = dict(np.load(run / "evaluate" / "holdout.npz")), read_json(run / "train" / "bundle" / "bundle.json")
     rows = np.unique(np.linspace(0, len(held["images"]) - 1, min(images, len(held["images"]))).round().astype(int))
     place = dict(zip(manifest.table["image"], range(len(manifest))))
-    return [manifest.read(place[k]) for k in held["images"][rows]], TASKS[spec["task"]].evaluated({name: values[rows] for name, values in held.items()}), spec
+    return (
+        [manifest.read(place[k]) for k in held["images"][rows]],
+        TASKS[spec["task"]].evaluated({name: values[rows] for name, values in held.items()}),
+        spec,
+    )
+
 
 def _counted(text):
     "Counters of Prometheus' text that are cvkit's, without the labels that Seldon leaves empty here."
     found = {}
     for name, labels, value in re.findall(r"^(cvkit_\w+_(?:total|count|sum))\{(.*?)\} (\S+)$", text, re.M):
         kept = ", ".join(f"{k} {v}" for k, v in re.findall(r'(\w+)="(.*?)"', labels) if k in ("label", "method"))
-        found[f"{name} ({kept})"] = found.get(f"{name} ({kept})", 0.) + float(value)
+        found[f"{name} ({kept})"] = found.get(f"{name} ({kept})", 0.0) + float(value)
     return found
+
 
 def _milliseconds(log):
     "Median and 95th percentile of what the server logged, without the first request."
     taken = [json.loads(line)["milliseconds"] for line in Path(log).read_text().splitlines()][1:]
     return {f"p{q}": float(np.percentile(taken, q)) for q in (50, 95)}
 
+
 def _write_served(out, found, policy):
     "The record and the page; it passes where the policy's strictest bound holds."
     from cvkit.pages import page
     from cvkit.release.policy import Policy
+
     p, name = found.parity, found.server["metadata"]["name"]
-    bounds = [rule["at_most"] for rules in Policy.load(policy or None).stages.values() for rule in rules if rule["kind"] == "parity"]
+    bounds = [
+        rule["at_most"]
+        for rules in Policy.load(policy or None).stages.values()
+        for rule in rules
+        if rule["kind"] == "parity"
+    ]
     answer = "measured" if not bounds else "pass" if p["max_abs_diff"] <= min(bounds) else "fail"
-    write_json(out/"served.json", found)
-    write_atomic(out/"report.html", page(f"What {name} answers", *found.blocks(), subtitle="A real Seldon server on this machine, asked about hold-out images over both protocols.",
-                                         answer=(answer, f"{found}."), footer="Made by cvkit serve."))
-    keep_record(out, "serve", {"bundle": found.server["health"]["bundle"][:12], "alias": found.alias or "none"}, {**p, **{f"milliseconds_{k}": v for k, v in found.server["milliseconds"].items()}},
-                [out/"parity.json", out/"served.json", out/"requests.jsonl", out/"report.html"])
+    write_json(out / "served.json", found)
+    write_atomic(
+        out / "report.html",
+        page(
+            f"What {name} answers",
+            *found.blocks(),
+            subtitle="A real Seldon server on this machine, asked about hold-out images over both protocols.",
+            answer=(answer, f"{found}."),
+            footer="Made by cvkit serve.",
+        ),
+    )
+    keep_record(
+        out,
+        "serve",
+        {"bundle": found.server["health"]["bundle"][:12], "alias": found.alias or "none"},
+        {**p, **{f"milliseconds_{k}": v for k, v in found.server["milliseconds"].items()}},
+        [out / "parity.json", out / "served.json", out / "requests.jsonl", out / "report.html"],
+    )
 
 # %% ../../nbs/6_flow/81_deliver.ipynb #acb66056
 def _promote(run, policy):
     "Move the alias of the highest stage whose rules pass; None where none does."
     from cvkit.release.registry import ModelVersion, promote
-    if not (run/"release"/"version.json").exists(): return None
-    version = ModelVersion(**read_json(run/"release"/"version.json"))
+
+    if not (run / "release" / "version.json").exists():
+        return None
+    version = ModelVersion(**read_json(run / "release" / "version.json"))
     for stage in STAGES:
         verdict = why(run, stage, policy)
-        if verdict.verdict == "pass": return promote(version, stage, verdict).alias
+        if verdict.verdict == "pass":
+            return promote(version, stage, verdict).alias
     return None
+
 
 def _hold(server):
     "Keep serving until Ctrl-C."
-    print(f"serving on http://127.0.0.1:{server.ports['rest']}/api/v1.0/predictions and grpc 127.0.0.1:{server.ports['grpc']}; Ctrl-C ends it", flush=True)
+    print(
+        (
+            f"serving on http://127.0.0.1:{server.ports['rest']}/api/v1.0/predictions and grpc "
+            f"127.0.0.1:{server.ports['grpc']}; Ctrl-C ends it"
+        ),
+        flush=True,
+    )
     try:
-        while True: time.sleep(1)
-    except KeyboardInterrupt: print("ended")
+        while True:
+            time.sleep(1)
+    except KeyboardInterrupt:
+        print("ended")
 
 # %% ../../nbs/6_flow/81_deliver.ipynb #869a6765
 @dataclass(repr=False)
 class Monitored:
     "Whether requests have drifted, and what the monitor that says so is worth."
-    requests:object # Drift of what the server logged
-    null_alarm_rate:dict # value, low, high, n, window, windows
-    smallest_visible_shift:float|None # standard deviations along the first direction
-    shift:object # Drift of a change that is real
-    what:str # that change
+
+    requests: object  # Drift of what the server logged
+    null_alarm_rate: dict  # value, low, high, n, window, windows
+    smallest_visible_shift: float | None  # standard deviations along the first direction
+    shift: object  # Drift of a change that is real
+    what: str  # that change
 
     def to_dict(self) -> dict:
-        return {"requests": self.requests.to_dict(), "null_alarm_rate": self.null_alarm_rate, "smallest_visible_shift": self.smallest_visible_shift, "shift": {"what": self.what, **self.shift.to_dict()}, "shift_alarm": bool(self.shift.alarm)}
+        return {
+            "requests": self.requests.to_dict(),
+            "null_alarm_rate": self.null_alarm_rate,
+            "smallest_visible_shift": self.smallest_visible_shift,
+            "shift": {"what": self.what, **self.shift.to_dict()},
+            "shift_alarm": bool(self.shift.alarm),
+        }
+
     def __repr__(self):
         r = self.null_alarm_rate
-        return f"requests: {self.requests}\n{self.what}: {self.shift}\nfalse alarms: {r['value']:.3f} [{r['low']:.3f}, {r['high']:.3f}] of {r['windows']:,} windows of {r['window']} images"
+        return (
+            f"requests: {self.requests}\n{self.what}: {self.shift}\nfalse alarms: {r['value']:.3f} [{r['low']:.3f}, "
+            f"{r['high']:.3f}] of {r['windows']:,} windows of {r['window']} images"
+        )
+
     def _repr_html_(self):
         from cvkit.pages import badge, fragment, number, table
+
         r = self.null_alarm_rate
-        rows = [{"window": name, "images": d.images, "answer": badge(d.answer), "p": f"{d.p:.2g}"} for name, d in (("requests", self.requests), (self.what, self.shift))]
-        return fragment(table(rows), table([{"false alarms [95 %]": number(r["value"], r["low"], r["high"]), "windows": r["windows"], "images in each": r["window"]}]))
+        rows = [
+            {"window": name, "images": d.images, "answer": badge(d.answer), "p": f"{d.p:.2g}"}
+            for name, d in (("requests", self.requests), (self.what, self.shift))
+        ]
+        return fragment(
+            table(rows),
+            table([
+                {
+                    "false alarms [95 %]": number(r["value"], r["low"], r["high"]),
+                    "windows": r["windows"],
+                    "images in each": r["window"],
+                }
+            ]),
+        )
 
 # %% ../../nbs/6_flow/81_deliver.ipynb #fb928b6b
 def _natural_shift(attributes):
-    "An attribute with two values, each of more than 100 images: its name, and who is on either side; None where there is none."
+    """An attribute with two values, each of more than 100 images: its name, and who is on either side; None where there
+    is none."""
     for name, values in attributes.items():
         kinds, counts = np.unique(values.astype(str), return_counts=True)
-        if len(kinds) == 2 and counts.min() > 100: return f"{name}: {kinds[0]} to {kinds[1]}", values.astype(str) == kinds[0], values.astype(str) == kinds[1]
+        if len(kinds) == 2 and counts.min() > 100:
+            return f"{name}: {kinds[0]} to {kinds[1]}", values.astype(str) == kinds[0], values.astype(str) == kinds[1]
     return None
+
 
 def _darkened(predictor, manifest, rows):
     "What the model makes of hold-out images at 30 % of their brightness."
     from cvkit.model.features import cached_pixels
+
     pixels = cached_pixels(manifest.take(rows), predictor.preprocess)
-    return predictor.predict_pixels((np.array(pixels, float) * .3).astype(np.uint8))
+    return predictor.predict_pixels((np.array(pixels, float) * 0.3).astype(np.uint8))
+
 
 def _worlds(run, manifest, predictor):
-    "What changes; and the reference, a pool of the same world and the changed world, as (projected embeddings, answers)."
+    """What changes; and the reference, a pool of the same world and the changed world, as (projected embeddings,
+    answers)."""
     from cvkit.data.splits import Splits
     from cvkit.operate.monitor import answers_of, project
-    reference, held, oof, task = predictor.bundle.reference, dict(np.load(run/"evaluate"/"holdout.npz")), read_out_of_fold(run/"train", manifest), TASKS[predictor.task]
-    rows = Splits.load(run/"train"/"splits").rows(manifest, "holdout")
-    world = lambda kept, rows: (project(kept["embedding"], reference), task.answers(kept, manifest.take(rows), predictor.bundle.spec))
+
+    reference, held, oof, task = (
+        predictor.bundle.reference,
+        dict(np.load(run / "evaluate" / "holdout.npz")),
+        read_out_of_fold(run / "train", manifest),
+        TASKS[predictor.task],
+    )
+    rows = Splits.load(run / "train" / "splits").rows(manifest, "holdout")
+    world = lambda kept, rows: (
+        project(kept["embedding"], reference),
+        task.answers(kept, manifest.take(rows), predictor.bundle.spec),
+    )
     pool, found = world(held, rows), _natural_shift(manifest.attributes)
     if found is None:
         dark = _darkened(predictor, manifest, rows)
-        return "photographs at 30 % of their brightness", (reference["projected"], reference["answers"]), pool, (project(dark.embedding, reference), answers_of(dark))
+        return (
+            "photographs at 30 % of their brightness",
+            (reference["projected"], reference["answers"]),
+            pool,
+            (project(dark.embedding, reference), answers_of(dark)),
+        )
     what, here, there = found
     mine = np.flatnonzero((oof["folds"] >= 0) & here)
-    return what, world({name: values[mine] for name, values in oof.items()}, mine), tuple(x[here[rows]] for x in pool), tuple(x[there[rows]] for x in pool)
+    return (
+        what,
+        world({name: values[mine] for name, values in oof.items()}, mine),
+        tuple(x[here[rows]] for x in pool),
+        tuple(x[there[rows]] for x in pool),
+    )
 
 # %% ../../nbs/6_flow/81_deliver.ipynb #cfbac7fe
 def monitor(
-    run:str="runs/demo", # folder of the walk
-    out:str="", # folder to write; `monitor` in the run by default
-    alpha:float=.05, # false alarms allowed
-    windows:int=1000, # in which nothing changed
-    window:int=50, # images in each, at most
-    seed:int=0, # of the draws
-): # a Monitored
+    run: str = "runs/demo",  # folder of the walk
+    out: str = "",  # folder to write; `monitor` in the run by default
+    alpha: float = 0.05,  # false alarms allowed
+    windows: int = 1000,  # in which nothing changed
+    window: int = 50,  # images in each, at most
+    seed: int = 0,  # of the draws
+):  # a Monitored
     "Compare what was served with what was trained on, and try the monitor itself."
     from cvkit.operate.monitor import answer_names, drift_report, drift_test, false_alarm_rate, smallest_visible_shift
     from cvkit.operate.predictor import Predictor
-    run, out = Path(run), Path(out or Path(run)/"monitor")
-    logged, (manifest, _), predictor = _requests(run/"serve"/"requests.jsonl"), load_manifest(run/"ingest"), Predictor(run/"train"/"bundle")
+
+    run, out = Path(run), Path(out or Path(run) / "monitor")
+    logged, (manifest, _), predictor = (
+        _requests(run / "serve" / "requests.jsonl"),
+        load_manifest(run / "ingest"),
+        Predictor(run / "train" / "bundle"),
+    )
     what, reference, pool, changed = _worlds(run, manifest, predictor)
-    kept, names, drawn = predictor.bundle.reference, answer_names(predictor.task, predictor.classes), rng(seed, "shift").permutation(len(changed[0]))[:window]
+    kept, names, drawn = (
+        predictor.bundle.reference,
+        answer_names(predictor.task, predictor.classes),
+        rng(seed, "shift").permutation(len(changed[0]))[:window],
+    )
     moved = tuple(x[drawn] for x in changed)
-    requests, shift = drift_test((kept["projected"], kept["answers"]), logged, names, alpha), drift_test(reference, moved, names, alpha)
-    found = Monitored(requests, false_alarm_rate(reference, pool, window, windows, alpha, seed), smallest_visible_shift(reference, pool, window, alpha, seed), shift, what)
-    drift_report(out/"report.html", (kept["projected"], kept["answers"]), {"requests": (requests, logged), what: (shift, moved)}, found.null_alarm_rate, found.smallest_visible_shift, f"Drift of {predictor.bundle.spec['name']}",
-                 "The requests are what the server logged: hold-out images, so nothing should have changed. The second window is a change that is real" + (", compared with the images before it." if _natural_shift(manifest.attributes) else "."))
-    write_json(out/"drift.json", {**found.to_dict(), "digests": {"bundle": predictor.bundle.digest}})
-    keep_record(out, "monitor", {"bundle": predictor.bundle.digest[:12], "shift": what}, {"null_alarm_rate": found.null_alarm_rate, "requests_p": requests.p, "shift_p": shift.p}, [out/"drift.json", out/"report.html"])
+    requests, shift = (
+        drift_test((kept["projected"], kept["answers"]), logged, names, alpha),
+        drift_test(reference, moved, names, alpha),
+    )
+    found = Monitored(
+        requests,
+        false_alarm_rate(reference, pool, window, windows, alpha, seed),
+        smallest_visible_shift(reference, pool, window, alpha, seed),
+        shift,
+        what,
+    )
+    drift_report(
+        out / "report.html",
+        (kept["projected"], kept["answers"]),
+        {"requests": (requests, logged), what: (shift, moved)},
+        found.null_alarm_rate,
+        found.smallest_visible_shift,
+        f"Drift of {predictor.bundle.spec['name']}",
+        (
+            "The requests are what the server logged: hold-out images, so nothing should have changed. The second "
+            "window is a change that is real"
+        )
+        + (", compared with the images before it." if _natural_shift(manifest.attributes) else "."),
+    )
+    write_json(out / "drift.json", {**found.to_dict(), "digests": {"bundle": predictor.bundle.digest}})
+    keep_record(
+        out,
+        "monitor",
+        {"bundle": predictor.bundle.digest[:12], "shift": what},
+        {"null_alarm_rate": found.null_alarm_rate, "requests_p": requests.p, "shift_p": shift.p},
+        [out / "drift.json", out / "report.html"],
+    )
     return found
+
 
 def _requests(path):
     "What the server logged: projected embeddings and answers."
-    if not Path(path).exists(): raise DataError(f"expected a log of requests at {path}, found none; run `cvkit serve` first")
+    if not Path(path).exists():
+        raise DataError(f"expected a log of requests at {path}, found none; run `cvkit serve` first")
     lines = [json.loads(l) for l in Path(path).read_text().splitlines()]
-    rows = np.unique([[*l["projected"], *l["answers"]] for l in lines], axis=0) # an image that was asked twice is one observation
+    rows = np.unique(
+        [[*l["projected"], *l["answers"]] for l in lines], axis=0
+    )  # an image that was asked twice is one observation
     return np.split(rows, [len(lines[0]["projected"])], axis=1)

@@ -19,61 +19,148 @@ from .pipeline import STAGES, run_pipeline, say_line
 from .tasks import text_of
 
 # %% ../../nbs/6_flow/84_demo.ipynb #71a413d4
-LOOK = {"ingest": "gallery.html", "train": "report.html", "evaluate": "report.html", "explain": "report.html", "check": "report.html", "release": "model_card.html", "serve": "report.html", "monitor": "report.html"}
+LOOK = {
+    "ingest": "gallery.html",
+    "train": "report.html",
+    "evaluate": "report.html",
+    "explain": "report.html",
+    "check": "report.html",
+    "release": "model_card.html",
+    "serve": "report.html",
+    "monitor": "report.html",
+}
+
 
 @dataclass(repr=False)
 class Summary:
     "What the walk found."
-    values:dict # as in summary.json
-    out:Path # folder of the run
 
-    def to_dict(self) -> dict: return self.values
-    def found(self) -> dict: # stage to a phrase
+    values: dict  # as in summary.json
+    out: Path  # folder of the run
+
+    def to_dict(self) -> dict:
+        return self.values
+
+    def found(self) -> dict:  # stage to a phrase
         "What each stage found."
         v, m, d, k = self.values, self.values["model"], self.values["drift"], self.values["cv"]["metric"]
-        return {"ingest": f"{v['dataset']['images']:,} images of {v['dataset']['name']}", "train": f"{k} {v['cv'][f'{k}_mean']:.3f}, sd {v['cv'][f'{k}_sd']:.3f} over {v['cv']['folds']} folds",
-                "evaluate": f"{k} {text_of(v['holdout'][k])}", "explain": f"{len(v['explain']['methods'])} methods, verdict: {v['explain']['verdict']}",
-                "check": f"{v['check']['errors']} errors, {v['check']['warnings']} warnings; {v['check']['asked']} of {v['check']['questions']} questions could be asked",
-                "release": f"{m['name']} version {m['version']}, bundle {m['bundle_digest'][:12]}", "serve": f"{v['parity']['n']} images by REST and gRPC differ by {_small(v['parity']['max_abs_diff'])}; alias {m['alias'] or 'none'}",
-                "monitor": f"false alarms {text_of(d['null_alarm_rate'])}; a real shift {'rings' if d['shift_alarm'] else 'is missed'}"}
-    def rows(self) -> list[tuple]: # stage, seconds, what it found, where to look
+        return {
+            "ingest": f"{v['dataset']['images']:,} images of {v['dataset']['name']}",
+            "train": f"{k} {v['cv'][f'{k}_mean']:.3f}, sd {v['cv'][f'{k}_sd']:.3f} over {v['cv']['folds']} folds",
+            "evaluate": f"{k} {text_of(v['holdout'][k])}",
+            "explain": f"{len(v['explain']['methods'])} methods, verdict: {v['explain']['verdict']}",
+            "check": (
+                f"{v['check']['errors']} errors, {v['check']['warnings']} warnings; {v['check']['asked']} of "
+                f"{v['check']['questions']} questions could be asked"
+            ),
+            "release": f"{m['name']} version {m['version']}, bundle {m['bundle_digest'][:12]}",
+            "serve": (
+                f"{v['parity']['n']} images by REST and gRPC differ by {_small(v['parity']['max_abs_diff'])}; alias "
+                f"{m['alias'] or 'none'}"
+            ),
+            "monitor": (
+                f"false alarms {text_of(d['null_alarm_rate'])}; a real shift "
+                f"{'rings' if d['shift_alarm'] else 'is missed'}"
+            ),
+        }
+
+    def rows(self) -> list[tuple]:  # stage, seconds, what it found, where to look
         "The table's rows."
-        return [(stage, f"{self.values['seconds'][stage]:.1f}", found, str(self.out/stage/LOOK[stage])) for stage, found in self.found().items()]
+        return [
+            (stage, f"{self.values['seconds'][stage]:.1f}", found, str(self.out / stage / LOOK[stage]))
+            for stage, found in self.found().items()
+        ]
+
     def __repr__(self):
         rows = [("stage", "seconds", "found", "look at"), *self.rows()]
         wide = [max(len(r[i]) for r in rows) for i in range(3)]
         lines = [f"{a:{wide[0]}}  {b:>{wide[1]}}  {c:{wide[2]}}  {d}" for a, b, c, d in rows]
         metrics = [f"  {k.replace('_', ' '):18} {text_of(e)}" for k, e in self.values["holdout"].items()]
         policy = [f"  {s:11} {p['verdict']}" for s, p in self.values["policy"].items()]
-        return "\n".join([*lines, "", "hold-out, 95 % intervals", *metrics, "", "policy", *policy, "", f"all of it: {self.out/'index.html'}"])
+        return "\n".join([
+            *lines,
+            "",
+            "hold-out, 95 % intervals",
+            *metrics,
+            "",
+            "policy",
+            *policy,
+            "",
+            f"all of it: {self.out / 'index.html'}",
+        ])
+
     def _repr_html_(self):
         from cvkit.pages import fragment
+
         return fragment(*_summary_blocks(self))
 
 # %% ../../nbs/6_flow/84_demo.ipynb #2e75dbef
 def summarise(
-    out, # folder of a finished walk
-    policy:str="", # YAML file; cvkit's own by default
-) -> Summary: # also written: summary.json, index.html, why.html
+    out,  # folder of a finished walk
+    policy: str = "",  # YAML file; cvkit's own by default
+) -> Summary:  # also written: summary.json, index.html, why.html
     "Gather what the stages wrote."
     out = Path(out)
     read = lambda *parts: read_json(out.joinpath(*parts))
     three = lambda e: {k: e[k] for k in ("value", "low", "high")}
-    manifest, cv, evaluation, explanation = read("ingest", "manifest", "manifest.json"), read("train", "cv.json"), read("evaluate", "evaluation.json"), read("explain", "explanation.json")
-    version, parity, served, drift = read("release", "version.json"), read("serve", "parity.json"), read("serve", "served.json"), read("monitor", "drift.json")
+    manifest, cv, evaluation, explanation = (
+        read("ingest", "manifest", "manifest.json"),
+        read("train", "cv.json"),
+        read("evaluate", "evaluation.json"),
+        read("explain", "explanation.json"),
+    )
+    version, parity, served, drift = (
+        read("release", "version.json"),
+        read("serve", "parity.json"),
+        read("serve", "served.json"),
+        read("monitor", "drift.json"),
+    )
     verdicts = {stage: why(out, stage, policy) for stage in ("research", "staging", "production")}
-    findings, answers, task = read("check", "findings.json"), read("check", "check.json")["answers"], TASKS[read("train", "bundle", "bundle.json")["task"]]
+    findings, answers, task = (
+        read("check", "findings.json"),
+        read("check", "check.json")["answers"],
+        TASKS[read("train", "bundle", "bundle.json")["task"]],
+    )
     errors = sum(f["severity"] == "error" for f in findings)
     values = {
-        "dataset": {"name": manifest["dataset"]["name"], "images": read("ingest", "run.json")["metrics"]["images"], "digest": manifest["digest"]},
-        "task": task.name, "cv": {"metric": cv["metric"], **{f"{cv['metric']}_{k}": cv[f"{cv['metric']}_{k}"] for k in ("mean", "sd")}, "folds": len(cv["folds"])}, "holdout": {k: three(evaluation["metrics"][k]) for k in task.shown},
-        "check": {"errors": errors, "warnings": len(findings) - errors, "asked": sum(a["answer"] != "not asked" for a in answers), "questions": len(answers)},
-        "explain": {"report": str(out/"explain"/"report.html"), "methods": explanation["methods"], "verdict": explanation["verdict"]},
-        "model": {"name": version["name"], "version": version["version"], "bundle_digest": version["bundle_digest"], "alias": served["alias"]},
-        "policy": {s: {"verdict": v.verdict, "reasons": [{k: r[k] for k in ("rule", "role", "text")} for r in v.reasons]} for s, v in verdicts.items()},
-        "parity": {k: parity[k] for k in ("n", "max_abs_diff", "rest", "grpc")}, "drift": {"null_alarm_rate": drift["null_alarm_rate"], "shift_alarm": drift["shift_alarm"]},
-        "seconds": {s: read(s, "done.json")["seconds"] for s in STAGES}}
-    write_json(out/"summary.json", values)
+        "dataset": {
+            "name": manifest["dataset"]["name"],
+            "images": read("ingest", "run.json")["metrics"]["images"],
+            "digest": manifest["digest"],
+        },
+        "task": task.name,
+        "cv": {
+            "metric": cv["metric"],
+            **{f"{cv['metric']}_{k}": cv[f"{cv['metric']}_{k}"] for k in ("mean", "sd")},
+            "folds": len(cv["folds"]),
+        },
+        "holdout": {k: three(evaluation["metrics"][k]) for k in task.shown},
+        "check": {
+            "errors": errors,
+            "warnings": len(findings) - errors,
+            "asked": sum(a["answer"] != "not asked" for a in answers),
+            "questions": len(answers),
+        },
+        "explain": {
+            "report": str(out / "explain" / "report.html"),
+            "methods": explanation["methods"],
+            "verdict": explanation["verdict"],
+        },
+        "model": {
+            "name": version["name"],
+            "version": version["version"],
+            "bundle_digest": version["bundle_digest"],
+            "alias": served["alias"],
+        },
+        "policy": {
+            s: {"verdict": v.verdict, "reasons": [{k: r[k] for k in ("rule", "role", "text")} for r in v.reasons]}
+            for s, v in verdicts.items()
+        },
+        "parity": {k: parity[k] for k in ("n", "max_abs_diff", "rest", "grpc")},
+        "drift": {"null_alarm_rate": drift["null_alarm_rate"], "shift_alarm": drift["shift_alarm"]},
+        "seconds": {s: read(s, "done.json")["seconds"] for s in STAGES},
+    }
+    write_json(out / "summary.json", values)
     return _write_pages(Summary(values, out), verdicts, policy)
 
 # %% ../../nbs/6_flow/84_demo.ipynb #3cbb2ff0
@@ -81,74 +168,156 @@ def _summary_blocks(summary, verdicts=None):
     "Stages with their reports, metrics, and the policy's answers."
     from cvkit.pages import Block, badge, link, number, section, table
     from cvkit.release.policy import metric_words
-    stages = [{"stage": s, "found": text, "report": link(LOOK[s].removesuffix(".html").replace("_", " "), f"{s}/{LOOK[s]}"), "notebook": link("as it ran", f"{s}/{s}.ipynb"), "seconds": round(summary.values["seconds"][s], 1)} for s, text in summary.found().items()]
-    metrics = [{"metric": metric_words(summary.values["task"], k)[0], "value [95 % interval]": number(e["value"], e["low"], e["high"])} for k, e in summary.values["holdout"].items()]
-    policy = [{"stage": s, "answer": badge(p["verdict"]), "rules that do not hold": ", ".join(dict.fromkeys(r["rule"] for r in p["reasons"])) or "none"} for s, p in summary.values["policy"].items()]
-    return [section("May it ship?", table(policy), Block(f"<p>{link('Each rule, by responsible role', 'why.html')}</p>")), section("How good is it on images that it has not seen?", table(metrics)), section("The stages", table(stages))]
+
+    stages = [
+        {
+            "stage": s,
+            "found": text,
+            "report": link(LOOK[s].removesuffix(".html").replace("_", " "), f"{s}/{LOOK[s]}"),
+            "notebook": link("as it ran", f"{s}/{s}.ipynb"),
+            "seconds": round(summary.values["seconds"][s], 1),
+        }
+        for s, text in summary.found().items()
+    ]
+    metrics = [
+        {
+            "metric": metric_words(summary.values["task"], k)[0],
+            "value [95 % interval]": number(e["value"], e["low"], e["high"]),
+        }
+        for k, e in summary.values["holdout"].items()
+    ]
+    policy = [
+        {
+            "stage": s,
+            "answer": badge(p["verdict"]),
+            "rules that do not hold": ", ".join(dict.fromkeys(r["rule"] for r in p["reasons"])) or "none",
+        }
+        for s, p in summary.values["policy"].items()
+    ]
+    return [
+        section("May it ship?", table(policy), Block(f"<p>{link('Each rule, by responsible role', 'why.html')}</p>")),
+        section("How good is it on images that it has not seen?", table(metrics)),
+        section("The stages", table(stages)),
+    ]
+
 
 def _write_pages(summary, verdicts, policy):
     "index.html and why.html."
     from cvkit.pages import page
     from cvkit.release.cards import verdicts_page
     from cvkit.release.policy import Policy
+
     v, out, last = summary.values, summary.out, verdicts["production"]
     name = v["model"]["name"]
-    about = f"{v['dataset']['images']:,} images, bundle {v['model']['bundle_digest'][:12]}, version {v['model']['version']}, alias {v['model']['alias'] or 'none'}."
-    write_atomic(out/"index.html", page(name, *_summary_blocks(summary), subtitle=about, answer=(last.verdict, last.sentence), footer="Made by cvkit demo."))
-    write_atomic(out/"why.html", verdicts_page(f"May {name} ship?", verdicts.values(), Policy.load(policy or None)))
+    about = (
+        f"{v['dataset']['images']:,} images, bundle {v['model']['bundle_digest'][:12]}, version "
+        f"{v['model']['version']}, alias {v['model']['alias'] or 'none'}."
+    )
+    write_atomic(
+        out / "index.html",
+        page(
+            name,
+            *_summary_blocks(summary),
+            subtitle=about,
+            answer=(last.verdict, last.sentence),
+            footer="Made by cvkit demo.",
+        ),
+    )
+    write_atomic(out / "why.html", verdicts_page(f"May {name} ship?", verdicts.values(), Policy.load(policy or None)))
     return summary
 
 # %% ../../nbs/6_flow/84_demo.ipynb #c6a15f30
 @contextmanager
 def claim_folder(
-    out, # folder of the walk
-    data:str, # elpv, surfaces, or a folder
+    out,  # folder of the walk
+    data: str,  # elpv, surfaces, or a folder
 ):
     "Hold the folder of a walk for the length of a `with` block, or say why not."
     out = Path(out)
     try:
         private_folder(out)
-        lock = open(out/".walk.lock", "a")
-    except OSError as error: raise DataError(f"expected a folder to write to, but {out} cannot be written ({(error.strerror or str(error)).lower()}); choose another with --out") from None
+        lock = open(out / ".walk.lock", "a")
+    except OSError as error:
+        raise DataError(
+            f"expected a folder to write to, but {out} cannot be written ({(error.strerror or str(error)).lower()}); "
+            "choose another with --out"
+        ) from None
     with lock:
-        try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError: raise DataError(f"expected {out} to be free, but another walk is running in it; wait for it, or choose another folder with --out") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DataError(
+                f"expected {out} to be free, but another walk is running in it; wait for it, or choose another folder "
+                "with --out"
+            ) from None
         others = sorted(p.name for p in out.iterdir() if p.name != ".walk.lock")
-        before = read_json(out/"walk.json")["data"] if (out/"walk.json").exists() else None
-        if others and before is None: raise DataError(f"expected an empty folder or an earlier walk in {out}, found {', '.join(others[:3])}; choose another with --out")
-        if before not in (None, data): raise DataError(f"expected the walk in {out} to be over {data!r}, but its hold-out and its ledger are those of {before!r}; choose another folder with --out")
-        write_json(out/"walk.json", {"data": data})
+        before = read_json(out / "walk.json")["data"] if (out / "walk.json").exists() else None
+        if others and before is None:
+            raise DataError(
+                f"expected an empty folder or an earlier walk in {out}, found {', '.join(others[:3])}; choose another "
+                "with --out"
+            )
+        if before not in (None, data):
+            raise DataError(
+                f"expected the walk in {out} to be over {data!r}, but its hold-out and its ledger are those of "
+                f"{before!r}; choose another folder with --out"
+            )
+        write_json(out / "walk.json", {"data": data})
         yield out
 
 # %% ../../nbs/6_flow/84_demo.ipynb #9fd77b4b
 def _parameters(data, out, seed, group_from, label_from, policy, **learning):
     "What each stage's notebook is given."
-    place = {s: str(out/s) for s in STAGES}
+    place = {s: str(out / s) for s in STAGES}
     between = {"trained": place["train"], "manifest": place["ingest"]}
-    return {"ingest": {"data": data, "out": place["ingest"], "group_from": group_from, "label_from": label_from}, "train": {"manifest": place["ingest"], "out": place["train"], "seed": seed, **learning},
-            "evaluate": {**between, "out": place["evaluate"], "seed": seed}, "explain": {**between, "out": place["explain"], "seed": seed}, "check": {**between, "out": place["check"], "seed": seed},
-            "release": {"run": str(out), "policy": policy}, "serve": {"run": str(out), "policy": policy}, "monitor": {"run": str(out), "seed": seed}}
+    return {
+        "ingest": {"data": data, "out": place["ingest"], "group_from": group_from, "label_from": label_from},
+        "train": {"manifest": place["ingest"], "out": place["train"], "seed": seed, **learning},
+        "evaluate": {**between, "out": place["evaluate"], "seed": seed},
+        "explain": {**between, "out": place["explain"], "seed": seed},
+        "check": {**between, "out": place["check"], "seed": seed},
+        "release": {"run": str(out), "policy": policy},
+        "serve": {"run": str(out), "policy": policy},
+        "monitor": {"run": str(out), "seed": seed},
+    }
+
 
 def walk(
-    data:str="elpv", # elpv, surfaces, or a folder of class folders
-    out:str="runs/demo", # folder of the walk
-    seed:int=0, # of every draw
-    group_from:str="", # regular expression on the path, for your own folder
-    label_from:str="", # first or parent: a folder's name; or a regular expression on the path
-    policy:str="", # YAML file; cvkit's own by default
-    size:int=224, # side of the model's input, in pixels
-    recipe:str="", # probe, tail or full; what suits the task by default
-    knobs:str="", # of the recipe, such as epochs=5,turns=True
-    backbone:str="tf_efficientnet_lite0", # a timm model
-    say=say_line, # called with a line when a stage starts and ends
-) -> Summary: # also in summary.json, index.html and why.html
+    data: str = "elpv",  # elpv, surfaces, or a folder of class folders
+    out: str = "runs/demo",  # folder of the walk
+    seed: int = 0,  # of every draw
+    group_from: str = "",  # regular expression on the path, for your own folder
+    label_from: str = "",  # first or parent: a folder's name; or a regular expression on the path
+    policy: str = "",  # YAML file; cvkit's own by default
+    size: int = 224,  # side of the model's input, in pixels
+    recipe: str = "",  # probe, tail or full; what suits the task by default
+    knobs: str = "",  # of the recipe, such as epochs=5,turns=True
+    backbone: str = "tf_efficientnet_lite0",  # a timm model
+    say=say_line,  # called with a line when a stage starts and ends
+) -> Summary:  # also in summary.json, index.html and why.html
     "Run the walk, or what of it has changed."
     from cvkit.operate.seldon import seldon_python
     from cvkit.release.tracking import knock, tracking_uri
+
     seldon_python()
-    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri() # one store, wherever a notebook runs
+    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri()  # one store, wherever a notebook runs
     knock(tracking_uri())
     data, policy = (str(Path(word).resolve()) if word and Path(word).exists() else word for word in (data, policy))
     with claim_folder(out, data) as out:
-        run_pipeline(out.resolve(), _parameters(data, out.resolve(), seed, group_from, label_from, policy, size=size, recipe=recipe, knobs=knobs, backbone=backbone), say=say)
+        run_pipeline(
+            out.resolve(),
+            _parameters(
+                data,
+                out.resolve(),
+                seed,
+                group_from,
+                label_from,
+                policy,
+                size=size,
+                recipe=recipe,
+                knobs=knobs,
+                backbone=backbone,
+            ),
+            say=say,
+        )
         return summarise(out, policy)

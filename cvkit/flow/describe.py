@@ -13,77 +13,137 @@ from .datasets import beside, load_manifest
 from .records import keep_record
 
 # %% ../../nbs/6_flow/93_describe.ipynb #7a16d76c
-RECORDS = {"findings": ("check/findings.json", "ingest/findings.json"), "leaks": ("train/leaks.json", "split/leaks.json"), "redaction": ("redact/recall.json", "recall.json", "ingest/recall.json")}
-AGAIN = {"check": "cvkit check", "ingest": "cvkit ingest", "train": "cvkit train", "split": "cvkit split", "redact": "cvkit redact"}
+RECORDS = {
+    "findings": ("check/findings.json", "ingest/findings.json"),
+    "leaks": ("train/leaks.json", "split/leaks.json"),
+    "redaction": ("redact/recall.json", "recall.json", "ingest/recall.json"),
+}
+AGAIN = {
+    "check": "cvkit check",
+    "ingest": "cvkit ingest",
+    "train": "cvkit train",
+    "split": "cvkit split",
+    "redact": "cvkit redact",
+}
+
 
 def _speaks_of(path):
     "The digests of manifests that a record, or the stage that wrote it, names; shortened ones count."
     record, found = read_json(path), []
-    if isinstance(record, dict): found += [*record.get("digests", {}).values(), record.get("manifest")]
-    if (path.parent/"check.json").exists(): found.append(read_json(path.parent/"check.json").get("about", {}).get("manifest"))
-    if (path.parent/"run.json").exists(): found.append(read_json(path.parent/"run.json").get("params", {}).get("manifest"))
+    if isinstance(record, dict):
+        found += [*record.get("digests", {}).values(), record.get("manifest")]
+    if (path.parent / "check.json").exists():
+        found.append(read_json(path.parent / "check.json").get("about", {}).get("manifest"))
+    if (path.parent / "run.json").exists():
+        found.append(read_json(path.parent / "run.json").get("params", {}).get("manifest"))
     return [d for d in found if isinstance(d, str) and len(d) >= 12]
 
+
 def find_records(
-    run, # folder with the folders of the stages
-    digest:str, # of the manifest that is described
-    elsewhere:dict|None=None, # name of a record to a path that comes before
-) -> tuple: # name of a record to its path; sentences on those that are stale
+    run,  # folder with the folders of the stages
+    digest: str,  # of the manifest that is described
+    elsewhere: dict | None = None,  # name of a record to a path that comes before
+) -> tuple:  # name of a record to its path; sentences on those that are stale
     "The records of a run that speak of a manifest, and those that speak of another state of it."
     found, stale = {}, []
     for name, places in RECORDS.items():
-        for path in filter(Path.exists, [*filter(None, [(elsewhere or {}).get(name)]), *(Path(run)/place for place in places)]):
+        for path in filter(
+            Path.exists, [*filter(None, [(elsewhere or {}).get(name)]), *(Path(run) / place for place in places)]
+        ):
             said = _speaks_of(path)
-            if any(digest.startswith(d) for d in said): found[name] = path; break
+            if any(digest.startswith(d) for d in said):
+                found[name] = path
+                break
             stage = AGAIN.get(path.parent.name, "the command that wrote it")
-            stale.append(f"{path.parent.name}/{path.name} speaks of {f'manifest {said[0][:12]}' if said else 'no manifest'}, not of {digest[:12]}, and is not quoted; run {f'`{stage}`' if stage.startswith('cvkit') else stage} again.")
+            stale.append(
+                f"{path.parent.name}/{path.name} speaks of {f'manifest {said[0][:12]}' if said else 'no manifest'}, "
+                f"not of {digest[:12]}, and is not quoted; run {f'`{stage}`' if stage.startswith('cvkit') else stage} "
+                "again."
+            )
     return found, stale
+
 
 def _with_answers(path):
     "Findings, and where a check wrote them, its answers."
-    kept = path.parent/"check.json"
+    kept = path.parent / "check.json"
     return {"findings": read_json(path), "answers": read_json(kept).get("answers", []) if kept.exists() else []}
+
 
 def _splits_of(leaks, manifest):
     "The splits that lie beside a leak certificate, where they are of this manifest."
     from cvkit.data.splits import Splits
-    if not leaks: return None
-    folder = next((f for f in (leaks.parent, leaks.parent/"splits") if (f/"splits.json").exists()), None)
-    return Splits.load(folder) if folder and read_json(folder/"splits.json")["manifest"] == manifest.digest else None
+
+    if not leaks:
+        return None
+    folder = next((f for f in (leaks.parent, leaks.parent / "splits") if (f / "splits.json").exists()), None)
+    return Splits.load(folder) if folder and read_json(folder / "splits.json")["manifest"] == manifest.digest else None
 
 # %% ../../nbs/6_flow/93_describe.ipynb #0ddb7325
 def datasheet(
-    manifest:str, # folder that ingest wrote, a folder of images, or a Manifest
-    out:str="", # folder to write; `datasheet` beside the manifest by default
-    trained:str="", # folder that train wrote, where it is not beside the manifest
-    published:str="", # the day on which the data were published, such as 2027-12-31; left out where nobody declared one
-    policy:str="", # YAML file; cvkit's own by default
-): # a Datasheet
+    manifest: str,  # folder that ingest wrote, a folder of images, or a Manifest
+    out: str = "",  # folder to write; `datasheet` beside the manifest by default
+    trained: str = "",  # folder that train wrote, where it is not beside the manifest
+    # the day on which the data were published, such as 2027-12-31; left out where nobody declared one
+    published: str = "",
+    policy: str = "",  # YAML file; cvkit's own by default
+):  # a Datasheet
     "Describe a data set: whose it is, what it may be used for, what is in it, what is not known."
     from cvkit.release.datasheet import make_datasheet
     from cvkit.release.policy import Policy
-    if trained and not Path(trained).is_dir(): raise DataError(f"expected a folder that train wrote in trained, got {trained!r}, which is none; leave it out, or correct the path")
+
+    if trained and not Path(trained).is_dir():
+        raise DataError(
+            f"expected a folder that train wrote in trained, got {trained!r}, which is none; leave it out, or correct "
+            "the path"
+        )
     out, (loaded, _) = Path(out or beside(manifest, "datasheet")), load_manifest(manifest)
     run = beside(manifest, "datasheet").parent
-    found, stale = find_records(run, loaded.digest, {"leaks": Path(trained)/"leaks.json"} if trained else None)
+    found, stale = find_records(run, loaded.digest, {"leaks": Path(trained) / "leaks.json"} if trained else None)
     records = {name: _with_answers(path) if name == "findings" else read_json(path) for name, path in found.items()}
-    sheet = make_datasheet(loaded, **records, splits=_splits_of(found.get("leaks"), loaded), stale=stale, policy=Policy.load(policy or None), published=published)
+    sheet = make_datasheet(
+        loaded,
+        **records,
+        splits=_splits_of(found.get("leaks"), loaded),
+        stale=stale,
+        policy=Policy.load(policy or None),
+        published=published,
+    )
     sheet.save(out)
-    keep_record(out, "datasheet", {"manifest": loaded.digest[:12], "licence": loaded.dataset.licence, **{stage: v.verdict for stage, v in sheet.verdicts.items()}, "croissant": check_croissant(out/"croissant.json")}, {"images": len(loaded), "gaps": len(sheet.gaps)},
-                [out/name for name in ("croissant.json", "README.md", "datasheet.html", "datasheet.json")])
+    keep_record(
+        out,
+        "datasheet",
+        {
+            "manifest": loaded.digest[:12],
+            "licence": loaded.dataset.licence,
+            **{stage: v.verdict for stage, v in sheet.verdicts.items()},
+            "croissant": check_croissant(out / "croissant.json"),
+        },
+        {"images": len(loaded), "gaps": len(sheet.gaps)},
+        [out / name for name in ("croissant.json", "README.md", "datasheet.html", "datasheet.json")],
+    )
     return sheet
 
+
 def check_croissant(
-    path, # of croissant.json
-) -> str: # who found it valid, or why nobody looked
+    path,  # of croissant.json
+) -> str:  # who found it valid, or why nobody looked
     "Have the reference implementation read the file; what it refuses is an error."
     import importlib.util, logging
-    if importlib.util.find_spec("mlcroissant") is None: return "not validated: mlcroissant is not installed"
+
+    if importlib.util.find_spec("mlcroissant") is None:
+        return "not validated: mlcroissant is not installed"
     mlc, talk = need("mlcroissant", "privacy"), logging.getLogger("absl")
     level = talk.level
-    talk.setLevel(logging.ERROR) # what is recommended and nobody declared stands among the gaps
-    try: mlc.Dataset(str(path))
-    except mlc.ValidationError as error: raise DataError(f"expected Croissant that mlcroissant accepts in {path}, but: {' '.join(str(error).split())}; report it with the file") from None
-    finally: talk.setLevel(level)
+    talk.setLevel(logging.ERROR)  # what is recommended and nobody declared stands among the gaps
+    try:
+        mlc.Dataset(str(path))
+    except mlc.ValidationError as error:
+        raise DataError(
+            f"expected Croissant that mlcroissant accepts in {path}, but: {' '.join(str(error).split())}; report it "
+            "with the file"
+        ) from None
+    finally:
+        talk.setLevel(level)
     from importlib.metadata import version
+
     return f"valid by mlcroissant {version('mlcroissant')}"

@@ -20,85 +20,168 @@ from .records import keep_record
 from .tasks import Lesson, keep_out_of_fold, write_learned
 
 # %% ../../nbs/6_flow/78_develop.ipynb #1db37c2d
-TASKS = {task.name: task for task in (Classification(), Multilabel(), Detection())} # by what an image has
+TASKS = {task.name: task for task in (Classification(), Multilabel(), Detection())}  # by what an image has
+
 
 def task_of(
-    about, # a Manifest, or a Bundle
-): # Classification, or another with the same methods
+    about,  # a Manifest, or a Bundle
+):  # Classification, or another with the same methods
     "What depends on the task."
     return TASKS[about.task if hasattr(about, "task") else about.spec["task"]]
 
+
 def _keep_training(lesson, learned, trained):
     "What a training leaves to read, and what MLflow keeps of it."
-    seen, wishes = lesson.backbone.preprocess, {"soft": lesson.soft, "threshold": lesson.threshold, "calibration": lesson.calibration.replace("temperature", "")}
-    said = {"seed": lesson.seed, "backbone": lesson.backbone.name, "folds": len(trained.cv["folds"]), "size": seen.size, "decoder": seen.decoder, "recipe": lesson.recipe.name, **{k: v for k, v in wishes.items() if v}}
+    seen, wishes = (
+        lesson.backbone.preprocess,
+        {
+            "soft": lesson.soft,
+            "threshold": lesson.threshold,
+            "calibration": lesson.calibration.replace("temperature", ""),
+        },
+    )
+    said = {
+        "seed": lesson.seed,
+        "backbone": lesson.backbone.name,
+        "folds": len(trained.cv["folds"]),
+        "size": seen.size,
+        "decoder": seen.decoder,
+        "recipe": lesson.recipe.name,
+        **{k: v for k, v in wishes.items() if v},
+    }
     bundle, cv, out = trained.bundle, trained.cv, lesson.out
     keep_out_of_fold(lesson, learned)
-    write_json(out/"cv.json", cv)
-    write_atomic(out/"report.html", _training_report(trained))
+    write_json(out / "cv.json", cv)
+    write_atomic(out / "report.html", _training_report(trained))
     digests = {k: v[:12] for k, v in bundle.spec["digests"].items()} | {"leaks": trained.leaks.verdict}
-    found = {f"cv_{cv['metric']}": cv[f"{cv['metric']}_mean"], "temperature": bundle.spec["temperature"], **{f"oof_{k}": v for k, v in cv["pooled"].items()}}
-    keep_record(out, "train", {**said, "bundle": bundle.digest[:12], **digests}, found, [out/"cv.json", out/"leaks.json", out/"report.html", out/"bundle"/"bundle.json"])
+    found = {
+        f"cv_{cv['metric']}": cv[f"{cv['metric']}_mean"],
+        "temperature": bundle.spec["temperature"],
+        **{f"oof_{k}": v for k, v in cv["pooled"].items()},
+    }
+    keep_record(
+        out,
+        "train",
+        {**said, "bundle": bundle.digest[:12], **digests},
+        found,
+        [out / "cv.json", out / "leaks.json", out / "report.html", out / "bundle" / "bundle.json"],
+    )
 
 # %% ../../nbs/6_flow/78_develop.ipynb #35432927
 def _divided(manifest, out, given, allow_leak, **wish):
     "Splits with their certificate and what it rests on; a split that leaks is refused."
     from cvkit.data.splits import Splits
+
     copies = look_for_copies(manifest)
-    splits = Splits.load(given) if given else stored_splits(manifest, out/"splits", copies, **wish)
+    splits = Splits.load(given) if given else stored_splits(manifest, out / "splits", copies, **wish)
     leaks = certify_splits(manifest, splits, copies)
-    if leaks.verdict == "fail" and not allow_leak: raise DataError(f"expected splits that nothing crosses, but {leaks.sentence[0].lower()}{leaks.sentence[1:].rstrip('.')}; draw others with `cvkit split`, or train with allow_leak=True (--allow-leak)" + " and read by how much that flatters the score" * (manifest.task == "classification"))
-    if given: splits.save(out/"splits")
-    write_json(out/"leaks.json", leaks)
+    if leaks.verdict == "fail" and not allow_leak:
+        raise DataError(
+            (
+                "expected splits that nothing crosses, but "
+                f"{leaks.sentence[0].lower()}{leaks.sentence[1:].rstrip('.')}; draw others with `cvkit split`, or "
+                "train with allow_leak=True (--allow-leak)"
+            )
+            + " and read by how much that flatters the score" * (manifest.task == "classification")
+        )
+    if given:
+        splits.save(out / "splits")
+    write_json(out / "leaks.json", leaks)
     return splits, leaks, copies
+
 
 def _state_inflation(manifest, splits, leaks, copies, backbone, out):
     "By how much a leak flatters the score of a probe, on the certificate."
     from cvkit.evidence.inflation import inflation, probe_fit
     from cvkit.evidence.leaks import leak_units, leaked_rows
     from cvkit.model.features import extract_features
-    if leaks.verdict != "fail" or manifest.task != "classification": return leaks
+
+    if leaks.verdict != "fail" or manifest.task != "classification":
+        return leaks
     (scan, near), place, embedding = copies, splits.folds(manifest), extract_features(manifest, backbone).embedding
-    leaks.inflation = inflation(manifest.targets, place, leaked_rows(manifest, splits, near, scan), leak_units(manifest, near, scan), probe_fit(embedding, manifest.targets))
-    write_json(out/"leaks.json", leaks)
+    leaks.inflation = inflation(
+        manifest.targets,
+        place,
+        leaked_rows(manifest, splits, near, scan),
+        leak_units(manifest, near, scan),
+        probe_fit(embedding, manifest.targets),
+    )
+    write_json(out / "leaks.json", leaks)
     return leaks
 
 # %% ../../nbs/6_flow/78_develop.ipynb #26a403e9
 def train(
-    manifest:str, # folder that ingest wrote, a folder of class folders, or a Manifest
-    out:str="", # folder to write; `train` beside the manifest by default
-    holdout:float=.2, # share of images held out
-    folds:int=5, # of cross-validation
-    seed:int=0, # of every draw
-    backbone:str="tf_efficientnet_lite0", # a timm model
-    weights:str="packaged", # packaged, none, or a path to a .safetensors or .pth file
-    size:int=224, # side of the input in pixels
-    name:str="", # of the model; the data set's by default
-    splits:str="", # folder that split wrote; drawn and stored here by default
-    allow_leak:bool=False, # train although the split leaks, and state by how much that flatters the score
-    decoder:str="pillow", # or simplejpeg: faster for JPEG files, and served with the same
-    recipe:str="", # probe: a head on a frozen network; tail: its last stage too; full: all of it; what suits the task by default
-    knobs:str="", # of the recipe, such as epochs=5,turns=True; see `cvkit.model.recipe.Recipe`
-    plan:str="", # fields of the plan that are not left to a short trial, such as precision=float32,batch=16
-    soft:str="", # attribute that holds the probability of the positive class, to learn from instead of labels; or attribute=class
-    threshold:str="", # from which probability a class is said, chosen out of fold: f1, recall=.95, or cost=10 where a miss costs ten false alarms; the likelier class by default
-    calibration:str="temperature", # or isotonic, for two classes
-): # a Trained: bundle, cv, manifest, probe, leaks
+    manifest: str,  # folder that ingest wrote, a folder of class folders, or a Manifest
+    out: str = "",  # folder to write; `train` beside the manifest by default
+    holdout: float = 0.2,  # share of images held out
+    folds: int = 5,  # of cross-validation
+    seed: int = 0,  # of every draw
+    backbone: str = "tf_efficientnet_lite0",  # a timm model
+    weights: str = "packaged",  # packaged, none, or a path to a .safetensors or .pth file
+    size: int = 224,  # side of the input in pixels
+    name: str = "",  # of the model; the data set's by default
+    splits: str = "",  # folder that split wrote; drawn and stored here by default
+    allow_leak: bool = False,  # train although the split leaks, and state by how much that flatters the score
+    decoder: str = "pillow",  # or simplejpeg: faster for JPEG files, and served with the same
+    # probe: a head on a frozen network; tail: its last stage too; full: all of it; what suits the task by default
+    recipe: str = "",
+    knobs: str = "",  # of the recipe, such as epochs=5,turns=True; see `cvkit.model.recipe.Recipe`
+    plan: str = "",  # fields of the plan that are not left to a short trial, such as precision=float32,batch=16
+    # attribute that holds the probability of the positive class, to learn from instead of labels; or attribute=class
+    soft: str = "",
+    # from which probability a class is said, chosen out of fold: f1, recall=.95, or cost=10 where a miss costs ten
+    # false alarms; the likelier class by default
+    threshold: str = "",
+    calibration: str = "temperature",  # or isotonic, for two classes
+):  # a Trained: bundle, cv, manifest, probe, leaks
     "Hold out, cross-validate, calibrate, fit by a recipe, and write a bundle; started again, it goes on where it was."
     from cvkit.model import backbones, recipe as recipes
+
     out, (manifest, about) = Path(out or beside(manifest, "train")), load_manifest(manifest)
-    recipe, trunk = recipes.read_recipe(task_of(manifest).usual(recipe), knobs), backbones.load_backbone(backbone, weights, size, decoder)
-    return _train(Lesson(manifest, None, None, trunk, recipe, out, about["positive"], seed, recipes.read_knobs(plan), soft, threshold, calibration), name or manifest.dataset.name, _divided(manifest, out, splits, allow_leak, holdout=holdout, folds=folds, seed=seed))
+    recipe, trunk = (
+        recipes.read_recipe(task_of(manifest).usual(recipe), knobs),
+        backbones.load_backbone(backbone, weights, size, decoder),
+    )
+    return _train(
+        Lesson(
+            manifest,
+            None,
+            None,
+            trunk,
+            recipe,
+            out,
+            about["positive"],
+            seed,
+            recipes.read_knobs(plan),
+            soft,
+            threshold,
+            calibration,
+        ),
+        name or manifest.dataset.name,
+        _divided(manifest, out, splits, allow_leak, holdout=holdout, folds=folds, seed=seed),
+    )
+
 
 def _train(lesson, name, divided):
     "Learn, write the bundle, and keep what was said."
     from cvkit.model.crossfit import small_images
+
     (lesson.splits, leaks, lesson.copies), manifest = divided, lesson.manifest
     task = task_of(manifest)
     learned = task.learn(lesson)
     bundle = write_learned(lesson, learned, task.name, name)
-    cv = task.record(lesson, learned) | {"recipe": lesson.recipe.to_dict(), "enlarged": len(small_images(manifest, lesson.backbone.preprocess.size))}
-    trained = Trained(bundle, cv, manifest, learned.fit, _state_inflation(manifest, lesson.splits, leaks, lesson.copies, lesson.backbone, lesson.out), {**learned.kept, "folds": learned.fit.folds})
+    cv = task.record(lesson, learned) | {
+        "recipe": lesson.recipe.to_dict(),
+        "enlarged": len(small_images(manifest, lesson.backbone.preprocess.size)),
+    }
+    trained = Trained(
+        bundle,
+        cv,
+        manifest,
+        learned.fit,
+        _state_inflation(manifest, lesson.splits, leaks, lesson.copies, lesson.backbone, lesson.out),
+        {**learned.kept, "folds": learned.fit.folds},
+    )
     _keep_training(lesson, learned, trained)
     return trained
 
@@ -106,56 +189,123 @@ def _train(lesson, name, divided):
 @dataclass(repr=False)
 class Trained:
     "A bundle and what cross-validation says of it."
-    bundle:object # Bundle
-    cv:dict # metric, folds, pooled, and the metric's mean and sd over folds
-    manifest:object # Manifest
-    probe:object # what was fitted: Probe, CrossFit, or that of another task
-    leaks:object # LeakCertificate
-    kept:dict = field(default_factory=dict) # out of fold, a row an image
+
+    bundle: object  # Bundle
+    cv: dict  # metric, folds, pooled, and the metric's mean and sd over folds
+    manifest: object  # Manifest
+    probe: object  # what was fitted: Probe, CrossFit, or that of another task
+    leaks: object  # LeakCertificate
+    kept: dict = field(default_factory=dict)  # out of fold, a row an image
 
     @property
-    def folds(self) -> np.ndarray: return self.kept["folds"] # `(n,)` int, -1 in the hold-out
+    def folds(self) -> np.ndarray:  # `(n,)` int, -1 in the hold-out
+        return self.kept["folds"]
+
     @property
-    def verdict(self) -> tuple[str, str]: # word and sentence
+    def verdict(self) -> tuple[str, str]:  # word and sentence
         "Whether it has learned anything."
         return task_of(self.bundle).verdict(self)
-    def worst(self, most:int=6) -> list: # (picture, caption) of each
+
+    def worst(self, most: int = 6) -> list:  # (picture, caption) of each
         "The surest mistakes, out of fold."
         return task_of(self.bundle).worst(self.manifest, self.kept, self.bundle.classes, most)
-    def next_steps(self) -> list[tuple[str, str]]: # (why, what to write)
+
+    def next_steps(self) -> list[tuple[str, str]]:  # (why, what to write)
         "What to do now, the most important first."
         return _next_steps(self.manifest, self.bundle.folder.parent)
-    def to_dict(self) -> dict: return {"bundle": self.bundle.to_dict(), "cv": self.cv, "verdict": self.verdict[0], "leaks": self.leaks.to_dict(), "next": [what for _, what in self.next_steps()]}
+
+    def to_dict(self) -> dict:
+        return {
+            "bundle": self.bundle.to_dict(),
+            "cv": self.cv,
+            "verdict": self.verdict[0],
+            "leaks": self.leaks.to_dict(),
+            "next": [what for _, what in self.next_steps()],
+        }
+
     def __repr__(self):
         metric = self.cv["metric"]
-        spread = f"{metric} over {len(self.cv['folds'])} folds: {self.cv[f'{metric}_mean']:.3f}, standard deviation {self.cv[f'{metric}_sd']:.3f}"
+        spread = (
+            f"{metric} over {len(self.cv['folds'])} folds: {self.cv[f'{metric}_mean']:.3f}, standard deviation "
+            f"{self.cv[f'{metric}_sd']:.3f}"
+        )
         leaks = [self.leaks.sentence, *(self.leaks.inflation.sentences[:2] if self.leaks.inflation else ())]
-        return "\n".join([str(self.bundle), f"{self.verdict[0]}: {self.verdict[1]}", spread, *leaks, "next:", *(f"  {what}\n    {why}" for why, what in self.next_steps())])
+        return "\n".join([
+            str(self.bundle),
+            f"{self.verdict[0]}: {self.verdict[1]}",
+            spread,
+            *leaks,
+            "next:",
+            *(f"  {what}\n    {why}" for why, what in self.next_steps()),
+        ])
+
     def _repr_html_(self):
         from cvkit.pages import fragment, verdict
+
         return fragment(verdict(*self.verdict), *_trained_blocks(self))
 
 # %% ../../nbs/6_flow/78_develop.ipynb #44cfb9db
 def _next_steps(manifest, folder):
     "Why, and what to write: what is missing, then the next verb."
-    missing, ingested, few = manifest.dataset.undeclared(), folder.parent/"ingest", len(manifest.rejected)
-    given, page = (f"{str(folder)!r}, {str(ingested)!r}", str(ingested/"gallery.html")) if ingested.is_dir() else (f"{str(folder)!r}, manifest", "manifest.rejected")
+    missing, ingested, few = manifest.dataset.undeclared(), folder.parent / "ingest", len(manifest.rejected)
+    given, page = (
+        (f"{str(folder)!r}, {str(ingested)!r}", str(ingested / "gallery.html"))
+        if ingested.is_dir()
+        else (f"{str(folder)!r}, manifest", "manifest.rejected")
+    )
     steps = [(f"{few} file{'s' * (few > 1)} could not be used; here is why.", page)] if few else []
-    if not any(manifest.groups): steps.append(("Do several images show one thing, such as a house? Say where its path names it, or the house can stand on both sides of a split.", f"group_from: 'house_(\\d+)'   # an example, in {manifest.root/'dataset.yaml'}"))
-    if missing: steps.append((f"Nobody has declared {', '.join(missing)}; production asks for it.", f"{missing[0]}: ...   # in {manifest.root/'dataset.yaml'}"))
-    return [*steps, ("Judge it on the hold-out. Each look is counted.", f"cvkit.evaluate({given})"), ("See what the decisions rest on.", f"cvkit.explain({given})")]
+    if not any(manifest.groups):
+        steps.append((
+            (
+                "Do several images show one thing, such as a house? Say where its path names it, or the house can "
+                "stand on both sides of a split."
+            ),
+            f"group_from: 'house_(\\d+)'   # an example, in {manifest.root / 'dataset.yaml'}",
+        ))
+    if missing:
+        steps.append((
+            f"Nobody has declared {', '.join(missing)}; production asks for it.",
+            f"{missing[0]}: ...   # in {manifest.root / 'dataset.yaml'}",
+        ))
+    return [
+        *steps,
+        ("Judge it on the hold-out. Each look is counted.", f"cvkit.evaluate({given})"),
+        ("See what the decisions rest on.", f"cvkit.explain({given})"),
+    ]
+
 
 def _trained_blocks(t):
     "What a Trained shows below its verdict."
     from cvkit.release.policy import metric_words
     from cvkit.pages import Block, code, number, pictures, section, table, text, verdict
+
     worst = t.worst()
-    rows = [{"metric": metric_words(t.bundle.spec["task"], k)[0], "out of fold [95 %]": number(v["value"], v["low"], v["high"]), "rests on": v["n"]} for k, v in t.cv["pooled"].items()]
+    rows = [
+        {
+            "metric": metric_words(t.bundle.spec["task"], k)[0],
+            "out of fold [95 %]": number(v["value"], v["low"], v["high"]),
+            "rests on": v["n"],
+        }
+        for k, v in t.cv["pooled"].items()
+    ]
     shown = pictures(worst, size=160, columns=6) if worst else text("No image was mistaken.")
-    return [section("Out of fold", table(rows), *task_of(t.bundle).blocks(t)), section("Surest mistakes", shown), section("Is anything on both sides?", verdict(t.leaks.verdict, t.leaks.sentence), *t.leaks.blocks(t.manifest)),
-            section("What next", table([{"write": code(what), "because": why} for why, what in t.next_steps()])), section("What was made", Block(t.bundle._repr_html_()))]
+    return [
+        section("Out of fold", table(rows), *task_of(t.bundle).blocks(t)),
+        section("Surest mistakes", shown),
+        section("Is anything on both sides?", verdict(t.leaks.verdict, t.leaks.sentence), *t.leaks.blocks(t.manifest)),
+        section("What next", table([{"write": code(what), "because": why} for why, what in t.next_steps()])),
+        section("What was made", Block(t.bundle._repr_html_())),
+    ]
+
 
 def _training_report(t):
     "The same as a page."
     from cvkit.pages import page
-    return page(f"Training of {t.bundle.spec['name']}", *_trained_blocks(t), subtitle="What cross-validation says, before anybody looks at the hold-out.", answer=t.verdict, footer="Made by cvkit train.")
+
+    return page(
+        f"Training of {t.bundle.spec['name']}",
+        *_trained_blocks(t),
+        subtitle="What cross-validation says, before anybody looks at the hold-out.",
+        answer=t.verdict,
+        footer="Made by cvkit train.",
+    )

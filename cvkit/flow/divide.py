@@ -15,64 +15,94 @@ from .records import keep_record
 
 # %% ../../nbs/6_flow/73_divide.ipynb #a8e5a07d
 def look_for_copies(
-    manifest, # a Manifest
-    embedding=None, # `(n,d)` float32 of a network: proposes further pairs
-) -> tuple: # Scan and NearDuplicates
+    manifest,  # a Manifest
+    embedding=None,  # `(n,d)` float32 of a network: proposes further pairs
+) -> tuple:  # Scan and NearDuplicates
     "What was measured of all images, and which of them were made from one another."
     from cvkit.data.duplicates import known_near_duplicates
     from cvkit.data.scan import scan_images
+
     scan = scan_images(manifest)
     return scan, known_near_duplicates(manifest, scan, embedding)
 
 # %% ../../nbs/6_flow/73_divide.ipynb #1539a10e
 def certify_splits(
-    manifest, # a Manifest
-    splits, # Splits of it
-    copies:tuple, # what `look_for_copies` returned
-): # a LeakCertificate
+    manifest,  # a Manifest
+    splits,  # Splits of it
+    copies: tuple,  # what `look_for_copies` returned
+):  # a LeakCertificate
     "The leak certificate of splits, with a rehearsal of the search."
     from cvkit.evidence.leaks import certify, rehearse
+
     return certify(manifest, splits, *copies, rehearse(manifest, copies[0]))
 
+
 def stored_splits(
-    manifest, # a Manifest
-    folder, # where they are stored
-    copies:tuple, # what `look_for_copies` returned
-    **wish, # arguments of `make_splits`
-): # Splits
+    manifest,  # a Manifest
+    folder,  # where they are stored
+    copies: tuple,  # what `look_for_copies` returned
+    **wish,  # arguments of `make_splits`
+):  # Splits
     "The splits of this manifest: drawn once, then found again."
     from cvkit.data.duplicates import find_duplicates
     from cvkit.data.splits import make_splits
+
     folder, (scan, near) = Path(folder), copies
     twins = [near.pairs, *(np.stack([rows[:-1], rows[1:]], 1) for rows in find_duplicates(manifest, scan))]
     splits = make_splits(manifest, stored=folder, twins=np.concatenate(twins), **wish)
-    if not (folder/"splits.json").exists() or splits.digest != read_json(folder/"splits.json")["digest"]: splits.save(folder)
+    if not (folder / "splits.json").exists() or splits.digest != read_json(folder / "splits.json")["digest"]:
+        splits.save(folder)
     return splits
 
 # %% ../../nbs/6_flow/73_divide.ipynb #50f751d5
 def split(
-    manifest:str, # folder that ingest wrote, a folder of images, or a Manifest
-    out:str="", # folder to write; `split` beside the manifest by default
-    holdout:float=.2, # share of images held out
-    folds:int=5, # of cross-validation among the others
-    seed:int=0, # of the draw; who is held out is drawn once, whatever the seed
-    by:str="", # columns or attributes to spread evenly beside the label, with commas
-    method:str="random", # random, temporal (the newest months are held out) or predefined
-    column:str="", # of the dates, or of the given parts
-    allow_leak:bool=False, # store a given split although copies or groups cross it
-): # Splits
+    manifest: str,  # folder that ingest wrote, a folder of images, or a Manifest
+    out: str = "",  # folder to write; `split` beside the manifest by default
+    holdout: float = 0.2,  # share of images held out
+    folds: int = 5,  # of cross-validation among the others
+    seed: int = 0,  # of the draw; who is held out is drawn once, whatever the seed
+    by: str = "",  # columns or attributes to spread evenly beside the label, with commas
+    method: str = "random",  # random, temporal (the newest months are held out) or predefined
+    column: str = "",  # of the dates, or of the given parts
+    allow_leak: bool = False,  # store a given split although copies or groups cross it
+):  # Splits
     "Hold out and make folds, once; say what could not be had, and whether anything is on both sides."
     out, (manifest, _) = Path(out or beside(manifest, "split")), load_manifest(manifest)
     copies = look_for_copies(manifest)
-    splits = stored_splits(manifest, out, copies, holdout=holdout, folds=folds, seed=seed, by=tuple(filter(None, map(str.strip, by.split(",")))), method=method, column=column, allow_leak=allow_leak)
+    splits = stored_splits(
+        manifest,
+        out,
+        copies,
+        holdout=holdout,
+        folds=folds,
+        seed=seed,
+        by=tuple(filter(None, map(str.strip, by.split(",")))),
+        method=method,
+        column=column,
+        allow_leak=allow_leak,
+    )
     certificate = certify_splits(manifest, splits, copies)
-    write_json(out/"leaks.json", certificate)
-    write_atomic(out/"report.html", _split_page(manifest, splits, certificate))
-    keep_record(out, "split", {"method": method, "by": by, "splits": splits.digest[:12], "certificate": certificate.verdict}, {"held_out": splits.to_dict()["holdout_images"]}, [out/"splits.json", out/"leaks.json", out/"report.html"])
+    write_json(out / "leaks.json", certificate)
+    write_atomic(out / "report.html", _split_page(manifest, splits, certificate))
+    keep_record(
+        out,
+        "split",
+        {"method": method, "by": by, "splits": splits.digest[:12], "certificate": certificate.verdict},
+        {"held_out": splits.to_dict()["holdout_images"]},
+        [out / "splits.json", out / "leaks.json", out / "report.html"],
+    )
     return splits
+
 
 def _split_page(manifest, splits, certificate):
     "Splits and their certificate."
     from cvkit.pages import Block, page, section
-    return page(f"Splits of {manifest.dataset.name}", section("Who is where", Block(splits._repr_html_())), *certificate.blocks(manifest),
-                subtitle="Who is learned from, who is kept for the examination, and whether anybody is both.", answer=(certificate.verdict, certificate.sentence), footer="Made by cvkit split.")
+
+    return page(
+        f"Splits of {manifest.dataset.name}",
+        section("Who is where", Block(splits._repr_html_())),
+        *certificate.blocks(manifest),
+        subtitle="Who is learned from, who is kept for the examination, and whether anybody is both.",
+        answer=(certificate.verdict, certificate.sentence),
+        footer="Made by cvkit split.",
+    )

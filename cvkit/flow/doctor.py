@@ -20,249 +20,463 @@ from ..core import ServeError, TrackingError, cache_folder, need
 # %% ../../nbs/6_flow/85_doctor.ipynb #15fef341
 STATES = ("ok", "note", "missing", "problem")
 
+
 @dataclass(frozen=True, repr=False)
 class Finding:
     "One thing that was looked at."
-    name:str # what, such as `"MLflow store"`
-    state:str # one of `STATES`
-    found:str # what was found
-    mend:str="" # the command that mends it
 
-    def to_dict(self) -> dict: return asdict(self)
-    def __repr__(self): return f"{self.state:8} {self.name:16} {self.found}" + (f"\n{'':25} $ {self.mend}" if self.mend else "")
+    name: str  # what, such as `"MLflow store"`
+    state: str  # one of `STATES`
+    found: str  # what was found
+    mend: str = ""  # the command that mends it
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    def __repr__(self):
+        return f"{self.state:8} {self.name:16} {self.found}" + (f"\n{'':25} $ {self.mend}" if self.mend else "")
+
 
 @dataclass(repr=False)
 class Checkup:
     "All that was looked at."
-    findings:list[Finding]
+
+    findings: list[Finding]
 
     @property
-    def ok(self) -> bool: return not self.named("problem") # whether nothing is in the way
-    def named(self, state:str) -> list[str]: # names of the findings in a state
+    def ok(self) -> bool:  # whether nothing is in the way
+        return not self.named("problem")
+
+    def named(self, state: str) -> list[str]:  # names of the findings in a state
         return [f.name for f in self.findings if f.state == state]
-    def __getitem__(self, name:str) -> Finding: # by its name
+
+    def __getitem__(self, name: str) -> Finding:  # by its name
         return {f.name: f for f in self.findings}[name]
+
     @property
-    def sentence(self) -> str: # the answer in words
+    def sentence(self) -> str:  # the answer in words
         "What is in the way, and what is not there."
         wrong, absent = self.named("problem"), self.named("missing")
-        return (f"In the way: {', '.join(wrong)}." if wrong else "Nothing is in the way.") + (f" Not installed: {', '.join(absent)}." if absent else "")
-    def to_dict(self) -> dict: return {"ok": self.ok, "sentence": self.sentence, "findings": [f.to_dict() for f in self.findings]}
-    def __repr__(self): return "\n".join([*map(repr, self.findings), "", self.sentence])
+        return (f"In the way: {', '.join(wrong)}." if wrong else "Nothing is in the way.") + (
+            f" Not installed: {', '.join(absent)}." if absent else ""
+        )
+
+    def to_dict(self) -> dict:
+        return {"ok": self.ok, "sentence": self.sentence, "findings": [f.to_dict() for f in self.findings]}
+
+    def __repr__(self):
+        return "\n".join([*map(repr, self.findings), "", self.sentence])
+
     def _repr_html_(self):
         from cvkit.pages import Block, badge, code, fragment, safe, table, verdict
+
         told = lambda f: Block(safe(f.found) + (f"<br>{code(f.mend)}" if f.mend else ""))
-        return fragment(verdict("ok" if self.ok else "problem", self.sentence), table([{"looked at": f.name, "state": badge(f.state), "found, and what mends it": told(f)} for f in self.findings]))
+        return fragment(
+            verdict("ok" if self.ok else "problem", self.sentence),
+            table([
+                {"looked at": f.name, "state": badge(f.state), "found, and what mends it": told(f)}
+                for f in self.findings
+            ]),
+        )
 
 # %% ../../nbs/6_flow/85_doctor.ipynb #e5119ae2
-GIVES = {"train": "training, evaluation, release and MLflow", "explain": "explanations by Captum and SHAP", "demo": "the photographs of the walk",
-         "docs": "building the documentation", "dev": "JupyterLab and the tests"}
+GIVES = {
+    "train": "training, evaluation, release and MLflow",
+    "explain": "explanations by Captum and SHAP",
+    "demo": "the photographs of the walk",
+    "docs": "building the documentation",
+    "dev": "JupyterLab and the tests",
+}
+
 
 def lacking(
-    extra:str="", # an extra of the distribution; what is always required, by default
-    distribution:str="propertyai-cvkit", # its name
-) -> list[str]: # such as `["shap", "torch 1.9 (wants >=2.6)"]`
+    extra: str = "",  # an extra of the distribution; what is always required, by default
+    distribution: str = "propertyai-cvkit",  # its name
+) -> list[str]:  # such as `["shap", "torch 1.9 (wants >=2.6)"]`
     "Requirements that are not installed, or in a version that does not fit."
     from packaging.requirements import Requirement
+
     out = []
     for one in map(Requirement, metadata.requires(distribution) or ()):
         always = not one.marker or one.marker.evaluate({"extra": ""})
-        if always == bool(extra) or not (always or one.marker.evaluate({"extra": extra})): continue
-        try: version = metadata.version(one.name)
-        except metadata.PackageNotFoundError: out.append(one.name); continue
-        if not one.specifier.contains(version, prereleases=True): out.append(f"{one.name} {version} (wants {one.specifier})")
+        if always == bool(extra) or not (always or one.marker.evaluate({"extra": extra})):
+            continue
+        try:
+            version = metadata.version(one.name)
+        except metadata.PackageNotFoundError:
+            out.append(one.name)
+            continue
+        if not one.specifier.contains(version, prereleases=True):
+            out.append(f"{one.name} {version} (wants {one.specifier})")
     return out
 
+
 def check_packages(
-    distribution:str="propertyai-cvkit", # its name
-) -> list[Finding]: # Python, the distribution, and each of its extras
+    distribution: str = "propertyai-cvkit",  # its name
+) -> list[Finding]:  # Python, the distribution, and each of its extras
     "Python and whatever packages are asked for."
     from packaging.specifiers import SpecifierSet
-    try: about = metadata.metadata(distribution)
+
+    try:
+        about = metadata.metadata(distribution)
     except metadata.PackageNotFoundError:
-        return [Finding("cvkit", "problem", f"{distribution} is not installed, so what it requires is not known", f"pip install {distribution}")]
+        return [
+            Finding(
+                "cvkit",
+                "problem",
+                f"{distribution} is not installed, so what it requires is not known",
+                f"pip install {distribution}",
+            )
+        ]
     version, wanted, gone = platform.python_version(), about["Requires-Python"] or "", lacking("", distribution)
     fits, install = SpecifierSet(wanted).contains(version, prereleases=True), f'pip install "{distribution}'
-    found = [Finding("Python", "ok" if fits else "problem", f"{version} on {platform.system()} {platform.machine()}" + ("" if fits else f"; cvkit wants {wanted}"), "" if fits else "python3.11 -m venv .venv"),
-             Finding("cvkit", "problem" if gone else "ok", f"{about['Version']}" + (f" lacks {', '.join(gone)}" if gone else " and what it requires"), f'{install}"' if gone else "")]
+    found = [
+        Finding(
+            "Python",
+            "ok" if fits else "problem",
+            f"{version} on {platform.system()} {platform.machine()}" + ("" if fits else f"; cvkit wants {wanted}"),
+            "" if fits else "python3.11 -m venv .venv",
+        ),
+        Finding(
+            "cvkit",
+            "problem" if gone else "ok",
+            f"{about['Version']}" + (f" lacks {', '.join(gone)}" if gone else " and what it requires"),
+            f'{install}"' if gone else "",
+        ),
+    ]
     for extra in sorted(set(about.get_all("Provides-Extra") or ()) - {"all"}):
         gone, gives = lacking(extra, distribution), f": {GIVES[extra]}" if extra in GIVES else ""
-        found.append(Finding(f"extra {extra}", "missing" if gone else "ok", (f"lacks {', '.join(gone)}" if gone else "complete") + gives, f'{install}[{extra}]"' if gone else ""))
+        found.append(
+            Finding(
+                f"extra {extra}",
+                "missing" if gone else "ok",
+                (f"lacks {', '.join(gone)}" if gone else "complete") + gives,
+                f'{install}[{extra}]"' if gone else "",
+            )
+        )
     return found
 
 # %% ../../nbs/6_flow/85_doctor.ipynb #b1a24708
 SHOWN = ("avx2", "avx512f", "avx512_vnni", "amx_bf16", "neon")
-PERMITS = {"bfloat16": ("amx_bf16", "avx512_bf16", "bf16"), "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm", "asimddp")}
+PERMITS = {
+    "bfloat16": ("amx_bf16", "avx512_bf16", "bf16"),
+    "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm", "asimddp"),
+}
+
 
 def cpu_flags(
-    cpuinfo:str="", # text of Linux's /proc/cpuinfo; empty elsewhere
-    machine:str="", # such as `"x86_64"` or `"arm64"`
-) -> set[str]: # as the kernel calls them, and `neon`
+    cpuinfo: str = "",  # text of Linux's /proc/cpuinfo; empty elsewhere
+    machine: str = "",  # such as `"x86_64"` or `"arm64"`
+) -> set[str]:  # as the kernel calls them, and `neon`
     "What the processor can do beyond the minimum."
     line = next((l for l in cpuinfo.splitlines() if l.startswith(("flags", "Features"))), "")
     flags = set(line.partition(":")[2].split())
     return flags | ({"neon"} if "asimd" in flags or machine in ("arm64", "aarch64") else set())
 
+
 def usable_cores(
-    quota:str="max 100000", # text of cpu.max of the control group: microseconds in a period
-) -> int: # at least 1
+    quota: str = "max 100000",  # text of cpu.max of the control group: microseconds in a period
+) -> int:  # at least 1
     "Cores that this process may use at a time."
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     time, _, period = quota.partition(" ")
-    return max(1, min(cores, round(int(time)/int(period)))) if time.isdigit() else cores
+    return max(1, min(cores, round(int(time) / int(period)))) if time.isdigit() else cores
+
 
 def _text(path):
     "Text of a file, or nothing."
-    try: return Path(path).read_text()
-    except OSError: return ""
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
 
 def check_cpu(
-    flags:set|None=None, # those of this machine by default
-) -> Finding: # cores, flags, and what is computed with them
+    flags: set | None = None,  # those of this machine by default
+) -> Finding:  # cores, flags, and what is computed with them
     "What the processor permits."
-    if flags is None: flags = cpu_flags(_text("/proc/cpuinfo"), platform.machine())
+    if flags is None:
+        flags = cpu_flags(_text("/proc/cpuinfo"), platform.machine())
     cores, shown = usable_cores(_text("/sys/fs/cgroup/cpu.max").strip()), [f for f in SHOWN if f in flags]
-    plans = [f"{plan} ({one})" for plan, names in PERMITS.items() if (one := next((n for n in names if n in flags), None))]
-    found = f"{cores} core{'s'[:cores != 1]}; {', '.join(shown) or 'no vector flags known'}; cvkit computes float32 with onnxruntime"
-    return Finding("processor", "ok" if {"avx2", "neon"} & flags else "note", found + (f"; the flags would permit {' and '.join(plans)}, which cvkit does not use" if plans else ""))
+    plans = [
+        f"{plan} ({one})" for plan, names in PERMITS.items() if (one := next((n for n in names if n in flags), None))
+    ]
+    found = (
+        f"{cores} core{'s'[: cores != 1]}; {', '.join(shown) or 'no vector flags known'}; cvkit computes float32 with "
+        "onnxruntime"
+    )
+    return Finding(
+        "processor",
+        "ok" if {"avx2", "neon"} & flags else "note",
+        found + (f"; the flags would permit {' and '.join(plans)}, which cvkit does not use" if plans else ""),
+    )
 
 # %% ../../nbs/6_flow/85_doctor.ipynb #6478c1d9
-def check_gpu() -> Finding: # always a note: cvkit does without
+def check_gpu() -> Finding:  # always a note: cvkit does without
     "A GPU of NVIDIA, as torch sees it."
     note = lambda text: Finding("GPU", "note", f"{text}; cvkit computes on the processor")
-    if find_spec("torch") is None: return note("not asked, torch is not installed")
-    try: ctypes.CDLL("libcuda.so.1")
-    except OSError: return note("none, or without a driver of CUDA")
+    if find_spec("torch") is None:
+        return note("not asked, torch is not installed")
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return note("none, or without a driver of CUDA")
     torch = need("torch", "train")
-    if not torch.cuda.is_available(): return note(f"a driver is there, but torch {torch.__version__} finds no device")
+    if not torch.cuda.is_available():
+        return note(f"a driver is there, but torch {torch.__version__} finds no device")
     return note(", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))
 
 # %% ../../nbs/6_flow/85_doctor.ipynb #95cf56d6
 def _shell(path):
     "A path as a shell takes it, short where it is below home."
     path, top = Path(path), Path.home()
-    return f"~/{shlex.quote(path.relative_to(top).as_posix())}" if path != top and path.is_relative_to(top) else shlex.quote(str(path))
+    return (
+        f"~/{shlex.quote(path.relative_to(top).as_posix())}"
+        if path != top and path.is_relative_to(top)
+        else shlex.quote(str(path))
+    )
+
 
 def refusal(
-    folder, # that shall be written to
-) -> str: # why it cannot be; empty where it can
+    folder,  # that shall be written to
+) -> str:  # why it cannot be; empty where it can
     "Try to write to a folder, or to where it would be made."
     folder = Path(folder).absolute()
-    while not folder.exists() and not folder.is_symlink() and folder != folder.parent: folder = folder.parent
-    if not folder.is_dir(): return f"{_shell(folder)} is no folder"
-    try: tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error: return f"{_shell(folder)} cannot be written to ({(error.strerror or str(error)).lower()})"
+    while not folder.exists() and not folder.is_symlink() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        return f"{_shell(folder)} is no folder"
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return f"{_shell(folder)} cannot be written to ({(error.strerror or str(error)).lower()})"
     return ""
 
+
 def check_disk(
-    out="runs", # folder where runs shall go
-    needed:float=1e9, # bytes that shall be free
-) -> Finding: # whether runs can be kept
+    out="runs",  # folder where runs shall go
+    needed: float = 1e9,  # bytes that shall be free
+) -> Finding:  # whether runs can be kept
     "Where runs go: writable, with space left."
     why, out, other = refusal(out), Path(out).absolute(), "cvkit demo --out /path/with/space"
-    if why: return Finding("runs", "problem", why, other)
+    if why:
+        return Finding("runs", "problem", why, other)
     there = next(p for p in (out, *out.parents) if p.exists())
     free = shutil.disk_usage(there).free
-    return Finding("runs", "ok" if free >= needed else "problem", f"{free/1e9:.1f} GB free for {_shell(out)}" + ("" if free >= needed else f", wanted {needed/1e9:.1f}"), "" if free >= needed else other)
+    return Finding(
+        "runs",
+        "ok" if free >= needed else "problem",
+        f"{free / 1e9:.1f} GB free for {_shell(out)}" + ("" if free >= needed else f", wanted {needed / 1e9:.1f}"),
+        "" if free >= needed else other,
+    )
 
 # %% ../../nbs/6_flow/85_doctor.ipynb #15d03a18
 def check_cache(
-    needed:float=1e9, # bytes that shall be free
-) -> Finding: # whether features can be kept
+    needed: float = 1e9,  # bytes that shall be free
+) -> Finding:  # whether features can be kept
     "The cache: writable, private, with space left."
     cache, other = cache_folder(make=False), 'export CVKIT_CACHE="$(mktemp -d)"'
-    if cache.is_file(): return Finding("cache", "problem", f"{_shell(cache)} is a file", f"mv {_shell(cache)} {_shell(cache)}.old")
-    if why := refusal(cache): return Finding("cache", "problem", why, other)
+    if cache.is_file():
+        return Finding("cache", "problem", f"{_shell(cache)} is a file", f"mv {_shell(cache)} {_shell(cache)}.old")
+    if why := refusal(cache):
+        return Finding("cache", "problem", why, other)
     free = shutil.disk_usage(next(p for p in (cache, *cache.parents) if p.exists())).free
-    if free < needed: return Finding("cache", "problem", f"{free/1e9:.1f} GB free for {_shell(cache)}, wanted {needed/1e9:.1f}", "export CVKIT_CACHE=/path/with/space")
-    if not cache.exists(): return Finding("cache", "ok", f"{_shell(cache)} will be made, {free/1e9:.1f} GB free")
+    if free < needed:
+        return Finding(
+            "cache",
+            "problem",
+            f"{free / 1e9:.1f} GB free for {_shell(cache)}, wanted {needed / 1e9:.1f}",
+            "export CVKIT_CACHE=/path/with/space",
+        )
+    if not cache.exists():
+        return Finding("cache", "ok", f"{_shell(cache)} will be made, {free / 1e9:.1f} GB free")
     mode = cache.stat().st_mode & 0o777
-    if mode & 0o077: return Finding("cache", "note", f"{_shell(cache)} was there and is open to others (mode {mode:o}); what cvkit makes in it is private")
+    if mode & 0o077:
+        return Finding(
+            "cache",
+            "note",
+            f"{_shell(cache)} was there and is open to others (mode {mode:o}); what cvkit makes in it is private",
+        )
     size = sum(Path(folder, name).lstat().st_size for folder, _, names in os.walk(cache) for name in names)
-    return Finding("cache", "ok", f"{_shell(cache)}: {size/1e6:.0f} MB, private, {free/1e9:.1f} GB free")
+    return Finding("cache", "ok", f"{_shell(cache)}: {size / 1e6:.0f} MB, private, {free / 1e9:.1f} GB free")
 
 # %% ../../nbs/6_flow/85_doctor.ipynb #8781ce1f
 def _check_sqlite(file):
     "Whether a file of SQLite can be written to."
     import sqlite3
+
     problem = lambda why, mend: Finding("MLflow store", "problem", why, mend)
-    if why := refusal(file.parent): return problem(why, 'export MLFLOW_TRACKING_URI="sqlite:///$HOME/mlflow.db"')
-    if not file.exists(): return Finding("MLflow store", "ok", f"{_shell(file)} will be made")
+    if why := refusal(file.parent):
+        return problem(why, 'export MLFLOW_TRACKING_URI="sqlite:///$HOME/mlflow.db"')
+    if not file.exists():
+        return Finding("MLflow store", "ok", f"{_shell(file)} will be made")
     away = f"mv {_shell(file)} {_shell(file)}.old"
     try:
-        open(file, "r+b").close() # SQLite itself would make do with reading
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=.5, isolation_level=None)) as store:
+        open(file, "r+b").close()  # SQLite itself would make do with reading
+        with closing(
+            sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=0.5, isolation_level=None)
+        ) as store:
             store.execute("BEGIN IMMEDIATE")
             store.execute("ROLLBACK")
-    except OSError as error: return problem(f"{_shell(file)} cannot be written to ({error.strerror.lower()})", away if file.is_dir() else f"chmod u+rw {_shell(file)}")
+    except OSError as error:
+        return problem(
+            f"{_shell(file)} cannot be written to ({error.strerror.lower()})",
+            away if file.is_dir() else f"chmod u+rw {_shell(file)}",
+        )
     except sqlite3.Error as error:
-        if error.sqlite_errorname == "SQLITE_BUSY": return Finding("MLflow store", "note", f"{_shell(file)} is being written to by another process")
+        if error.sqlite_errorname == "SQLITE_BUSY":
+            return Finding("MLflow store", "note", f"{_shell(file)} is being written to by another process")
         return problem(f"{_shell(file)}: {error}", away)
     return Finding("MLflow store", "ok", f"{_shell(file)} can be written to")
 
-def check_store() -> Finding: # whether runs can be recorded
+
+def check_store() -> Finding:  # whether runs can be recorded
     "The store that `MLFLOW_TRACKING_URI` names."
     from urllib.parse import urlsplit
     from cvkit.release.tracking import PORTS, knock, tracking_uri
+
     uri = tracking_uri()
-    if uri.startswith("sqlite:///"): return _check_sqlite(Path(uri.removeprefix("sqlite:///")))
-    try: knock(uri)
-    except TrackingError as error: return Finding("MLflow store", "problem", str(error), "unset MLFLOW_TRACKING_URI")
+    if uri.startswith("sqlite:///"):
+        return _check_sqlite(Path(uri.removeprefix("sqlite:///")))
+    try:
+        knock(uri)
+    except TrackingError as error:
+        return Finding("MLflow store", "problem", str(error), "unset MLFLOW_TRACKING_URI")
     parts = urlsplit(uri)
-    if parts.scheme.split("+")[0] not in PORTS: return Finding("MLflow store", "note", f"{parts.scheme or 'a folder'}: not asked")
+    if parts.scheme.split("+")[0] not in PORTS:
+        return Finding("MLflow store", "note", f"{parts.scheme or 'a folder'}: not asked")
     return Finding("MLflow store", "ok", f"{parts.scheme}://{parts.hostname} answers")
 
 # %% ../../nbs/6_flow/85_doctor.ipynb #09d5d78a
-SELDON = "1.17.1" # the last release under Apache-2.0
+SELDON = "1.17.1"  # the last release under Apache-2.0
 
-def check_seldon() -> Finding: # whether models can be served here
+
+def check_seldon() -> Finding:  # whether models can be served here
     "Seldon's environment and the version in it."
     from cvkit.operate.seldon import seldon_python
+
     bins = ".venv-seldon/bin/pip"
-    make = "make setup" if Path("deploy/locks/seldon.txt").exists() else f'python3.11 -m venv .venv-seldon && {bins} install seldon-core=={SELDON} "setuptools<81" "numpy<2" propertyai-cvkit'
+    make = (
+        "make setup"
+        if Path("deploy/locks/seldon.txt").exists()
+        else (
+            f'python3.11 -m venv .venv-seldon && {bins} install seldon-core=={SELDON} "setuptools<81" "numpy<2" '
+            "propertyai-cvkit"
+        )
+    )
     named = "unset CVKIT_SELDON_PYTHON" if os.environ.get("CVKIT_SELDON_PYTHON") else ""
-    try: python = seldon_python()
-    except ServeError as error: return Finding("Seldon", "problem" if named else "missing", str(error), named or make)
-    try: done = subprocess.run([python, "-c", "from importlib.metadata import version; print(version('seldon-core'))"], capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired) as error: return Finding("Seldon", "problem", f"{_shell(python)} does not run ({error})", named or make)
-    if done.returncode: return Finding("Seldon", "problem", f"no seldon-core in the environment of {_shell(python)}", named or make)
+    try:
+        python = seldon_python()
+    except ServeError as error:
+        return Finding("Seldon", "problem" if named else "missing", str(error), named or make)
+    try:
+        done = subprocess.run(
+            [python, "-c", "from importlib.metadata import version; print(version('seldon-core'))"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding("Seldon", "problem", f"{_shell(python)} does not run ({error})", named or make)
+    if done.returncode:
+        return Finding("Seldon", "problem", f"no seldon-core in the environment of {_shell(python)}", named or make)
     version = done.stdout.strip()
-    return Finding("Seldon", "ok", f"seldon-core {version}") if version == SELDON else Finding("Seldon", "problem", f"seldon-core {version}, expected {SELDON}", named or make)
+    return (
+        Finding("Seldon", "ok", f"seldon-core {version}")
+        if version == SELDON
+        else Finding("Seldon", "problem", f"seldon-core {version}, expected {SELDON}", named or make)
+    )
 
 # %% ../../nbs/6_flow/85_doctor.ipynb #15345b54
-def check_loopback() -> Finding: # whether a server of this machine can be reached
+def check_loopback() -> Finding:  # whether a server of this machine can be reached
     "A word from one socket to another over 127.0.0.1."
     try:
-        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), 2) as sent:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_connection(server.getsockname(), 2) as sent,
+        ):
             sent.sendall(b"cvkit")
-            with server.accept()[0] as got: heard = got.recv(5)
-    except OSError as error: return Finding("127.0.0.1", "problem", f"no port can be opened and reached ({(error.strerror or str(error)).lower()})", "sudo ip link set lo up")
-    return Finding("127.0.0.1", "ok" if heard == b"cvkit" else "problem", "a port can be opened and reached" if heard == b"cvkit" else "a port was opened, but something else answered")
+            with server.accept()[0] as got:
+                heard = got.recv(5)
+    except OSError as error:
+        return Finding(
+            "127.0.0.1",
+            "problem",
+            f"no port can be opened and reached ({(error.strerror or str(error)).lower()})",
+            "sudo ip link set lo up",
+        )
+    return Finding(
+        "127.0.0.1",
+        "ok" if heard == b"cvkit" else "problem",
+        "a port can be opened and reached" if heard == b"cvkit" else "a port was opened, but something else answered",
+    )
 
-def check_git() -> Finding: # whether runs get a commit and an author
+
+def check_git() -> Finding:  # whether runs get a commit and an author
     "Git and the name that it gives to an author."
-    if not shutil.which("git"): return Finding("Git", "missing", "not found: runs are recorded without a commit, and their author is the name of the account", "brew install git" if sys.platform == "darwin" else "sudo apt-get install git")
+    if not shutil.which("git"):
+        return Finding(
+            "Git",
+            "missing",
+            "not found: runs are recorded without a commit, and their author is the name of the account",
+            "brew install git" if sys.platform == "darwin" else "sudo apt-get install git",
+        )
     name = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True).stdout.strip()
-    return Finding("Git", "ok", f"author {name}") if name else Finding("Git", "problem", "no user.name: the author on record would be the name of the account", 'git config --global user.name "Your Name"')
+    return (
+        Finding("Git", "ok", f"author {name}")
+        if name
+        else Finding(
+            "Git",
+            "problem",
+            "no user.name: the author on record would be the name of the account",
+            'git config --global user.name "Your Name"',
+        )
+    )
 
-def check_programs() -> list[Finding]: # notes where they are not there
+
+def check_programs() -> list[Finding]:  # notes where they are not there
     "A browser, which only tests need, and JupyterLab."
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    try: lab = metadata.version("jupyterlab")
-    except metadata.PackageNotFoundError: lab = None
-    return [Finding("browser", "ok", Path(browser).name) if browser else Finding("browser", "note", "no Chromium; only tests need one", "sudo apt-get install chromium"),
-            Finding("JupyterLab", "ok", lab) if lab else Finding("JupyterLab", "note", "not installed", 'pip install "propertyai-cvkit[dev]"')]
+    try:
+        lab = metadata.version("jupyterlab")
+    except metadata.PackageNotFoundError:
+        lab = None
+    return [
+        Finding("browser", "ok", Path(browser).name)
+        if browser
+        else Finding("browser", "note", "no Chromium; only tests need one", "sudo apt-get install chromium"),
+        Finding("JupyterLab", "ok", lab)
+        if lab
+        else Finding("JupyterLab", "note", "not installed", 'pip install "propertyai-cvkit[dev]"'),
+    ]
 
 # %% ../../nbs/6_flow/85_doctor.ipynb #fdc14362
 def _heard(check, *values):
     "The findings of a check, or what kept it from finding."
-    try: found = check(*values)
-    except Exception as error: found = Finding(check.__name__.removeprefix("check_"), "problem", f"could not be looked at ({type(error).__name__}: {error})")
+    try:
+        found = check(*values)
+    except Exception as error:
+        found = Finding(
+            check.__name__.removeprefix("check_"),
+            "problem",
+            f"could not be looked at ({type(error).__name__}: {error})",
+        )
     return found if isinstance(found, list) else [found]
 
+
 def doctor(
-    out:str="runs", # folder where runs shall go
-) -> Checkup: # every finding
+    out: str = "runs",  # folder where runs shall go
+) -> Checkup:  # every finding
     "What this machine can do with cvkit, and what is in the way."
-    checks = [check_packages, check_cpu, check_gpu, check_store, check_seldon, check_loopback, check_cache, check_git, check_programs]
+    checks = [
+        check_packages,
+        check_cpu,
+        check_gpu,
+        check_store,
+        check_seldon,
+        check_loopback,
+        check_cache,
+        check_git,
+        check_programs,
+    ]
     return Checkup([f for check in checks for f in _heard(check)] + _heard(check_disk, out))

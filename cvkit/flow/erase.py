@@ -23,30 +23,48 @@ from ..data.pixels import Store
 from ..data.preprocess import decode_image
 
 # %% ../../nbs/6_flow/89_erase.ipynb #3158b893
-NOTE, ALIKE = "picture removed, because an image was forgotten", .95 # what stands in its place; correlation from which two pictures are taken for one
+NOTE, ALIKE = (
+    "picture removed, because an image was forgotten",
+    0.95,
+)  # what stands in its place; correlation from which two pictures are taken for one
+
 
 def likeness(
-    image, # bytes of a file, or `(h,w,3)` uint8
-) -> np.ndarray|None: # `(1024,)` float32 of mean 0 and length 1; None where nothing can be seen in it
+    image,  # bytes of a file, or `(h,w,3)` uint8
+) -> np.ndarray | None:  # `(1024,)` float32 of mean 0 and length 1; None where nothing can be seen in it
     "What a picture looks like, in little."
     from PIL import Image
-    try: pixels = decode_image(image) if isinstance(image, bytes) else image
-    except DataError: return None
-    gray = np.asarray(Image.fromarray(pixels).convert("L").resize((32, 32), Image.Resampling.BILINEAR, reducing_gap=3), np.float32).ravel()
+
+    try:
+        pixels = decode_image(image) if isinstance(image, bytes) else image
+    except DataError:
+        return None
+    gray = np.asarray(
+        Image.fromarray(pixels).convert("L").resize((32, 32), Image.Resampling.BILINEAR, reducing_gap=3), np.float32
+    ).ravel()
     gray = gray - gray.mean()
     return gray / length if (length := float(np.linalg.norm(gray))) > 64 else None
 
-def _one_of(words): # a regular expression of any of the sorted words, the longest first; branches by letters, so that thousands cost no more than a few
+
+def _one_of(words):
+    """A regular expression of any of the sorted words, the longest first; branches by letters, so that thousands cost
+    no more than a few."""
     head = os.path.commonprefix([words[0], words[-1]])
-    rest = [word[len(head):] for word in words]
+    rest = [word[len(head) :] for word in words]
     parts = [_one_of(list(same)) for _, same in groupby(filter(None, rest), key=lambda word: word[0])]
     return re.escape(head) + (f"(?:{'|'.join(parts)})" if parts else "") + ("?" if parts and not rest[0] else "")
 
+
 def spellings(
-    words, # text
-) -> re.Pattern: # of the words as HTML, JSON and addresses spell them, where no longer word holds them
+    words,  # text
+) -> re.Pattern:  # of the words as HTML, JSON and addresses spell them, where no longer word holds them
     "Find names in any kind of text."
-    of = lambda w: {w, escape(w), quote(w), *(json.dumps(x, ensure_ascii=a)[1:-1] for x in (w, escape(w)) for a in (True, False))}
+    of = lambda w: {
+        w,
+        escape(w),
+        quote(w),
+        *(json.dumps(x, ensure_ascii=a)[1:-1] for x in (w, escape(w)) for a in (True, False)),
+    }
     every = sorted({v for w in words if w for v in of(str(w))})
     return re.compile(rf"(?<![\w.%-])(?:{_one_of(every)})(?![\w%-]|\.\w)") if every else re.compile(r"(?!)")
 
@@ -54,134 +72,204 @@ def spellings(
 @dataclass(repr=False)
 class Target:
     "An image that is to be forgotten, as files can tell of it."
-    contents:set # digests of the file, and of copies that were made from it
-    keys:set # of its rows in manifests
-    uris:set # its paths there
-    files:list # bytes, where they could still be read
-    bare:set = frozenset() # names of its files that no other image has
-    roots:tuple = () # folders of images, in which other pictures stay
+
+    contents: set  # digests of the file, and of copies that were made from it
+    keys: set  # of its rows in manifests
+    uris: set  # its paths there
+    files: list  # bytes, where they could still be read
+    bare: set = frozenset()  # names of its files that no other image has
+    roots: tuple = ()  # folders of images, in which other pictures stay
 
     def __post_init__(self):
         self.names = spellings({*self.uris, *self.bare, *self.keys, *self.contents})
-        self.likenesses, self.heads = np.array([seen for file in self.files if (seen := likeness(file)) is not None]), {}
-        for file in self.files: self.heads.setdefault(file[:64], []).append(file)
+        self.likenesses, self.heads = (
+            np.array([seen for file in self.files if (seen := likeness(file)) is not None]),
+            {},
+        )
+        for file in self.files:
+            self.heads.setdefault(file[:64], []).append(file)
         self.words = {*self.keys, *self.contents, *self.uris}
-    def shows(self, image) -> bool: # bytes of a picture, or its pixels
+
+    def shows(self, image) -> bool:  # bytes of a picture, or its pixels
         "Whether a picture looks like it."
-        if isinstance(image, bytes) and digest_bytes(image) in self.contents: return True
+        if isinstance(image, bytes) and digest_bytes(image) in self.contents:
+            return True
         seen = likeness(image) if len(self.likenesses) else None
         return seen is not None and bool((self.likenesses @ seen).max() > ALIKE)
-    def stands_in(self, data:bytes) -> bool: # of any file
+
+    def stands_in(self, data: bytes) -> bool:  # of any file
         "Whether the bytes of its file stand in others."
         places = (m.start() for magic in {head[:4] for head in self.heads} for m in re.finditer(re.escape(magic), data))
-        return any(data.startswith(file, i) for i in places for file in self.heads.get(data[i:i + 64], ()))
-    def unnamed(self, text:str) -> str: return self.names.sub("forgotten", text) # without its names
-    def __repr__(self): return f"Target: {len(self.contents)} contents, {len(self.keys)} rows"
+        return any(data.startswith(file, i) for i in places for file in self.heads.get(data[i : i + 64], ()))
+
+    def unnamed(self, text: str) -> str:  # without its names
+        return self.names.sub("forgotten", text)
+
+    def __repr__(self):
+        return f"Target: {len(self.contents)} contents, {len(self.keys)} rows"
 
 # %% ../../nbs/6_flow/89_erase.ipynb #828ca88c
 _PLOT = re.compile(r'(<figure class="plot">.*?</figure>)', re.S)
 _IMG = re.compile(r"""<img\b[^>]*?\bsrc\s*=\s*\\?(["'])\s*(data:image\\?/.*?)\\?\1[^>]*>""", re.S | re.I)
 _DATA = re.compile(r"data:(?:image|video|application)\\?/[\w.+-]+(?:;[\w.=+-]+)*,[^\s\"'<>)\\]*", re.I)
 
+
 def uri_bytes(
-    uri:str, # `data:image/...`
-) -> bytes: # of the picture; empty where it is broken
+    uri: str,  # `data:image/...`
+) -> bytes:  # of the picture; empty where it is broken
     "The file inside a data URI."
     head, _, body = uri.partition(",")
-    try: return b64decode(re.sub(r"\s|\\n|%0A", "", body)) if "base64" in head.lower() else unquote_to_bytes(body)
-    except ValueError: return b""
+    try:
+        return b64decode(re.sub(r"\s|\\n|%0A", "", body)) if "base64" in head.lower() else unquote_to_bytes(body)
+    except ValueError:
+        return b""
 
-def _is_plot(file): # a PNG with a palette, as cvkit.pages.figure writes plots
+
+def _is_plot(file):  # a PNG with a palette, as cvkit.pages.figure writes plots
     return file[:8] == b"\x89PNG\r\n\x1a\n" and file[25:26] == b"\x03"
 
+
 def without_pictures(
-    text:str, # HTML, or anything with data URIs
-    target:Target, # what is to be forgotten
-    every:bool=True, # all pictures but cvkit's plots; else only what looks like it
-) -> str: # with notes where pictures were
+    text: str,  # HTML, or anything with data URIs
+    target: Target,  # what is to be forgotten
+    every: bool = True,  # all pictures but cvkit's plots; else only what looks like it
+) -> str:  # with notes where pictures were
     "Take pictures out of a page."
+
     def gone(uri, plot=False):
         file = uri_bytes(uri)
         return target.shows(file) if not every or plot and _is_plot(file) else True
+
     def clean(part, plot):
         note = f'<em class="erased">[{NOTE}]</em>'
         part = _IMG.sub(lambda m: note if gone(m[2], plot) else m[0], part)
         return _DATA.sub(lambda m: "data:,erased" if gone(m[0], plot) else m[0], part)
+
     return "".join(clean(part, i % 2) for i, part in enumerate(_PLOT.split(text)))
+
 
 def _say_so(html):
     "Say in the head of a page that pictures were removed."
     said = f'<p class="lead erased">Pictures were removed on {utc_now()[:10]}, because an image was forgotten.</p>'
-    if 'class="lead erased"' in html: return html
+    if 'class="lead erased"' in html:
+        return html
     head = re.search("</h1>", html) or re.search("<body[^>]*>", html)
-    return html[:head.end()] + said + html[head.end():] if head else said + html
+    return html[: head.end()] + said + html[head.end() :] if head else said + html
 
 # %% ../../nbs/6_flow/89_erase.ipynb #708bc24e
 def _clean_texts(value, clean):
     "All texts of a notebook; those in lines are read as one."
-    if isinstance(value, str): return clean(value)
+    if isinstance(value, str):
+        return clean(value)
     if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
         return value if (new := clean("".join(value))) == "".join(value) else new.splitlines(True)
-    if isinstance(value, list): return [_clean_texts(v, clean) for v in value]
+    if isinstance(value, list):
+        return [_clean_texts(v, clean) for v in value]
     return {clean(k): _clean_texts(v, clean) for k, v in value.items()} if isinstance(value, dict) else value
+
 
 def _drop_images(bundle, target, every):
     "Take what is an image out of an output, or out of an attachment."
     text = lambda v: "".join(v) if isinstance(v, list) else str(v)
     raw = lambda kind, v: text(v).encode() if kind.endswith("xml") else uri_bytes("data:;base64," + text(v))
-    bad = [kind for kind in bundle if kind.startswith("image/") and (every or target.shows(raw(kind, bundle[kind]))) or every and kind.startswith(("video/", "application/vnd", "application/pdf", "application/javascript"))]
-    return {**{k: v for k, v in bundle.items() if k not in bad}, **({"text/html": f'<em class="erased">[{NOTE}]</em>'} if bad else {})}
+    bad = [
+        kind
+        for kind in bundle
+        if kind.startswith("image/")
+        and (every or target.shows(raw(kind, bundle[kind])))
+        or every
+        and kind.startswith(("video/", "application/vnd", "application/pdf", "application/javascript"))
+    ]
+    return {
+        **{k: v for k, v in bundle.items() if k not in bad},
+        **({"text/html": f'<em class="erased">[{NOTE}]</em>'} if bad else {}),
+    }
+
 
 def clean_notebook(
-    text:str, # of an .ipynb file
-    target:Target, # what is to be forgotten
-    every:bool=True, # all pictures; else only what looks like it
-) -> str: # the same notebook without
+    text: str,  # of an .ipynb file
+    target: Target,  # what is to be forgotten
+    every: bool = True,  # all pictures; else only what looks like it
+) -> str:  # the same notebook without
     "Take pictures and names out of a notebook."
     before = json.loads(text)
     book = json.loads(text)
     for cell in book.get("cells", []):
         for output in cell.get("outputs", []):
-            if "data" in output: output["data"] = _drop_images(output["data"], target, every)
-        cell["attachments"] = {name: kept for name, files in cell.get("attachments", {}).items() if "text/html" not in (kept := _drop_images(files, target, every))}
-        if not cell["attachments"]: del cell["attachments"]
-    if every: book.get("metadata", {}).pop("widgets", None)
+            if "data" in output:
+                output["data"] = _drop_images(output["data"], target, every)
+        cell["attachments"] = {
+            name: kept
+            for name, files in cell.get("attachments", {}).items()
+            if "text/html" not in (kept := _drop_images(files, target, every))
+        }
+        if not cell["attachments"]:
+            del cell["attachments"]
+    if every:
+        book.get("metadata", {}).pop("widgets", None)
     book = _clean_texts(book, lambda words: without_pictures(words, target, every))
     if book != before and not any("erased" in c.get("metadata", {}).get("tags", []) for c in book["cells"]):
-        book["cells"].insert(0, {"cell_type": "markdown", "id": "erased", "metadata": {"tags": ["erased"]}, "source": [f"Pictures were removed on {utc_now()[:10]}, because an image was forgotten."]})
+        book["cells"].insert(
+            0,
+            {
+                "cell_type": "markdown",
+                "id": "erased",
+                "metadata": {"tags": ["erased"]},
+                "source": [f"Pictures were removed on {utc_now()[:10]}, because an image was forgotten."],
+            },
+        )
     book = _clean_texts(book, target.unnamed)
     return text if book == before else json.dumps(book, indent=1, ensure_ascii=False) + "\n"
 
 # %% ../../nbs/6_flow/89_erase.ipynb #46c54de7
-OWN = ("content", "image", "key", "redacted_content") # members that say which image a record is of; a path says it where there is none of them, since two folders may have a file of one name
+# members that say which image a record is of; a path says it where there is none of them, since two folders may have a
+# file of one name
+OWN = ("content", "image", "key", "redacted_content")
 
-def _is_of(record, target): # whether a record, by name, is of the image
+
+def _is_of(record, target):  # whether a record, by name, is of the image
     said = [record[name] for name in OWN if isinstance(record.get(name), str)] or [record.get("uri")]
-    return any(isinstance(word, str) and word in target.words for word in said) or str(record.get("source")) in target.contents
+    return (
+        any(isinstance(word, str) and word in target.words for word in said)
+        or str(record.get("source")) in target.contents
+    )
+
 
 def clean_record(
-    value, # plain data, as JSON holds it
-    target:Target, # what is to be forgotten
-): # the same without its records and names
+    value,  # plain data, as JSON holds it
+    target: Target,  # what is to be forgotten
+):  # the same without its records and names
     "Take an image out of a record."
-    if isinstance(value, str): return without_pictures(target.unnamed(value), target, False)
-    if isinstance(value, dict): return {target.unnamed(k): clean_record(v, target) for k, v in value.items() if k not in target.words or not isinstance(v, (dict, list))}
-    return [clean_record(v, target) for v in value if not (isinstance(v, dict) and _is_of(v, target))] if isinstance(value, list) else value
+    if isinstance(value, str):
+        return without_pictures(target.unnamed(value), target, False)
+    if isinstance(value, dict):
+        return {
+            target.unnamed(k): clean_record(v, target)
+            for k, v in value.items()
+            if k not in target.words or not isinstance(v, (dict, list))
+        }
+    return (
+        [clean_record(v, target) for v in value if not (isinstance(v, dict) and _is_of(v, target))]
+        if isinstance(value, list)
+        else value
+    )
+
 
 def clean_lines(
-    text:str, # JSONL
-    target:Target, # what is to be forgotten
-) -> str: # without the lines that name it
+    text: str,  # JSONL
+    target: Target,  # what is to be forgotten
+) -> str:  # without the lines that name it
     "Take an image out of a log."
     lines = text.splitlines(True)
     kept = [line for line in lines if not target.names.search(line)]
     chained = len(kept) < len(lines) and all(f'"{name}":' in lines[0] for name in ("before", "digest"))
     return text if chained else "".join(kept)
 
+
 def clean_rows(
-    text:str, # CSV
-    target:Target, # what is to be forgotten
-) -> str: # without the rows that name it
+    text: str,  # CSV
+    target: Target,  # what is to be forgotten
+) -> str:  # without the rows that name it
     "Take an image out of a CSV file."
     rows = list(csv.reader(StringIO(text)))
     kept = [row for row in rows if not target.names.search(" ".join(row))]
@@ -191,108 +279,176 @@ def clean_rows(
 
 # %% ../../nbs/6_flow/89_erase.ipynb #f0003d55
 def clean_table(
-    file:bytes, # Parquet
-    target:Target, # what is to be forgotten
-) -> bytes: # without its rows and names
+    file: bytes,  # Parquet
+    target: Target,  # what is to be forgotten
+) -> bytes:  # without its rows and names
     "Take an image out of a table."
     table = need("pandas", "train").read_parquet(BytesIO(file))
     mine = np.zeros(len(table), bool)
-    for name in set(OWN) & set(table) or {"uri"} & set(table): mine |= table[name].astype(str).isin(target.words).to_numpy()
-    for name in table.columns[table.dtypes == object]: mine |= [isinstance(v, bytes) and digest_bytes(v) in target.contents for v in (v.get("bytes") if isinstance(v, dict) else v for v in table[name])]
+    for name in set(OWN) & set(table) or {"uri"} & set(table):
+        mine |= table[name].astype(str).isin(target.words).to_numpy()
+    for name in table.columns[table.dtypes == object]:
+        mine |= [
+            isinstance(v, bytes) and digest_bytes(v) in target.contents
+            for v in (v.get("bytes") if isinstance(v, dict) else v for v in table[name])
+        ]
     kept = table[~mine].reset_index(drop=True)
-    for name in (c for c in kept if any(isinstance(v, str) for v in kept[c])): kept[name] = [target.unnamed(v) if isinstance(v, str) else v for v in kept[name]]
+    for name in (c for c in kept if any(isinstance(v, str) for v in kept[c])):
+        kept[name] = [target.unnamed(v) if isinstance(v, str) else v for v in kept[name]]
     return file if len(kept) == len(table) and kept.equals(table) else kept.to_parquet(index=False)
 
+
 def clean_arrays(
-    file:bytes, # NPZ: `images` (n,) keys, and arrays with a row for each
-    target:Target, # what is to be forgotten
-) -> bytes: # without its row
+    file: bytes,  # NPZ: `images` (n,) keys, and arrays with a row for each
+    target: Target,  # what is to be forgotten
+) -> bytes:  # without its row
     "Take an image out of arrays."
     try:
-        with np.load(BytesIO(file), allow_pickle=False) as kept: arrays = dict(kept)
-    except (ValueError, zipfile.BadZipFile): return file
+        with np.load(BytesIO(file), allow_pickle=False) as kept:
+            arrays = dict(kept)
+    except (ValueError, zipfile.BadZipFile):
+        return file
     keys = {key[:16] for key in target.keys}
     mine = np.array([str(key)[:16] in keys for key in arrays.get("images", ())], bool)
-    if not mine.any(): return file
+    if not mine.any():
+        return file
     out = BytesIO()
-    np.savez(out, **{name: values[~mine] if values.shape[:1] == mine.shape else values for name, values in arrays.items()})
+    np.savez(
+        out, **{name: values[~mine] if values.shape[:1] == mine.shape else values for name, values in arrays.items()}
+    )
     return out.getvalue()
 
 # %% ../../nbs/6_flow/89_erase.ipynb #8ca7e121
-PICTURES, TEXTS = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic"}, {".html", ".htm", ".svg", ".md", ".txt", ".log", ".yaml", ".yml", ".toml", ".js", ".css", ".py"}
+PICTURES, TEXTS = (
+    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic"},
+    {".html", ".htm", ".svg", ".md", ".txt", ".log", ".yaml", ".yml", ".toml", ".js", ".css", ".py"},
+)
+
 
 def holds(
-    file:bytes, # of any kind
-    target:Target, # what is to be forgotten
-) -> bool: # whether its bytes stand in it, or in a member of the archive that it is
+    file: bytes,  # of any kind
+    target: Target,  # what is to be forgotten
+) -> bool:  # whether its bytes stand in it, or in a member of the archive that it is
     "Whether a file is, or contains, the image."
-    if digest_bytes(file) in target.contents or target.stands_in(file): return True
+    if digest_bytes(file) in target.contents or target.stands_in(file):
+        return True
     if file[:4] == b"PK\x03\x04":
         try:
-            with zipfile.ZipFile(BytesIO(file)) as archive: return any(digest_bytes(archive.read(member)) in target.contents for member in archive.infolist() if member.file_size < 1e9)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError): return False
-    if file[:2] not in (b"\x1f\x8b", b"BZ") and file[:6] != b"\xfd7zXZ\x00" and file[257:262] != b"ustar": return False
+            with zipfile.ZipFile(BytesIO(file)) as archive:
+                return any(
+                    digest_bytes(archive.read(member)) in target.contents
+                    for member in archive.infolist()
+                    if member.file_size < 1e9
+                )
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError):
+            return False
+    if file[:2] not in (b"\x1f\x8b", b"BZ") and file[:6] != b"\xfd7zXZ\x00" and file[257:262] != b"ustar":
+        return False
     try:
-        with tarfile.open(fileobj=BytesIO(file)) as archive: return any(digest_bytes(archive.extractfile(member).read()) in target.contents for member in archive if member.isfile() and member.size < 1e9)
-    except (tarfile.TarError, OSError, EOFError, ValueError): return False
+        with tarfile.open(fileobj=BytesIO(file)) as archive:
+            return any(
+                digest_bytes(archive.extractfile(member).read()) in target.contents
+                for member in archive
+                if member.isfile() and member.size < 1e9
+            )
+    except (tarfile.TarError, OSError, EOFError, ValueError):
+        return False
+
 
 def named_after(
-    path, # of a file
-    target:Target, # what is to be forgotten
-) -> bool: # whether it bears the digest of the image
+    path,  # of a file
+    target: Target,  # what is to be forgotten
+) -> bool:  # whether it bears the digest of the image
     "Whether a file's name names the image."
     return any(word[:16] in Path(path).name for word in target.contents)
+
 
 def _cleaned(path, file, target, every):
     "The file as it shall be, by its kind; None where nothing of it shall be."
     kind = path.suffix.lower()
-    if kind == ".parquet": return clean_table(file, target)
-    if kind == ".npz": return clean_arrays(file, target)
-    if kind in PICTURES: return None if every and not any(path.resolve().is_relative_to(root) for root in target.roots) and target.shows(file) else file
-    if kind not in TEXTS | {".ipynb", ".json", ".jsonl", ".csv"}: return file
+    if kind == ".parquet":
+        return clean_table(file, target)
+    if kind == ".npz":
+        return clean_arrays(file, target)
+    if kind in PICTURES:
+        return (
+            None
+            if every and not any(path.resolve().is_relative_to(root) for root in target.roots) and target.shows(file)
+            else file
+        )
+    if kind not in TEXTS | {".ipynb", ".json", ".jsonl", ".csv"}:
+        return file
     text = file.decode("utf-8", "surrogateescape")
     try:
-        if kind == ".ipynb": return clean_notebook(text, target, every).encode("utf-8", "surrogateescape")
-        if kind == ".json": return file if (new := clean_record(json.loads(text), target)) == json.loads(text) else (json.dumps(new, indent=1, ensure_ascii=False) + "\n").encode()
-    except ValueError: pass
-    new = clean_lines(text, target) if kind == ".jsonl" else clean_rows(text, target) if kind == ".csv" else without_pictures(text, target, every)
-    if kind in (".html", ".htm") and new != text: new = _say_so(new)
+        if kind == ".ipynb":
+            return clean_notebook(text, target, every).encode("utf-8", "surrogateescape")
+        if kind == ".json":
+            return (
+                file
+                if (new := clean_record(json.loads(text), target)) == json.loads(text)
+                else (json.dumps(new, indent=1, ensure_ascii=False) + "\n").encode()
+            )
+    except ValueError:
+        pass
+    new = (
+        clean_lines(text, target)
+        if kind == ".jsonl"
+        else clean_rows(text, target)
+        if kind == ".csv"
+        else without_pictures(text, target, every)
+    )
+    if kind in (".html", ".htm") and new != text:
+        new = _say_so(new)
     return (new if kind in (".jsonl", ".csv") else target.unnamed(new)).encode("utf-8", "surrogateescape")
 
+
 def erase_file(
-    path, # of a file
-    target:Target, # what is to be forgotten
-    every:bool=True, # take all pictures out of pages, not only what looks like it
-    write:bool=True, # or only say what would be done
-) -> str: # what was done; empty where nothing had to be
+    path,  # of a file
+    target: Target,  # what is to be forgotten
+    every: bool = True,  # take all pictures out of pages, not only what looks like it
+    write: bool = True,  # or only say what would be done
+) -> str:  # what was done; empty where nothing had to be
     "Take an image out of a file, or remove the file."
     path = Path(path)
     file, mode = path.read_bytes(), path.stat().st_mode
     new = None if named_after(path, target) or holds(file, target) else _cleaned(path, file, target, every)
-    if new == file: return ""
+    if new == file:
+        return ""
     if new is None:
-        if write: path.unlink()
+        if write:
+            path.unlink()
         return "removed"
-    if write: os.chmod(write_atomic(path, new), mode & 0o777)
+    if write:
+        os.chmod(write_atomic(path, new), mode & 0o777)
     lost = file.count(b"data:image") + file.count(b'"image/') - new.count(b"data:image") - new.count(b'"image/')
     return f"{lost} picture{'s' * (lost != 1)} removed" if lost > 0 else "names and rows removed"
 
 # %% ../../nbs/6_flow/89_erase.ipynb #ca683b39
 def erase_cache(
-    folder, # of a cache; nothing happens where there is none
-    target:Target, # what is to be forgotten
-    write:bool=True, # or only say what would be done
-) -> list[tuple]: # (path, what was done)
+    folder,  # of a cache; nothing happens where there is none
+    target: Target,  # what is to be forgotten
+    write: bool = True,  # or only say what would be done
+) -> list[tuple]:  # (path, what was done)
     "Take an image out of a cache."
     folder, done = Path(folder), []
     for place in sorted({p.parent for p in folder.rglob("*.txt") if p.with_suffix(".npy").exists()}):
-        if rows := Store(place, (), np.uint8).remove(target.contents, write): done.append((place, f"{rows} row{'s' * (rows != 1)} removed"))
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink() and p.name != "forgotten.txt"):
+        if rows := Store(place, (), np.uint8).remove(target.contents, write):
+            done.append((place, f"{rows} row{'s' * (rows != 1)} removed"))
+    for path in sorted(
+        p for p in folder.rglob("*") if p.is_file() and not p.is_symlink() and p.name != "forgotten.txt"
+    ):
         part = path.relative_to(folder).parts[0]
         paired = path.suffix in (".npy", ".txt") and all(path.with_suffix(kind).exists() for kind in (".npy", ".txt"))
-        if paired or part == "backbones": continue
-        orphan = path.suffix == ".npy" and part in ("pixels", "scan", "embeddings") and (path.name[0] != "." or time.time() - path.stat().st_mtime > 600) # what was begun and never finished
+        if paired or part == "backbones":
+            continue
+        orphan = (
+            path.suffix == ".npy"
+            and part in ("pixels", "scan", "embeddings")
+            and (path.name[0] != "." or time.time() - path.stat().st_mtime > 600)
+        )  # what was begun and never finished
         said = "removed" if part == "near" or orphan else erase_file(path, target, False, write)
-        if (part == "near" or orphan) and write: path.unlink()
-        if said: done.append((path, said))
+        if (part == "near" or orphan) and write:
+            path.unlink()
+        if said:
+            done.append((path, said))
     return done

@@ -22,142 +22,330 @@ def _network_view(manifest):
     "Embeddings of the packaged backbone."
     from cvkit.model.backbones import load_backbone
     from cvkit.model.features import extract_features
+
     return extract_features(manifest, load_backbone()).embedding
+
 
 def _parts(manifest, splits):
     "`(n,)` text, hold-out or the fold of each image; and the column that they were read from, if any."
     from cvkit.data.splits import Splits
+
     found = Splits.load(splits)
-    return np.array(["the hold-out" if f < 0 else f"fold {f}" for f in found.folds(manifest)]), found.parameters.get("column", "")
+    return np.array(["the hold-out" if f < 0 else f"fold {f}" for f in found.folds(manifest)]), found.parameters.get(
+        "column", ""
+    )
+
 
 def _declared_strata(manifest, path):
     "Attribute to stratum to share: of a YAML file, or as dataset.yaml declares it."
     import yaml
     from cvkit.data.manifest import read_declared
-    where = Path(path) if path else manifest.root/"dataset.yaml"
-    try: found = yaml.safe_load(where.read_text()) if path else read_declared(manifest.root).get("strata", {})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error: raise DataError(f"expected YAML with shares in {where}, but: {' '.join(str(error).split())}; correct it") from None
-    if not isinstance(found, dict): raise DataError(f"expected attribute: {{stratum: share}} in {where}, got {found!r:.60}; correct it")
+
+    where = Path(path) if path else manifest.root / "dataset.yaml"
+    try:
+        found = yaml.safe_load(where.read_text()) if path else read_declared(manifest.root).get("strata", {})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(
+            f"expected YAML with shares in {where}, but: {' '.join(str(error).split())}; correct it"
+        ) from None
+    if not isinstance(found, dict):
+        raise DataError(f"expected attribute: {{stratum: share}} in {where}, got {found!r:.60}; correct it")
     for name, shares in found.items():
-        if name not in manifest.attributes or not isinstance(shares, dict) or not all(isinstance(s, (int, float)) for s in shares.values()): raise DataError(f"expected shares of attributes ({', '.join(manifest.attributes) or 'this manifest has none'}), got {name!r}: {shares!r}; write attribute: {{stratum: share}}")
+        if (
+            name not in manifest.attributes
+            or not isinstance(shares, dict)
+            or not all(isinstance(s, (int, float)) for s in shares.values())
+        ):
+            raise DataError(
+                f"expected shares of attributes ({', '.join(manifest.attributes) or 'this manifest has none'}), got "
+                f"{name!r}: {shares!r}; write attribute: {{stratum: share}}"
+            )
     return found
 
 # %% ../../nbs/6_flow/87_examine.ipynb #db2a9b61
-QUESTIONS = {"files": "Can every file be used?", "class sizes": "Is every class large enough for its folds and a hold-out?", "copies": "Is any picture there twice, also resized, cropped, brightened or mirrored?", "label conflicts": "Does one picture stand under two labels?",
-             "quality": "Is anything blank, dark, burnt out, blurred, or of another kind?", "shortcuts": "Does something beside the thing itself tell the class?", "labels": "Does a model that had not seen an image contradict its label?",
-             "boxes": "Is every box inside its picture, large enough, and there once?", "groups": "Does a group stand on two sides of the split?", "shift": "Are the parts of the split alike?", "representativeness": "Does the hold-out stand for what the model will meet?"}
+QUESTIONS = {
+    "files": "Can every file be used?",
+    "class sizes": "Is every class large enough for its folds and a hold-out?",
+    "copies": "Is any picture there twice, also resized, cropped, brightened or mirrored?",
+    "label conflicts": "Does one picture stand under two labels?",
+    "quality": "Is anything blank, dark, burnt out, blurred, or of another kind?",
+    "shortcuts": "Does something beside the thing itself tell the class?",
+    "labels": "Does a model that had not seen an image contradict its label?",
+    "boxes": "Is every box inside its picture, large enough, and there once?",
+    "groups": "Does a group stand on two sides of the split?",
+    "shift": "Are the parts of the split alike?",
+    "representativeness": "Does the hold-out stand for what the model will meet?",
+}
+
 
 @dataclass(repr=False)
 class Check:
     "What was asked of a data set, and what was found."
-    findings:Findings # errors first
-    answers:list # dicts of question, answer (ok, warning, error, not asked) and what is said
-    about:dict # data set, images, digests, the rehearsal of the search for copies
-    page:str = "" # path of the report
+
+    findings: Findings  # errors first
+    answers: list  # dicts of question, answer (ok, warning, error, not asked) and what is said
+    about: dict  # data set, images, digests, the rehearsal of the search for copies
+    page: str = ""  # path of the report
 
     @property
-    def ok(self) -> bool: return not self.findings.errors # whether no error stands
+    def ok(self) -> bool:  # whether no error stands
+        return not self.findings.errors
+
     @property
-    def verdict(self) -> tuple[str, str]: # word and sentence
+    def verdict(self) -> tuple[str, str]:  # word and sentence
         "The head of the page."
         errors, warnings = len(self.findings.errors), len(self.findings) - len(self.findings.errors)
         word = "error" if errors else "warning" if warnings else "ok"
         skipped = sum(a["answer"] == "not asked" for a in self.answers)
         count = lambda n, what: f"{n} {what}{'s' * (n != 1)}"
-        said = {"error": f"{count(errors, 'error')} that nobody should train on, and {count(warnings, 'warning')}", "warning": f"no error; {count(warnings, 'warning')} for a person to look at", "ok": "nothing was found"}[word]
-        return word, f"{self.about['images']:,} images of {self.about['name']}: {said}" + (f". {skipped} of {len(self.answers)} questions were not asked." if skipped else ".")
-    def to_dict(self) -> dict: return {"verdict": self.verdict[0], "about": self.about, "answers": self.answers, "findings": self.findings.to_dict()} # plain data
+        said = {
+            "error": f"{count(errors, 'error')} that nobody should train on, and {count(warnings, 'warning')}",
+            "warning": f"no error; {count(warnings, 'warning')} for a person to look at",
+            "ok": "nothing was found",
+        }[word]
+        return word, f"{self.about['images']:,} images of {self.about['name']}: {said}" + (
+            f". {skipped} of {len(self.answers)} questions were not asked." if skipped else "."
+        )
+
+    def to_dict(self) -> dict:  # plain data
+        return {
+            "verdict": self.verdict[0],
+            "about": self.about,
+            "answers": self.answers,
+            "findings": self.findings.to_dict(),
+        }
+
     def __repr__(self):
         wide = max(len(a["question"]) for a in self.answers)
-        lines = [f"{self.verdict[0]}: {self.verdict[1]}", *(f"  {a['question']:{wide}}  {a['answer']:9}  {a['said']}" for a in self.answers)]
-        return "\n".join([*lines, *(["", str(self.findings)] if self.findings else []), *(["", f"the page: {self.page}"] if self.page else [])])
+        lines = [
+            f"{self.verdict[0]}: {self.verdict[1]}",
+            *(f"  {a['question']:{wide}}  {a['answer']:9}  {a['said']}" for a in self.answers),
+        ]
+        return "\n".join([
+            *lines,
+            *(["", str(self.findings)] if self.findings else []),
+            *(["", f"the page: {self.page}"] if self.page else []),
+        ])
+
     def _repr_html_(self):
         from cvkit.pages import Block, fragment, verdict
+
         return fragment(verdict(*self.verdict), _answers_table(self.answers), Block(self.findings._repr_html_()))
+
 
 def _answers_table(answers):
     "Questions with their answers."
     from cvkit.pages import badge, table
-    return table([{"question": QUESTIONS[a["question"]], "answer": badge(a["answer"]), "what was found": a["said"]} for a in answers])
+
+    return table([
+        {"question": QUESTIONS[a["question"]], "answer": badge(a["answer"]), "what was found": a["said"]}
+        for a in answers
+    ])
 
 # %% ../../nbs/6_flow/87_examine.ipynb #ba668d64
 class _Asking:
     "One examination: its inputs, and the answers as they come."
-    def __init__(self, manifest): self.manifest, self.findings, self.answers, self.shown = manifest, Findings(), [], {}
-    def answer(self, question, found, clean, shown=()): # findings, what to say where there are none, objects for the page
+
+    def __init__(self, manifest):
+        self.manifest, self.findings, self.answers, self.shown = manifest, Findings(), [], {}
+
+    def answer(self, question, found, clean, shown=()):
+        # findings, what to say where there are none, objects for the page
         "Keep an answer."
         found = list(found)
         word = "error" if any(f.severity == "error" for f in found) else "warning" if found else "ok"
         files = len({p for f in found for p in f.paths})
         self.findings += found
-        self.answers.append({"question": question, "answer": word, "said": f"{len(found)} finding{'s' * (len(found) != 1)}, {files} image{'s' * (files != 1)}" if found else clean})
+        self.answers.append({
+            "question": question,
+            "answer": word,
+            "said": f"{len(found)} finding{'s' * (len(found) != 1)}, {files} image{'s' * (files != 1)}"
+            if found
+            else clean,
+        })
         self.shown[question] = shown
-    def skip(self, question, why): self.answers.append({"question": question, "answer": "not asked", "said": why})
+
+    def skip(self, question, why):
+        self.answers.append({"question": question, "answer": "not asked", "said": why})
+
 
 def _ask_images(asking, scan, near, parts, folds, rehearsal):
     "What the files themselves answer."
     from cvkit.data.checks import check_boxes, check_copies, check_manifest, check_quality
+
     m, copies = asking.manifest, check_copies(asking.manifest, scan, near, parts)
     quick = check_manifest(m, folds)
     asking.answer("files", quick.of("unreadable"), f"all {len(m):,} can be decoded")
     asking.answer("class sizes", quick.of("unrepresentative"), f"the smallest has {m.presence.sum(0).min()} images")
-    asking.answer("copies", copies.of("exact_duplicate") + copies.of("near_duplicate"), f"none; in a rehearsal {rehearsal}")
+    asking.answer(
+        "copies", copies.of("exact_duplicate") + copies.of("near_duplicate"), f"none; in a rehearsal {rehearsal}"
+    )
     asking.answer("label conflicts", copies.of("label_conflict"), "none")
     asking.answer("quality", check_quality(m, scan), "nothing stands out")
-    if m.task == "detection": asking.answer("boxes", check_boxes(m), f"all {m.table['boxes'].map(len).sum():,} do")
-    else: asking.skip("boxes", "this manifest has no boxes")
+    if m.task == "detection":
+        asking.answer("boxes", check_boxes(m), f"all {m.table['boxes'].map(len).sum():,} do")
+    else:
+        asking.skip("boxes", "this manifest has no boxes")
+
 
 def _ask_shortcuts(asking, scan, units, seed):
     "Whether something beside the thing tells the class."
     from cvkit.data.shortcuts import find_shortcuts
+
     m, uris = asking.manifest, asking.manifest.table["uri"].to_numpy(str)
-    if m.task != "classification": return asking.skip("shortcuts", f"it is asked of one label an image; these are {m.task} data")
+    if m.task != "classification":
+        return asking.skip("shortcuts", f"it is asked of one label an image; these are {m.task} data")
     tests = find_shortcuts(m.labels, {**scan.traits, "source": m.table["source"].to_numpy(str)}, units, seed)
     found = []
-    for trait in dict.fromkeys(s.trait for s in tests.found): # the worst class speaks for the others
+    for trait in dict.fromkeys(s.trait for s in tests.found):  # the worst class speaks for the others
         worst, *rest = (s for s in tests.found if s.trait == trait)
         also = f"; likewise {', '.join(f'{s.label} {s.auroc:.2f}' for s in rest[:6])}" if rest else ""
-        found.append(Finding("shortcut", worst.severity, uris[worst.examples[:3] + worst.others[:3]].tolist(), f"AUROC {worst.auroc:.2f} [{worst.low:.2f}, {worst.high:.2f}]: {worst.detail}{also}"))
+        found.append(
+            Finding(
+                "shortcut",
+                worst.severity,
+                uris[worst.examples[:3] + worst.others[:3]].tolist(),
+                f"AUROC {worst.auroc:.2f} [{worst.low:.2f}, {worst.high:.2f}]: {worst.detail}{also}",
+            )
+        )
     best = max((s for s in tests if s.auroc is not None), key=lambda s: s.auroc, default=None)
-    asking.answer("shortcuts", found, f"nothing beyond nature: the best of {len(tests)} tests is {best.trait} for {best.label!r}, AUROC {best.auroc:.2f}" if best else "nothing could be tested", (tests,))
+    asking.answer(
+        "shortcuts",
+        found,
+        (
+            f"nothing beyond nature: the best of {len(tests)} tests is {best.trait} for {best.label!r}, AUROC "
+            f"{best.auroc:.2f}"
+        )
+        if best
+        else "nothing could be tested",
+        (tests,),
+    )
+
 
 def _ask_splits(asking, scan, parts, column, units, seed):
     "Whether groups are cut, and whether the parts are alike."
     from cvkit.data.checks import check_groups
     from cvkit.data.shift import compare_parts
+
     m, uris = asking.manifest, asking.manifest.table["uri"].to_numpy(str)
-    if parts is None: return [asking.skip(q, "no splits were given; name them with splits, or a training that has them") for q in ("groups", "shift")]
+    if parts is None:
+        return [
+            asking.skip(q, "no splits were given; name them with splits, or a training that has them")
+            for q in ("groups", "shift")
+        ]
     cut, named = check_groups(m, parts), len(set(m.groups) - {""})
-    asking.answer("groups", cut, f"none of {named} groups" if named else "no groups are declared, so none could be cut: say what belongs together with group_from")
+    asking.answer(
+        "groups",
+        cut,
+        f"none of {named} groups"
+        if named
+        else "no groups are declared, so none could be cut: say what belongs together with group_from",
+    )
     held = np.where(parts == "the hold-out", "the hold-out", "development")
-    traits = {name: t for name, t in (scan.traits | m.attributes).items() if name not in ("histogram", column.removeprefix("attribute."))} # the split's own column tells it, of course
+    traits = {
+        name: t
+        for name, t in (scan.traits | m.attributes).items()
+        if name not in ("histogram", column.removeprefix("attribute."))
+    }  # the split's own column tells it, of course
     tests = compare_parts(traits, held, units, m.labels, seed)
-    far = [Finding("shift", "warning", uris[held == "the hold-out"][:8].tolist(), f"distance {s.distance:.2f} in {s.trait}, p {s.p:.3f}; {s.detail}") for s in tests if s.answer in ("fail", "warning")]
+    far = [
+        Finding(
+            "shift",
+            "warning",
+            uris[held == "the hold-out"][:8].tolist(),
+            f"distance {s.distance:.2f} in {s.trait}, p {s.p:.3f}; {s.detail}",
+        )
+        for s in tests
+        if s.answer in ("fail", "warning")
+    ]
     unsure = [s for s in tests if s.answer == "insufficient"]
-    asking.answer("shift", far, f"none in {len(tests)} traits" + (f"; in {len(unsure)} of them a distance below {max(s.detectable for s in unsure):.2f} could have been missed" if unsure else ""), (tests,))
+    asking.answer(
+        "shift",
+        far,
+        f"none in {len(tests)} traits"
+        + (
+            (
+                f"; in {len(unsure)} of them a distance below {max(s.detectable for s in unsure):.2f} could have been "
+                "missed"
+            )
+            if unsure
+            else ""
+        ),
+        (tests,),
+    )
+
 
 def _ask_labels(asking, probabilities):
     "What honest heads say of the labels."
     from cvkit.data.checks import check_labels
-    if probabilities is None: return asking.skip("labels", "no training was given; its out-of-fold probabilities would tell" if asking.manifest.task == "classification" else f"only labels of one class an image are asked about; this is {asking.manifest.task}")
-    asking.answer("labels", check_labels(asking.manifest, probabilities), f"none of {int(np.isfinite(probabilities).all(1).sum()):,} that were judged out of fold")
+
+    if probabilities is None:
+        return asking.skip(
+            "labels",
+            "no training was given; its out-of-fold probabilities would tell"
+            if asking.manifest.task == "classification"
+            else f"only labels of one class an image are asked about; this is {asking.manifest.task}",
+        )
+    asking.answer(
+        "labels",
+        check_labels(asking.manifest, probabilities),
+        f"none of {int(np.isfinite(probabilities).all(1).sum()):,} that were judged out of fold",
+    )
+
 
 def _ask_representation(asking, scan, parts, units, strata, production):
     "Whether the hold-out stands for what is declared, or for a sample from production."
     from cvkit.data.ingest import sample_folder
     from cvkit.data.scan import scan_images
     from cvkit.data.shift import represents, represents_sample
-    m, rows = asking.manifest, np.flatnonzero(parts == "the hold-out") if parts is not None else np.arange(len(asking.manifest))
-    if not strata and not production: return asking.skip("representativeness", "no shares are declared (strata in dataset.yaml) and no sample from production was given")
+
+    m, rows = (
+        asking.manifest,
+        np.flatnonzero(parts == "the hold-out") if parts is not None else np.arange(len(asking.manifest)),
+    )
+    if not strata and not production:
+        return asking.skip(
+            "representativeness",
+            "no shares are declared (strata in dataset.yaml) and no sample from production was given",
+        )
     told = [(name, represents(m.attributes[name][rows], shares, units=units[rows])) for name, shares in strata.items()]
-    if production: told.append(("production", represents_sample(scan.take(rows).traits, scan_images(sample_folder(production)).traits, units=units[rows])))
+    if production:
+        told.append((
+            "production",
+            represents_sample(scan.take(rows).traits, scan_images(sample_folder(production)).traits, units=units[rows]),
+        ))
     severity, uris = {"fail": "error", "insufficient": "warning"}, m.table["uri"].to_numpy(str)
-    found = [Finding("unrepresentative", severity[r["answer"]], uris[rows[m.attributes[name][rows] == r["name"]]][:8].tolist() if name in m.attributes else [], f"{r['answer']}: {name}, {r['name']}: {t.measure} {r['found']:.2f} [{r['low']:.2f}, {r['high']:.2f}]; {r['detail']}") for name, t in told for r in t.rows if r["answer"] in severity]
+    found = [
+        Finding(
+            "unrepresentative",
+            severity[r["answer"]],
+            uris[rows[m.attributes[name][rows] == r["name"]]][:8].tolist() if name in m.attributes else [],
+            (
+                f"{r['answer']}: {name}, {r['name']}: {t.measure} {r['found']:.2f} [{r['low']:.2f}, {r['high']:.2f}]; "
+                f"{r['detail']}"
+            ),
+        )
+        for name, t in told
+        for r in t.rows
+        if r["answer"] in severity
+    ]
     asking.answer("representativeness", found, "pass: every interval lies within its limit", [t for _, t in told])
 
 # %% ../../nbs/6_flow/87_examine.ipynb #bc8e1dbd
-HEADS = {"label_conflict": "One picture, two labels", "near_duplicate": "Copies, or the same thing again", "exact_duplicate": "The same picture", "group_straddles": "Groups on both sides", "suspect_label": "Labels that a model does not believe", "shortcut": "Told by something else",
-         "bad_box": "Boxes to mend", "quality": "Quality", "unreadable": "Files that cannot be used", "unrepresentative": "Too few, or not what is declared", "shift": "Parts that differ"}
+HEADS = {
+    "label_conflict": "One picture, two labels",
+    "near_duplicate": "Copies, or the same thing again",
+    "exact_duplicate": "The same picture",
+    "group_straddles": "Groups on both sides",
+    "suspect_label": "Labels that a model does not believe",
+    "shortcut": "Told by something else",
+    "bad_box": "Boxes to mend",
+    "quality": "Quality",
+    "unreadable": "Files that cannot be used",
+    "unrepresentative": "Too few, or not what is declared",
+    "shift": "Parts that differ",
+}
+
 
 def _picture_of(manifest):
     "Path to (image, caption); None where it cannot be shown."
@@ -165,70 +353,171 @@ def _picture_of(manifest):
     labels = manifest.labels
     return lambda uri: (shown_image(manifest, row[uri]), f"{uri}: {labels[row[uri]]}") if uri in row else None
 
+
 def _evidence(kind, found, picture, most=12, each=6):
     "The findings of a kind: what to do, and the pictures."
     from cvkit.pages import Block, badge, pictures, safe, section, text
-    if kind in ("unreadable", "unrepresentative", "shift"): return section(HEADS[kind], Block(Findings(found)._repr_html_()))
-    if kind == "suspect_label": return section(HEADS[kind], text("The least credible first" + (f"; {len(found) - 24} more in findings.json." if len(found) > 24 else ".")), pictures([(shown[0], Block(f"{safe(f.paths[0])}<br>{safe(f.detail)}")) for f in found[:24] if (shown := picture(f.paths[0]))], size=200, columns=4))
+
+    if kind in ("unreadable", "unrepresentative", "shift"):
+        return section(HEADS[kind], Block(Findings(found)._repr_html_()))
+    if kind == "suspect_label":
+        return section(
+            HEADS[kind],
+            text(
+                "The least credible first" + (f"; {len(found) - 24} more in findings.json." if len(found) > 24 else ".")
+            ),
+            pictures(
+                [
+                    (shown[0], Block(f"{safe(f.paths[0])}<br>{safe(f.detail)}"))
+                    for f in found[:24]
+                    if (shown := picture(f.paths[0]))
+                ],
+                size=200,
+                columns=4,
+            ),
+        )
     pairs = all(len(f.paths) < 3 for f in found)
-    most *= 1 + pairs # two pairs fit beside each other
-    cards = "".join(f'<div><p>{badge(f.severity)} {safe(f.detail)}</p>{pictures([p for p in map(picture, f.paths[:each]) if p], size=220, columns=2 if pairs else each)}</div>' for f in found[:most])
+    most *= 1 + pairs  # two pairs fit beside each other
+    cards = "".join(
+        (
+            f"<div><p>{badge(f.severity)} "
+            f"{safe(f.detail)}</p>{pictures([p for p in map(picture, f.paths[:each]) if p], size=220, columns=2 if pairs else each)}</div>"
+        )
+        for f in found[:most]
+    )
     more = [text(f"And {len(found) - most} more in findings.json.")] if len(found) > most else []
-    return section(HEADS[kind], Block(f'<div class="grid" style="grid-template-columns:repeat(auto-fill,minmax(min(100%,{440 if pairs else 900}px),1fr));gap:14px 36px">{cards}</div>'), *more)
+    return section(
+        HEADS[kind],
+        Block(
+            '<div class="grid" '
+            f'style="grid-template-columns:repeat(auto-fill,minmax(min(100%,{440 if pairs else 900}px),1fr));gap:14px '
+            f'36px">{cards}</div>'
+        ),
+        *more,
+    )
+
 
 def _check_page(check, asking, manifest):
     "The whole page."
     from cvkit.pages import Block, definition, page, section
-    picture, kinds = _picture_of(manifest), sorted((k for k in HEADS if check.findings.of(k)), key=lambda k: all(f.severity != "error" for f in check.findings.of(k)))
-    numbers = [section(QUESTIONS[q], *(Block(o._repr_html_()) for o in shown)) for q, shown in asking.shown.items() if shown]
-    about = {"data set": check.about["name"], "images": f"{check.about['images']:,}", "manifest": check.about["manifest"][:12], "splits": check.about["splits"][:12] or "not given", "search for copies": check.about["rehearsal"]}
-    return page(f"Check of {manifest.dataset.name}", section("What was asked", _answers_table(check.answers)), *(_evidence(k, check.findings.of(k), picture) for k in kinds), *numbers, section("About", definition(about)),
-                subtitle="What is wrong with these images, what to do about it, and what was not asked.", answer=check.verdict, footer="Made by cvkit check.")
+
+    picture, kinds = (
+        _picture_of(manifest),
+        sorted(
+            (k for k in HEADS if check.findings.of(k)),
+            key=lambda k: all(f.severity != "error" for f in check.findings.of(k)),
+        ),
+    )
+    numbers = [
+        section(QUESTIONS[q], *(Block(o._repr_html_()) for o in shown)) for q, shown in asking.shown.items() if shown
+    ]
+    about = {
+        "data set": check.about["name"],
+        "images": f"{check.about['images']:,}",
+        "manifest": check.about["manifest"][:12],
+        "splits": check.about["splits"][:12] or "not given",
+        "search for copies": check.about["rehearsal"],
+    }
+    return page(
+        f"Check of {manifest.dataset.name}",
+        section("What was asked", _answers_table(check.answers)),
+        *(_evidence(k, check.findings.of(k), picture) for k in kinds),
+        *numbers,
+        section("About", definition(about)),
+        subtitle="What is wrong with these images, what to do about it, and what was not asked.",
+        answer=check.verdict,
+        footer="Made by cvkit check.",
+    )
 
 # %% ../../nbs/6_flow/87_examine.ipynb #9e102fa3
 def check(
-    manifest:str, # folder that ingest wrote, a folder of images, or a Manifest
-    out:str="", # folder to write; `check` beside the manifest by default
-    trained:str="", # folder that train wrote: its splits, and what its heads say out of fold
-    splits:str="", # folder that split wrote
-    strata:str="", # YAML file of attribute: {stratum: share}; `strata` of dataset.yaml by default
-    production:str="", # folder with a sample of production's images, without labels
-    no_network:bool=False, # look for copies by their pixels only, without the packaged network
-    folds:int=5, # of the cross-validation to come
-    seed:int=0, # of every draw
-): # a Check
+    manifest: str,  # folder that ingest wrote, a folder of images, or a Manifest
+    out: str = "",  # folder to write; `check` beside the manifest by default
+    trained: str = "",  # folder that train wrote: its splits, and what its heads say out of fold
+    splits: str = "",  # folder that split wrote
+    strata: str = "",  # YAML file of attribute: {stratum: share}; `strata` of dataset.yaml by default
+    production: str = "",  # folder with a sample of production's images, without labels
+    no_network: bool = False,  # look for copies by their pixels only, without the packaged network
+    folds: int = 5,  # of the cross-validation to come
+    seed: int = 0,  # of every draw
+):  # a Check
     "Examine a data set: files, copies, labels, quality, shortcuts, splits; findings.json and a page."
     out, (manifest, _) = Path(out or beside(manifest, "check")), load_manifest(manifest)
-    splits, shares = splits or (str(Path(trained)/"splits") if trained else ""), _declared_strata(manifest, strata)
+    splits, shares = splits or (str(Path(trained) / "splits") if trained else ""), _declared_strata(manifest, strata)
     key = _key(manifest, trained, splits, shares, production, no_network, folds, seed)
-    if (out/"check.json").exists() and (out/"report.html").exists() and (kept := read_json(out/"check.json"))["key"] == key: return Check(Findings(Finding(**f) for f in read_json(out/"findings.json")), kept["answers"], kept["about"], str(out/"report.html"))
+    if (
+        (out / "check.json").exists()
+        and (out / "report.html").exists()
+        and (kept := read_json(out / "check.json"))["key"] == key
+    ):
+        return Check(
+            Findings(Finding(**f) for f in read_json(out / "findings.json")),
+            kept["answers"],
+            kept["about"],
+            str(out / "report.html"),
+        )
     parts = _parts(manifest, splits) if splits else (None, "")
     left = read_out_of_fold(trained, manifest) if trained else {}
-    probabilities = np.where((left["folds"] >= 0)[:, None], left["probabilities"], np.nan) if left and manifest.task == "classification" else None
+    probabilities = (
+        np.where((left["folds"] >= 0)[:, None], left["probabilities"], np.nan)
+        if left and manifest.task == "classification"
+        else None
+    )
     copies = look_for_copies(manifest, None if no_network else left["embedding"] if left else _network_view(manifest))
     asking, about = _examine(manifest, copies, parts, probabilities, shares, production, folds, seed)
-    about["splits"] = read_json(Path(splits)/"splits.json")["digest"] if splits else ""
+    about["splits"] = read_json(Path(splits) / "splits.json")["digest"] if splits else ""
     return _keep_check(out, key, asking, about, manifest)
+
 
 def _keep_check(out, key, asking, about, manifest):
     "findings.json, the page, and what a later call is compared with."
-    found = Check(Findings(sorted(asking.findings, key=lambda f: (f.severity, f.kind))), asking.answers, about, str(out/"report.html"))
-    write_json(out/"findings.json", found.findings)
-    write_atomic(out/"report.html", _check_page(found, asking, manifest))
-    write_json(out/"check.json", {"key": key, "answers": found.answers, "about": about})
-    keep_record(out, "check", {"manifest": manifest.digest[:12], "verdict": found.verdict[0]}, {"errors": len(found.findings.errors), "findings": len(found.findings)}, [out/"findings.json", out/"check.json", out/"report.html"])
+    found = Check(
+        Findings(sorted(asking.findings, key=lambda f: (f.severity, f.kind))),
+        asking.answers,
+        about,
+        str(out / "report.html"),
+    )
+    write_json(out / "findings.json", found.findings)
+    write_atomic(out / "report.html", _check_page(found, asking, manifest))
+    write_json(out / "check.json", {"key": key, "answers": found.answers, "about": about})
+    keep_record(
+        out,
+        "check",
+        {"manifest": manifest.digest[:12], "verdict": found.verdict[0]},
+        {"errors": len(found.findings.errors), "findings": len(found.findings)},
+        [out / "findings.json", out / "check.json", out / "report.html"],
+    )
     return found
+
 
 def _key(manifest, trained, splits, shares, production, *rest):
     "Digest of everything that an examination depends on."
     from cvkit.flow.pipeline import code_digest, data_state
-    files = [digest_file(p) for p in (splits and Path(splits)/"splits.json", trained and Path(trained)/"oof.npz") if p and p.exists()]
-    return digest_json([manifest.digest, manifest.rejected.to_dict("records"), manifest.table["uri"].tolist(), trained, splits, files, shares, production and data_state(production), rest, code_digest()])
+
+    files = [
+        digest_file(p)
+        for p in (splits and Path(splits) / "splits.json", trained and Path(trained) / "oof.npz")
+        if p and p.exists()
+    ]
+    return digest_json([
+        manifest.digest,
+        manifest.rejected.to_dict("records"),
+        manifest.table["uri"].tolist(),
+        trained,
+        splits,
+        files,
+        shares,
+        production and data_state(production),
+        rest,
+        code_digest(),
+    ])
+
 
 def _examine(manifest, copies, parts, probabilities, shares, production, folds, seed):
     "Ask everything that can be asked."
     from cvkit.data.duplicates import find_units
     from cvkit.evidence.leaks import rehearse
+
     (scan, near), asking = copies, _Asking(manifest)
     units, rehearsal = find_units(manifest, near.pairs), rehearse(manifest, scan, seed=seed)
     _ask_images(asking, scan, near, parts[0], folds, rehearsal)
@@ -236,4 +525,9 @@ def _examine(manifest, copies, parts, probabilities, shares, production, folds, 
     _ask_labels(asking, probabilities)
     _ask_splits(asking, scan, *parts, units, seed)
     _ask_representation(asking, scan, parts[0], units, shares, production)
-    return asking, {"name": manifest.dataset.name, "images": len(manifest), "manifest": manifest.digest, "rehearsal": str(rehearsal)}
+    return asking, {
+        "name": manifest.dataset.name,
+        "images": len(manifest),
+        "manifest": manifest.digest,
+        "rehearsal": str(rehearsal),
+    }

@@ -12,13 +12,36 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-from ..core import DataError, ParameterError, cache_folder, digest_file, digest_json, private_folder, read_json, utc_now, write_atomic, write_json
+from cvkit.core import (
+    DataError,
+    ParameterError,
+    cache_folder,
+    digest_file,
+    digest_json,
+    private_folder,
+    read_json,
+    utc_now,
+    write_atomic,
+    write_json,
+)
 from ..data.ingest import forgotten
 from ..data.pixels import Store
 from ..data.preprocess import decode_image
 from .clean import clean_files, clean_requests, clean_tracking, rewrite_tables, seen_by_models, stranger
 from .erase import PICTURES, Target, erase_cache
-from .traces import Erasure, append_erasure, describe, find_contents, find_models, find_users, mark_model, place, read_erasures, read_tables, search_again
+from cvkit.flow.traces import (
+    Erasure,
+    append_erasure,
+    describe,
+    find_contents,
+    find_models,
+    find_users,
+    mark_model,
+    place,
+    read_erasures,
+    read_tables,
+    search_again,
+)
 
 # %% ../../nbs/6_flow/92_forget.ipynb #d3fe1a1b
 @contextmanager
@@ -27,62 +50,114 @@ def _undisturbed(units):
     with ExitStack() as stack:
         for path in sorted({p for unit in units if unit.is_dir() for p in unit.glob(".walk.lock")}):
             lock = stack.enter_context(open(path, "a"))
-            try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError: raise DataError(f"expected {path.parent} to be free, but a walk is running in it; wait for it, then forget again") from None
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise DataError(
+                    f"expected {path.parent} to be free, but a walk is running in it; wait for it, then forget again"
+                ) from None
         yield
+
 
 def _keep_out(contents, roots, write):
     "Put digests on the lists that ingest reads."
     today, found = utc_now()[:10], []
     for folder in [*roots, cache_folder("forgotten", make=write)]:
-        path = Path(folder)/"forgotten.txt"
-        before = path.read_text() if path.exists() else "# Digests of files that ingest rejects, and when they were forgotten. Written by cvkit forget.\n"
+        path = Path(folder) / "forgotten.txt"
+        before = (
+            path.read_text()
+            if path.exists()
+            else "# Digests of files that ingest rejects, and when they were forgotten. Written by cvkit forget.\n"
+        )
         new = [c for c in sorted(contents) if c not in before]
-        if not new or not write: continue
-        try: write_atomic(path, before + "".join(f"{c} {today}\n" for c in new))
-        except OSError: found.append(place("list", path, "nothing; the list in the cache keeps the image out on this machine"))
-        else: found.append(place("list", path, "its digest was written there, so that ingest keeps it out"))
+        if not new or not write:
+            continue
+        try:
+            write_atomic(path, before + "".join(f"{c} {today}\n" for c in new))
+        except OSError:
+            found.append(place("list", path, "nothing; the list in the cache keeps the image out on this machine"))
+        else:
+            found.append(place("list", path, "its digest was written there, so that ingest keeps it out"))
     return found
+
 
 def _copies(tables, target, given, original):
     "Files of the image; where they are to be deleted, also those in folders whose list keeps it out."
-    paths = {root/uri: folder for folder, (root, table) in tables.items() for uri in table["uri"][table["content"].isin(target.contents)]}
+    paths = {
+        root / uri: folder
+        for folder, (root, table) in tables.items()
+        for uri in table["uri"][table["content"].isin(target.contents)]
+    }
     paths |= {Path(given).resolve(): None} if os.path.isfile(given) else {}
-    for root in {root for root, _ in tables.values() if original and set(forgotten(root)) & target.contents}: paths |= {p: None for p in root.rglob("*") if p.suffix.lower() in PICTURES and p not in paths}
+    for root in {root for root, _ in tables.values() if original and set(forgotten(root)) & target.contents}:
+        paths |= {p: None for p in root.rglob("*") if p.suffix.lower() in PICTURES and p not in paths}
     return {p: folder for p, folder in paths.items() if p.is_file() and digest_file(p) in target.contents}
+
 
 def _delete_files(tables, target, runs, given, original, write):
     "Files of the image: cvkit's own, and with `original` those of the user."
     found, home = [], Path(runs).resolve()
     for path, folder in _copies(tables, target, given, original).items():
-        own = path.resolve().is_relative_to(home) or folder and path.resolve().is_relative_to((folder.parent/"images").resolve())
+        own = (
+            path.resolve().is_relative_to(home)
+            or folder
+            and path.resolve().is_relative_to((folder.parent / "images").resolve())
+        )
         try:
-            if (own or original) and write: path.unlink()
-            found.append(place("file", path, "deleted") if own or original else place("file", path, "kept, since it is yours; ingest rejects it from now on", f"delete the file, or: cvkit forget {digest_file(path)[:12]} --original"))
-        except OSError as error: found.append(place("file", path, "nothing", f"it cannot be deleted ({error.strerror.lower()}); its owner must delete it"))
+            if (own or original) and write:
+                path.unlink()
+            found.append(
+                place("file", path, "deleted")
+                if own or original
+                else place(
+                    "file",
+                    path,
+                    "kept, since it is yours; ingest rejects it from now on",
+                    f"delete the file, or: cvkit forget {digest_file(path)[:12]} --original",
+                )
+            )
+        except OSError as error:
+            found.append(
+                place(
+                    "file",
+                    path,
+                    "nothing",
+                    f"it cannot be deleted ({error.strerror.lower()}); its owner must delete it",
+                )
+            )
     return found
 
 # %% ../../nbs/6_flow/92_forget.ipynb #bf465fd2
 def find_alike(
-    tables:dict, # from `read_tables`
-    target:Target, # what is to be forgotten
-) -> list[str]: # keys of other images
+    tables: dict,  # from `read_tables`
+    target: Target,  # what is to be forgotten
+) -> list[str]:  # keys of other images
     "Images that may show the same, as far as the cache knows what they look like."
     from PIL import Image
     from cvkit.data.duplicates import find_near_duplicates
     from cvkit.data.scan import MEASURES, make_thumbnail
+
     store = Store(cache_folder("scan", digest_json(MEASURES.descr)[:24], make=False), (), MEASURES)
-    others = {content: key for _, table in tables.values() for content, key in zip(table["content"], table["image"]) if content not in target.contents}
+    others = {
+        content: key
+        for _, table in tables.values()
+        for content, key in zip(table["content"], table["image"])
+        if content not in target.contents
+    }
     known = sorted(store.find(others))
-    if not known or not 0 < len(target.files) <= 100: return [] # of a whole data set, nobody asks
+    if not known or not 0 < len(target.files) <= 100:
+        return []  # of a whole data set, nobody asks
     mine = np.stack([make_thumbnail(Image.fromarray(decode_image(file))) for file in target.files])
-    pairs = find_near_duplicates(np.concatenate([mine, store.rows(known)[:]["thumbnail"]]), asking=np.arange(len(mine))).pairs
+    pairs = find_near_duplicates(
+        np.concatenate([mine, store.rows(known)[:]["thumbnail"]]), asking=np.arange(len(mine))
+    ).pairs
     return sorted({others[known[b - len(mine)]] for a, b in pairs.tolist() if a < len(mine) <= b})
 
 # %% ../../nbs/6_flow/92_forget.ipynb #00b2ad14
-def _near(where): # relative to where we stand, if it lies below
+def _near(where):  # relative to where we stand, if it lies below
     path = str(where).removeprefix("sqlite:///")
     return os.path.relpath(path) if path.startswith(os.getcwd() + os.sep) else path
+
 
 def _erase(contents, runs, reason, image, original, also, write):
     "Do it, or say what would be done: the erasure, and its target."
@@ -90,7 +165,7 @@ def _erase(contents, runs, reason, image, original, also, write):
     when, tables = utc_now(), read_tables(*tops)
     target, cache = describe(contents, tables), cache_folder(make=False)
     held = {folder for folder, (_, table) in tables.items() if table["content"].isin(contents).any()}
-    words = contents | {read_json(folder/"manifest.json")["digest"] for folder in held}
+    words = contents | {read_json(folder / "manifest.json")["digest"] for folder in held}
     models = find_models(tops, target, words)
     words |= {m["bundle"] for m in models}
     users = {top: find_users(top, words) for top in tops}
@@ -99,26 +174,67 @@ def _erase(contents, runs, reason, image, original, also, write):
     alike, seen = find_alike(tables, target), seen_by_models(every, target)
     with _undisturbed(every):
         places = _keep_out(contents, {root for folder, (root, _) in tables.items() if folder in held}, write)
-        places += clean_requests(every, seen, write) + [place("cache", path, said) for path, said in erase_cache(cache, stranger(target), write)]
-        if write: [mark_model(m, target, when, target.unnamed(reason)) for m in models]
+        places += clean_requests(every, seen, write) + [
+            place("cache", path, said) for path, said in erase_cache(cache, stranger(target), write)
+        ]
+        if write:
+            [mark_model(m, target, when, target.unnamed(reason)) for m in models]
         tracked, stores = clean_tracking(target, words | ids, models, when, write, seen)
-        places += tracked + [one for top in tops for one in clean_files(top, users[top], target, "run" if top == runs else "further folder", write)]
-        places += rewrite_tables(tables, every, target, write) + _delete_files(tables, target, runs, image, original, write)
-    if write: places += search_again([*tops, cache, *stores], every, target)
+        places += tracked + [
+            one
+            for top in tops
+            for one in clean_files(top, users[top], target, "run" if top == runs else "further folder", write)
+        ]
+        places += rewrite_tables(tables, every, target, write) + _delete_files(
+            tables, target, runs, image, original, write
+        )
+    if write:
+        places += search_again([*tops, cache, *stores], every, target)
     count = lambda m, role: sum(r == role for r in m["roles"].values())
-    for p in places: p["where"] = _near(p["where"])
-    told = [{"model": m["name"], "bundle": m["bundle"], "learned": count(m, "learned"), "held_out": count(m, "held out")} for m in models]
+    for p in places:
+        p["where"] = _near(p["where"])
+    told = [
+        {"model": m["name"], "bundle": m["bundle"], "learned": count(m, "learned"), "held_out": count(m, "held out")}
+        for m in models
+    ]
     return Erasure(sorted(contents), when, reason, places, told, alike, not write), target
+
 
 def _keep_evidence(done, target, runs):
     "The chained line, the record and the page, without names."
     from cvkit.pages import page
-    clean = lambda p: {k: target.unnamed(v) for k, v in p.items()} | ({"where": "a file (its path was told, and is not kept)"} if p["kind"] == "file" else {})
-    said = Erasure(done.contents, done.when, target.unnamed(done.reason), [clean(p) for p in done.places], done.models, done.alike)
-    done.folder = _near(private_folder(Path(runs)/"erasures"/f"{done.when.replace(':', '')}-{done.contents[0][:12]}"))
-    write_json(Path(done.folder)/"erasure.json", said)
-    write_atomic(Path(done.folder)/"report.html", page("An image was forgotten" if len(done.contents) == 1 else f"{len(done.contents)} images were forgotten", *said.blocks(), subtitle="Where it stood, what was done there, and what remains.", answer=said.verdict, footer="Made by cvkit forget."))
-    append_erasure(runs, {"contents": done.contents, "when": done.when, "reason": said.reason, "verdict": done.verdict[0], "folder": Path(done.folder).name})
+
+    clean = lambda p: (
+        {k: target.unnamed(v) for k, v in p.items()}
+        | ({"where": "a file (its path was told, and is not kept)"} if p["kind"] == "file" else {})
+    )
+    said = Erasure(
+        done.contents, done.when, target.unnamed(done.reason), [clean(p) for p in done.places], done.models, done.alike
+    )
+    done.folder = _near(
+        private_folder(Path(runs) / "erasures" / f"{done.when.replace(':', '')}-{done.contents[0][:12]}")
+    )
+    write_json(Path(done.folder) / "erasure.json", said)
+    write_atomic(
+        Path(done.folder) / "report.html",
+        page(
+            "An image was forgotten" if len(done.contents) == 1 else f"{len(done.contents)} images were forgotten",
+            *said.blocks(),
+            subtitle="Where it stood, what was done there, and what remains.",
+            answer=said.verdict,
+            footer="Made by cvkit forget.",
+        ),
+    )
+    append_erasure(
+        runs,
+        {
+            "contents": done.contents,
+            "when": done.when,
+            "reason": said.reason,
+            "verdict": done.verdict[0],
+            "folder": Path(done.folder).name,
+        },
+    )
     return done
 
 # %% ../../nbs/6_flow/92_forget.ipynb #09883375
@@ -126,56 +242,118 @@ def _folders(runs, also):
     "The folders that are searched."
     found = [Path(word.strip()).resolve() for word in (str(runs), *filter(str.strip, also.split(",")))]
     for folder in found:
-        if not folder.is_dir(): raise DataError(f"expected a folder of runs, but {folder} is no folder; name it with --runs")
+        if not folder.is_dir():
+            raise DataError(f"expected a folder of runs, but {folder} is no folder; name it with --runs")
     return found
 
+
 def forget(
-    image:str="", # path of a file, digest (at least 12 hexadecimal digits), or key of a manifest
-    runs:str="runs", # folder of runs
-    reason:str="", # such as the request that was made; it is kept, so name nobody
-    original:bool=False, # delete the file in your own folder too
-    dry_run:bool=False, # only say what would be done
-    also:str="", # further folders with executed notebooks or pages, separated by commas
-    expired:bool=False, # all images of data sets whose retention has ended, instead of one
-    yes:bool=False, # do so; without it they are listed
-): # an Erasure
+    image: str = "",  # path of a file, digest (at least 12 hexadecimal digits), or key of a manifest
+    runs: str = "runs",  # folder of runs
+    reason: str = "",  # such as the request that was made; it is kept, so name nobody
+    original: bool = False,  # delete the file in your own folder too
+    dry_run: bool = False,  # only say what would be done
+    also: str = "",  # further folders with executed notebooks or pages, separated by commas
+    expired: bool = False,  # all images of data sets whose retention has ended, instead of one
+    yes: bool = False,  # do so; without it they are listed
+):  # an Erasure
     "Erase an image from manifests, caches, reports, notebooks and tracking, mark models, and write evidence."
-    if expired == bool(image): raise ParameterError(f"expected an image or --expired, got {'both' if image else 'neither'}; name a file, a digest or a key")
+    if expired == bool(image):
+        raise ParameterError(
+            f"expected an image or --expired, got {'both' if image else 'neither'}; name a file, a digest or a key"
+        )
     runs, *also = _folders(runs, also)
-    if expired and not (yes and find_expired(runs)): return find_expired(runs)
-    if expired: contents, reason = find_expired(runs).contents(runs), reason or f"retention of {', '.join(sorted({d['dataset'] for d in find_expired(runs)}))} has ended"
-    else: contents = find_contents(image, runs, read_tables(runs, *also))
-    plan, _ = _erase(contents, runs, reason, image, original, also, False) if contents else (Erasure([], "", "", [], [], []), None)
+    if expired and not (yes and find_expired(runs)):
+        return find_expired(runs)
+    if expired:
+        contents, reason = (
+            find_expired(runs).contents(runs),
+            reason or f"retention of {', '.join(sorted({d['dataset'] for d in find_expired(runs)}))} has ended",
+        )
+    else:
+        contents = find_contents(image, runs, read_tables(runs, *also))
+    plan, _ = (
+        _erase(contents, runs, reason, image, original, also, False)
+        if contents
+        else (Erasure([], "", "", [], [], []), None)
+    )
     acts = [p for p in plan.places if p["kind"] not in ("file", "list") or p["done"] == "deleted"]
     before = [e for e in read_erasures(runs) if set(e["contents"]) & contents]
-    if not acts and before: return Erasure(sorted(contents), before[-1]["when"], before[-1]["reason"], plan.places, [], [], folder=_near(runs/"erasures"/before[-1]["folder"]), earlier=before[-1]["when"])
-    if not acts: raise DataError(f"expected an image that was used, but nothing of {image or 'these'} was found in {len(read_tables(runs, *also))} manifests and other files below {runs}, in the cache {cache_folder(make=False)}, or in MLflow; give the file, its digest or its key, or name other runs with --runs")
+    if not acts and before:
+        return Erasure(
+            sorted(contents),
+            before[-1]["when"],
+            before[-1]["reason"],
+            plan.places,
+            [],
+            [],
+            folder=_near(runs / "erasures" / before[-1]["folder"]),
+            earlier=before[-1]["when"],
+        )
+    if not acts:
+        raise DataError(
+            f"expected an image that was used, but nothing of {image or 'these'} was found in "
+            f"{len(read_tables(runs, *also))} manifests and other files below {runs}, in the cache "
+            f"{cache_folder(make=False)}, or in MLflow; give the file, its digest or its key, or name other runs with "
+            "--runs"
+        )
     return plan if dry_run else _keep_evidence(*_erase(contents, runs, reason, image, original, also, True), runs)
 
 # %% ../../nbs/6_flow/92_forget.ipynb #0f709953
 class Expired(list):
     "Data sets whose retention has ended; shows itself as a table."
-    def contents(self, runs) -> set: # digests of images that stand in no other data set
+
+    def contents(self, runs) -> set:  # digests of images that stand in no other data set
         "What is due, without what another data set may still keep."
         due, sides = {Path(d["manifest"]).resolve() for d in self}, {True: set(), False: set()}
-        for folder, (_, table) in read_tables(runs).items(): sides[folder.resolve() in due] |= set(table["content"])
-        if not sides[True] - sides[False]: raise DataError(f"expected images that only {', '.join(d['dataset'] for d in self)} holds, but all also stand in a data set that may keep them; end the retention of that one too, or forget them one by one")
+        for folder, (_, table) in read_tables(runs).items():
+            sides[folder.resolve() in due] |= set(table["content"])
+        if not sides[True] - sides[False]:
+            raise DataError(
+                f"expected images that only {', '.join(d['dataset'] for d in self)} holds, but all also stand in a "
+                "data set that may keep them; end the retention of that one too, or forget them one by one"
+            )
         return sides[True] - sides[False]
+
     @property
-    def ok(self) -> bool: return not self # whether nothing is due
-    def to_dict(self) -> list[dict]: return list(self)
-    def __repr__(self): return "\n".join([*(f"{d['dataset']}: {d['images']} images were to be gone on {d['retention_until']} ({d['manifest']})" for d in self), "forget them with: cvkit forget --expired --yes (images that stand in another data set too are left)"] if self else ["no data set has outlived its retention"])
+    def ok(self) -> bool:  # whether nothing is due
+        return not self
+
+    def to_dict(self) -> list[dict]:
+        return list(self)
+
+    def __repr__(self):
+        return "\n".join(
+            [
+                *(
+                    f"{d['dataset']}: {d['images']} images were to be gone on {d['retention_until']} ({d['manifest']})"
+                    for d in self
+                ),
+                "forget them with: cvkit forget --expired --yes (images that stand in another data set too are left)",
+            ]
+            if self
+            else ["no data set has outlived its retention"]
+        )
+
     def _repr_html_(self):
         from cvkit.pages import fragment, table
+
         return fragment(table(list(self)))
 
+
 def find_expired(
-    runs="runs", # folder of runs
-    today:str="", # ISO date; today by default
-) -> Expired: # dicts of dataset, retention_until, images, manifest
+    runs="runs",  # folder of runs
+    today: str = "",  # ISO date; today by default
+) -> Expired:  # dicts of dataset, retention_until, images, manifest
     "Data sets that should be gone by now."
     today, found = today or date.today().isoformat(), Expired()
     for folder, (_, table) in read_tables(runs).items():
-        about = read_json(folder/"manifest.json")["dataset"]
-        if len(table) and about.get("retention_until") and about["retention_until"] <= today: found.append({"dataset": about["name"], "retention_until": about["retention_until"], "images": len(table), "manifest": _near(folder)})
+        about = read_json(folder / "manifest.json")["dataset"]
+        if len(table) and about.get("retention_until") and about["retention_until"] <= today:
+            found.append({
+                "dataset": about["name"],
+                "retention_until": about["retention_until"],
+                "images": len(table),
+                "manifest": _near(folder),
+            })
     return found

@@ -18,75 +18,146 @@ from .tasks import read_out_of_fold
 # %% ../../nbs/6_flow/79_judge.ipynb #97e0a09a
 class _ToMake:
     "A part of the page that is not there yet, and the command that makes it."
-    def __init__(self, why, command): self.why, self.command = why, command
+
+    def __init__(self, why, command):
+        self.why, self.command = why, command
+
     def blocks(self):
         from cvkit.pages import Block, code
+
         return [Block(f"<p>{self.why}: {code(self.command)}</p>")]
 
+
 def _where_to_cut(bundle, manifest, kept):
-    "Thresholds of the class of interest that do better than the likelier class, or find enough; none where there is no such class."
+    """Thresholds of the class of interest that do better than the likelier class, or find enough; none where there is
+    no such class."""
     from cvkit.evidence.calibration import cut_scores
-    if not (positive := bundle.spec.get("positive")): return []
+
+    if not (positive := bundle.spec.get("positive")):
+        return []
     rows, k = np.flatnonzero(kept["folds"] >= 0), list(bundle.classes).index(positive)
-    cuts = [cut_scores(manifest.labels[rows] == positive, kept["probabilities"][rows, k], kept["folds"][rows], positive, manifest.groups[rows], **wish) for wish in ({"by": "f1"}, {"by": "recall", "floor": .95})]
-    return [("Where to cut", _Cuts(cuts, f"{positive} from {bundle.spec['threshold']:.3f} on" if "threshold" in bundle.spec else "the likelier class"))]
+    cuts = [
+        cut_scores(
+            manifest.labels[rows] == positive,
+            kept["probabilities"][rows, k],
+            kept["folds"][rows],
+            positive,
+            manifest.groups[rows],
+            **wish,
+        )
+        for wish in ({"by": "f1"}, {"by": "recall", "floor": 0.95})
+    ]
+    return [
+        (
+            "Where to cut",
+            _Cuts(
+                cuts,
+                f"{positive} from {bundle.spec['threshold']:.3f} on"
+                if "threshold" in bundle.spec
+                else "the likelier class",
+            ),
+        )
+    ]
+
 
 class _Cuts:
     "Several thresholds, one below the other."
-    def __init__(self, cuts, said): self.cuts, self.said = cuts, said
+
+    def __init__(self, cuts, said):
+        self.cuts, self.said = cuts, said
+
     def blocks(self):
         from cvkit.pages import text
-        return [text(f"The model says {self.said}. These thresholds were chosen out of fold, and scored on folds that had no say in them; the hold-out was not asked."), *(block for cut in self.cuts for block in cut.blocks())]
+
+        return [
+            text(
+                f"The model says {self.said}. These thresholds were chosen out of fold, and scored on folds that had "
+                "no say in them; the hold-out was not asked."
+            ),
+            *(block for cut in self.cuts for block in cut.blocks()),
+        ]
+
 
 def _known(trained, bundle, task, manifest, kept):
-    "Where to cut, whom it serves worse, and what it does not bear, as out-of-fold predictions and records beside the training say."
+    """Where to cut, whom it serves worse, and what it does not bear, as out-of-fold predictions and records beside the
+    training say."""
     from cvkit.evidence.fairness import Fairness
     from cvkit.evidence.robustness import Robustness
-    if task.name != "classification": return []
+
+    if task.name != "classification":
+        return []
     parts, folder = _where_to_cut(bundle, manifest, kept), trained.parent
-    for heading, name, kind, why in (("Whom it serves worse", "fairness", Fairness, "Nobody has asked yet whom the model serves worse"), ("What it bears", "stress", Robustness, "Nobody has asked yet what damage the model bears")):
-        path = folder/name/f"{name}.json"
+    for heading, name, kind, why in (
+        ("Whom it serves worse", "fairness", Fairness, "Nobody has asked yet whom the model serves worse"),
+        ("What it bears", "stress", Robustness, "Nobody has asked yet what damage the model bears"),
+    ):
+        path = folder / name / f"{name}.json"
         record = read_json(path) if path.exists() else {}
         same = record.get("digests", {}).get("bundle") == bundle.digest
-        parts.append((heading, kind.from_dict(record) if same else _ToMake(why, f"cvkit {name} {trained} {folder/'ingest'}")))
+        parts.append((
+            heading,
+            kind.from_dict(record) if same else _ToMake(why, f"cvkit {name} {trained} {folder / 'ingest'}"),
+        ))
     return parts
 
 # %% ../../nbs/6_flow/79_judge.ipynb #da28f827
 def evaluate(
-    trained:str, # folder that train wrote
-    manifest:str, # folder that ingest wrote, or a Manifest
-    out:str="", # folder to write; `evaluate` beside the trained model by default
-    seed:int=0, # of the bootstrap
-): # an Evaluation, LabelEvaluation or DetectionEvaluation
+    trained: str,  # folder that train wrote
+    manifest: str,  # folder that ingest wrote, or a Manifest
+    out: str = "",  # folder to write; `evaluate` beside the trained model by default
+    seed: int = 0,  # of the bootstrap
+):  # an Evaluation, LabelEvaluation or DetectionEvaluation
     "Judge the bundle on the hold-out, once, and write it down."
     from cvkit.data.ledger import Ledger
     from cvkit.data.splits import Splits
     from cvkit.operate.predictor import Predictor
+
     trained, out, (manifest, about) = Path(trained), Path(out or beside(trained, "evaluate")), load_manifest(manifest)
-    predictor, splits = Predictor(trained/"bundle"), Splits.load(trained/"splits")
+    predictor, splits = Predictor(trained / "bundle"), Splits.load(trained / "splits")
     task, held = task_of(predictor.bundle), manifest.take(splits.rows(manifest, "holdout"))
-    looks = Ledger(trained/"ledger.jsonl").look("evaluate", predictor.bundle.digest, splits.holdout_digest)
-    digests = {"bundle": predictor.bundle.digest, "manifest": manifest.digest, "splits": splits.digest, "holdout": splits.holdout_digest}
+    looks = Ledger(trained / "ledger.jsonl").look("evaluate", predictor.bundle.digest, splits.holdout_digest)
+    digests = {
+        "bundle": predictor.bundle.digest,
+        "manifest": manifest.digest,
+        "splits": splits.digest,
+        "holdout": splits.holdout_digest,
+    }
     evaluation, kept = task.judge(predictor, held, about, digests, looks, seed)
-    write_json(out/"evaluation.json", evaluation)
-    np.savez(out/"holdout.npz", images=held.table["image"].to_numpy(str), **kept)
+    write_json(out / "evaluation.json", evaluation)
+    np.savez(out / "holdout.npz", images=held.table["image"].to_numpy(str), **kept)
     _write_page(trained, out, manifest, predictor.bundle, evaluation)
-    keep_record(out, "evaluate", {"bundle": predictor.bundle.digest[:12], "looks": looks}, evaluation.metrics, [out/"evaluation.json", out/"report.html"])
+    keep_record(
+        out,
+        "evaluate",
+        {"bundle": predictor.bundle.digest[:12], "looks": looks},
+        evaluation.metrics,
+        [out / "evaluation.json", out / "report.html"],
+    )
     return evaluation
 
+
 def rewrite_page(
-    trained, # folder that train wrote
-    manifest, # a Manifest
-): # the path, or None where nothing was evaluated
+    trained,  # folder that train wrote
+    manifest,  # a Manifest
+):  # the path, or None where nothing was evaluated
     "Write the page of an evaluation again, with what has become known; nobody looks at the hold-out for it."
     from cvkit.release.bundle import Bundle
-    trained, out, bundle = Path(trained), Path(trained).parent/"evaluate", Bundle.load(Path(trained)/"bundle")
-    record = read_json(out/"evaluation.json") if (out/"evaluation.json").exists() else {}
-    if record.get("digests", {}).get("bundle") != bundle.digest: return None
+
+    trained, out, bundle = Path(trained), Path(trained).parent / "evaluate", Bundle.load(Path(trained) / "bundle")
+    record = read_json(out / "evaluation.json") if (out / "evaluation.json").exists() else {}
+    if record.get("digests", {}).get("bundle") != bundle.digest:
+        return None
     return _write_page(trained, out, manifest, bundle, task_of(bundle).read(record))
+
 
 def _write_page(trained, out, manifest, bundle, evaluation):
     "The page of an evaluation: what was measured, and what else is known."
     task = task_of(bundle)
     kept = read_out_of_fold(trained, manifest)
-    return task.report(evaluation, out/"report.html", f"Evaluation of {bundle.spec['name']}", task.worst(manifest, kept, bundle.classes, 12), _known(trained, bundle, task, manifest, kept))
+    return task.report(
+        evaluation,
+        out / "report.html",
+        f"Evaluation of {bundle.spec['name']}",
+        task.worst(manifest, kept, bundle.classes, 12),
+        _known(trained, bundle, task, manifest, kept),
+    )

@@ -17,15 +17,16 @@ from .records import keep_record
 
 # %% ../../nbs/6_flow/80_justify.ipynb #92d041c3
 def explain(
-    trained:str, # folder that train wrote
-    manifest:str, # folder that ingest wrote, or a Manifest
-    out:str="", # folder to write; `explain` beside the trained model by default
-    images:int=8, # shown
-    judged:int=16, # drawn at random for the verdict
-    seed:int=0, # of the draws
-): # a Faithfulness
+    trained: str,  # folder that train wrote
+    manifest: str,  # folder that ingest wrote, or a Manifest
+    out: str = "",  # folder to write; `explain` beside the trained model by default
+    images: int = 8,  # shown
+    judged: int = 16,  # drawn at random for the verdict
+    seed: int = 0,  # of the draws
+):  # a Faithfulness
     "Explain decisions with Captum and SHAP, and test the maps against chance."
     from cvkit.evidence.faithfulness import baseline_maps, explanation_report, measure_faithfulness, score_maps
+
     out, (manifest, _), random = Path(out or beside(trained, "explain")), load_manifest(manifest), rng(seed, "explain")
     asked = task_of(manifest).asked(Path(trained), manifest)
     drawn = np.sort(random.choice(asked.used, min(judged, len(asked.used)), replace=False))
@@ -38,109 +39,199 @@ def explain(
     scores = score_maps(asked.probabilities, shown, {**explanation.maps, **baseline_maps(shown)}, said)
     changed = asked.randomised(shown, said, explanation)
     _write_explanation(out, asked, faithfulness, explanation, rows, scores, changed)
-    explanation_report(out/"report.html", shown, [asked.title(i) for i in rows], explanation, scores, faithfulness, changed, f"How {asked.predictor.bundle.spec['name']} decides", visible=[manifest.may_show(i) for i in rows], pictures=asked.pictured(shown))
-    keep_record(out, "explain", {"bundle": asked.predictor.bundle.digest[:12], "verdict": faithfulness.verdict}, {f"gain_{m.replace(' ', '_')}": e for m, e in faithfulness.gain.items()}, [out/"explanation.json", out/"report.html"])
+    explanation_report(
+        out / "report.html",
+        shown,
+        [asked.title(i) for i in rows],
+        explanation,
+        scores,
+        faithfulness,
+        changed,
+        f"How {asked.predictor.bundle.spec['name']} decides",
+        visible=[manifest.may_show(i) for i in rows],
+        pictures=asked.pictured(shown),
+    )
+    keep_record(
+        out,
+        "explain",
+        {"bundle": asked.predictor.bundle.digest[:12], "verdict": faithfulness.verdict},
+        {f"gain_{m.replace(' ', '_')}": e for m, e in faithfulness.gain.items()},
+        [out / "explanation.json", out / "report.html"],
+    )
     return faithfulness
+
 
 def _write_explanation(out, asked, faithfulness, explanation, rows, scores, changed):
     "The record beside the report."
     number = lambda x: float(x) if np.isfinite(x) else None
-    images = [{"image": asked.manifest.table["image"].iloc[i], "title": asked.title(i), "maps": {m: {"deletion": number(scores[m][0][j]), "insertion": number(scores[m][1][j]), "completeness_error": number(explanation.completeness[m][j])} for m in explanation.maps}} for j, i in enumerate(rows)]
-    write_json(out/"explanation.json", {**faithfulness.to_dict(), "methods": list(explanation.maps), "faithfulness": faithfulness.to_dict()["methods"], "images": images, "randomisation": changed,
-                                        "digests": {"bundle": asked.predictor.bundle.digest, "manifest": asked.manifest.digest}})
+    images = [
+        {
+            "image": asked.manifest.table["image"].iloc[i],
+            "title": asked.title(i),
+            "maps": {
+                m: {
+                    "deletion": number(scores[m][0][j]),
+                    "insertion": number(scores[m][1][j]),
+                    "completeness_error": number(explanation.completeness[m][j]),
+                }
+                for m in explanation.maps
+            },
+        }
+        for j, i in enumerate(rows)
+    ]
+    write_json(
+        out / "explanation.json",
+        {
+            **faithfulness.to_dict(),
+            "methods": list(explanation.maps),
+            "faithfulness": faithfulness.to_dict()["methods"],
+            "images": images,
+            "randomisation": changed,
+            "digests": {"bundle": asked.predictor.bundle.digest, "manifest": asked.manifest.digest},
+        },
+    )
 
 # %% ../../nbs/6_flow/80_justify.ipynb #232119b3
 def _looks(run, evaluation):
     "The ledger's looks at the hold-out of an evaluation, the latest included."
     from cvkit.data.ledger import Ledger
-    return [look for look in Ledger(Path(run)/"train"/"ledger.jsonl").looks if look["splits"] == evaluation.get("digests", {}).get("holdout")]
+
+    return [
+        look
+        for look in Ledger(Path(run) / "train" / "ledger.jsonl").looks
+        if look["splits"] == evaluation.get("digests", {}).get("holdout")
+    ]
+
 
 def _certificate(run, bundle):
     "The leak certificate, where it speaks of the splits that the bundle was trained on."
-    path = Path(run)/"train"/"leaks.json"
+    path = Path(run) / "train" / "leaks.json"
     found = read_json(path) if path.exists() else {}
     return found if found.get("digests", {}).get("splits") == bundle.spec["digests"]["splits"] else {}
 
+
 def _erased(path, bundle):
     "Images that the bundle learned from and that were forgotten since."
-    return [e for e in read_json(path) if e["bundle"] == bundle.digest and e["role"] == "learned"] if path.exists() else []
+    return (
+        [e for e in read_json(path) if e["bundle"] == bundle.digest and e["role"] == "learned"] if path.exists() else []
+    )
+
 
 def evidence_of(
-    run:str, # folder with the stages' folders: ingest, train, evaluate, explain, serve, monitor
-) -> dict: # what a policy judges: whatever there is
+    run: str,  # folder with the stages' folders: ingest, train, evaluate, explain, serve, monitor
+) -> dict:  # what a policy judges: whatever there is
     "Gather the evidence that a run has left."
     from cvkit.release.approvals import read_approvals
     from cvkit.release.bundle import Bundle
+
     run = Path(run)
-    if not (run/"train"/"bundle").is_dir(): raise DataError(f"expected a trained model in {run/'train'}, found none; make one with `cvkit demo --out {run}` or `cvkit train`")
-    bundle = Bundle.load(run/"train"/"bundle")
+    if not (run / "train" / "bundle").is_dir():
+        raise DataError(
+            f"expected a trained model in {run / 'train'}, found none; make one with `cvkit demo --out {run}` or "
+            "`cvkit train`"
+        )
+    bundle = Bundle.load(run / "train" / "bundle")
+
     def read(*parts):
         record = read_json(run.joinpath(*parts)) if run.joinpath(*parts).exists() else {}
         return record if record.get("digests", {}).get("bundle") == bundle.digest else {}
+
     evaluation = read("evaluate", "evaluation.json")
-    found = {"task": bundle.spec["task"], "dataset": bundle.spec["dataset"], "pii": bundle.spec.get("pii"), "licences": bundle.spec.get("licences"), "erased": _erased(run/"train"/"erased.json", bundle), "bundle": bundle.digest, "metrics": evaluation.get("metrics", {}), "looks": len(_looks(run, evaluation)) or evaluation.get("looks"), "explanation": read("explain", "explanation.json"),
-             "leaks": _certificate(run, bundle), "parity": read("serve", "parity.json"), "drift": read("monitor", "drift.json"), "approvals": read_approvals(run/"approvals.jsonl", bundle.digest),
-             "author": read_json(run/"train"/"run.json")["author"] if (run/"train"/"run.json").exists() else None}
+    found = {
+        "task": bundle.spec["task"],
+        "dataset": bundle.spec["dataset"],
+        "pii": bundle.spec.get("pii"),
+        "licences": bundle.spec.get("licences"),
+        "erased": _erased(run / "train" / "erased.json", bundle),
+        "bundle": bundle.digest,
+        "metrics": evaluation.get("metrics", {}),
+        "looks": len(_looks(run, evaluation)) or evaluation.get("looks"),
+        "explanation": read("explain", "explanation.json"),
+        "leaks": _certificate(run, bundle),
+        "parity": read("serve", "parity.json"),
+        "drift": read("monitor", "drift.json"),
+        "approvals": read_approvals(run / "approvals.jsonl", bundle.digest),
+        "author": read_json(run / "train" / "run.json")["author"] if (run / "train" / "run.json").exists() else None,
+    }
     return {k: v for k, v in found.items() if v not in (None, {})}
 
+
 def why(
-    run:str="runs/demo", # folder of the walk
-    stage:str="production", # research, staging or production
-    policy:str="", # YAML file; cvkit's own by default
-): # a Verdict
+    run: str = "runs/demo",  # folder of the walk
+    stage: str = "production",  # research, staging or production
+    policy: str = "",  # YAML file; cvkit's own by default
+):  # a Verdict
     "What keeps the model from shipping, by responsible role."
     from cvkit.release.policy import Policy, judge
+
     return judge(Policy.load(policy or None), evidence_of(run), stage)
 
 # %% ../../nbs/6_flow/80_justify.ipynb #bd6f52e9
 def _write_verdicts(run, out, rules, policy):
     "What the policy says at each stage, as a record and as a page."
     from cvkit.release.cards import verdicts_page
+
     verdicts = {stage: why(run, stage, policy) for stage in rules.stages}
-    name = read_json(Path(run)/"train"/"bundle"/"bundle.json")["name"]
-    write_json(Path(out)/"verdicts.json", {s: v.to_dict() for s, v in verdicts.items()})
-    write_atomic(Path(out)/"verdicts.html", verdicts_page(f"May {name} ship?", verdicts.values(), rules))
+    name = read_json(Path(run) / "train" / "bundle" / "bundle.json")["name"]
+    write_json(Path(out) / "verdicts.json", {s: v.to_dict() for s, v in verdicts.items()})
+    write_atomic(Path(out) / "verdicts.html", verdicts_page(f"May {name} ship?", verdicts.values(), rules))
     return verdicts
 
+
 def release(
-    run:str="runs/demo", # folder of the walk: ingest, train, evaluate and explain are read
-    out:str="", # folder to write; `release` in the run by default
-    policy:str="", # YAML file; cvkit's own by default
-): # a ModelVersion
+    run: str = "runs/demo",  # folder of the walk: ingest, train, evaluate and explain are read
+    out: str = "",  # folder to write; `release` in the run by default
+    policy: str = "",  # YAML file; cvkit's own by default
+):  # a ModelVersion
     "Write the card, judge by the policy, and register the bundle without an alias."
     from cvkit.release.bundle import Bundle
     from cvkit.release.cards import check_card, model_card
     from cvkit.release.policy import Policy
     from cvkit.release.registry import register
+
     run, rules = Path(run), Policy.load(policy or None)
-    out, bundle = Path(out or run/"release"), Bundle.load(run/"train"/"bundle")
-    evaluation, explanation = run/"evaluate"/"evaluation.json", run/"explain"/"explanation.json"
-    if not evaluation.exists(): raise DataError(f"expected {evaluation}, found none; run `cvkit evaluate` first")
+    out, bundle = Path(out or run / "release"), Bundle.load(run / "train" / "bundle")
+    evaluation, explanation = run / "evaluate" / "evaluation.json", run / "explain" / "explanation.json"
+    if not evaluation.exists():
+        raise DataError(f"expected {evaluation}, found none; run `cvkit evaluate` first")
     verdicts = _write_verdicts(run, out, rules, policy)
-    card = model_card(bundle.spec, bundle.digest, evaluation, rules, len(load_manifest(run/"ingest")[0]), explanation if explanation.exists() else None, verdicts, looks=_looks(run, read_json(evaluation)))
+    card = model_card(
+        bundle.spec,
+        bundle.digest,
+        evaluation,
+        rules,
+        len(load_manifest(run / "ingest")[0]),
+        explanation if explanation.exists() else None,
+        verdicts,
+        looks=_looks(run, read_json(evaluation)),
+    )
     check_card(card.save(out), evaluation, *([explanation] if explanation.exists() else []))
-    files = [out/n for n in ("model_card.md", "model_card.html", "verdicts.json", "verdicts.html")] + [p for p in (run/"evaluate"/"report.html", run/"explain"/"report.html") if p.exists()]
+    files = [out / n for n in ("model_card.md", "model_card.html", "verdicts.json", "verdicts.html")] + [
+        p for p in (run / "evaluate" / "report.html", run / "explain" / "report.html") if p.exists()
+    ]
     version = register(bundle, bundle.spec["name"], files, {f"cvkit.{s}": v.verdict for s, v in verdicts.items()})
-    write_json(out/"version.json", version)
+    write_json(out / "version.json", version)
     keep_record(out, "release", {"bundle": bundle.digest[:12], "policy": rules.digest[:12]}, run=version.run)
     return version
 
 # %% ../../nbs/6_flow/80_justify.ipynb #dee0bec7
 def sign(
-    run:str="runs/demo", # folder of the walk
-    role:str="", # AI Lead, Data Scientist, MLOps Engineer, Data Governance or Legal
-    name:str="", # of the person who signs
-    stage:str="production", # research, staging or production
-    refuse:bool=False, # sign against it
-    note:str="", # why
-    policy:str="", # YAML file; cvkit's own by default
-): # a Verdict: what is still missing
+    run: str = "runs/demo",  # folder of the walk
+    role: str = "",  # AI Lead, Data Scientist, MLOps Engineer, Data Governance or Legal
+    name: str = "",  # of the person who signs
+    stage: str = "production",  # research, staging or production
+    refuse: bool = False,  # sign against it
+    note: str = "",  # why
+    policy: str = "",  # YAML file; cvkit's own by default
+):  # a Verdict: what is still missing
     "Record that a role approves of a model at a stage, or refuses it."
     from cvkit.release import approvals
     from cvkit.release.policy import Policy
+
     run, seen = Path(run), evidence_of(run)
     digests = {"bundle": seen["bundle"], "policy": Policy.load(policy or None).digest}
-    if (run/"evaluate"/"evaluation.json").exists(): digests["evaluation"] = digest_file(run/"evaluate"/"evaluation.json")
-    made = read_json(run/"train"/"run.json")["author"] if (run/"train"/"run.json").exists() else ""
-    approvals.sign(run/"approvals.jsonl", role, name, stage, digests, "refuse" if refuse else "approve", note, made)
+    if (run / "evaluate" / "evaluation.json").exists():
+        digests["evaluation"] = digest_file(run / "evaluate" / "evaluation.json")
+    made = read_json(run / "train" / "run.json")["author"] if (run / "train" / "run.json").exists() else ""
+    approvals.sign(run / "approvals.jsonl", role, name, stage, digests, "refuse" if refuse else "approve", note, made)
     return why(run, stage, policy)

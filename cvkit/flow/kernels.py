@@ -22,11 +22,28 @@ def _imports():
     "Import what stages use, the most urgent first, a module a step; leave out what is not installed."
     from cvkit.evidence.explain import _shap
     from cvkit.release.tracking import mlflow_module
-    names = ("pandas", "ipykernel.kernelapp", "cvkit.flow.verbs", "cvkit.data.checks", "onnxruntime", "torch", "timm", "onnx", "cvkit.model.train", "cvkit.evidence.evaluate", "scipy.stats", "captum.attr")
+
+    names = (
+        "pandas",
+        "ipykernel.kernelapp",
+        "cvkit.flow.verbs",
+        "cvkit.data.checks",
+        "onnxruntime",
+        "torch",
+        "timm",
+        "onnx",
+        "cvkit.model.train",
+        "cvkit.evidence.evaluate",
+        "scipy.stats",
+        "captum.attr",
+    )
     for step in (*(lambda name=name: need(name, "train") for name in names), mlflow_module, _shap):
-        try: step()
-        except ImportError: pass
+        try:
+            step()
+        except ImportError:
+            pass
         yield True
+
 
 def _become_kernel(request):
     "Turn this process, just forked, into the kernel that was asked for."
@@ -37,8 +54,14 @@ def _become_kernel(request):
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     from ipykernel.kernelapp import IPKernelApp
-    IPKernelApp.launch_instance([*request["arguments"], f"--IPKernelApp.parent_handle={os.getppid()}", "--IPKernelApp.log_level=50"]) # its log goes to the terminal; errors of cells do not
+
+    IPKernelApp.launch_instance([
+        *request["arguments"],
+        f"--IPKernelApp.parent_handle={os.getppid()}",
+        "--IPKernelApp.log_level=50",
+    ])  # its log goes to the terminal; errors of cells do not
     os._exit(0)
+
 
 def _fork_kernel(door):
     "Answer one caller with the number of a new process."
@@ -46,70 +69,112 @@ def _fork_kernel(door):
         request = json.loads(caller.makefile().readline())
         number = os.fork()
         if number:
-            try: return caller.sendall(str(number).encode())
-            except OSError: return os.kill(number, signal.SIGKILL) # the caller gave up, and has started a kernel of its own
+            try:
+                return caller.sendall(str(number).encode())
+            except OSError:
+                return os.kill(number, signal.SIGKILL)  # the caller gave up, and has started a kernel of its own
     door.close()
     _become_kernel(request)
 
+
 def _nursery(
-    door:int, # descriptor of the socket on which kernels are asked for
+    door: int,  # descriptor of the socket on which kernels are asked for
 ):
     "Import, and fork a kernel for whoever asks, until standard input ends."
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN) # kernels that ended leave nothing behind
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # kernels that ended leave nothing behind
     door, steps, more = socket.socket(fileno=door), _imports(), True
     while True:
         ready = select([door, sys.stdin], [], [], 0 if more else None)[0]
-        if sys.stdin in ready: return
-        if door in ready: _fork_kernel(door)
-        else: more = next(steps, False)
+        if sys.stdin in ready:
+            return
+        if door in ready:
+            _fork_kernel(door)
+        else:
+            more = next(steps, False)
 
 # %% ../../nbs/6_flow/82_kernels.ipynb #b41b71f6
 class _Forked:
     "A kernel that is another process's child, with the face of a `Popen`."
+
     stdin = stdout = stderr = returncode = None
-    def __init__(self, pid): self.pid = pid
-    def poll(self): # None while it runs
-        try: os.kill(self.pid, 0)
-        except ProcessLookupError: return 0
+
+    def __init__(self, pid):
+        self.pid = pid
+
+    def poll(self):  # None while it runs
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return 0
+
     def wait(self):
-        while self.poll() is None: time.sleep(.02)
+        while self.poll() is None:
+            time.sleep(0.02)
         return 0
-    def send_signal(self, number): os.kill(self.pid, number)
-    def kill(self): self.send_signal(signal.SIGKILL)
-    def terminate(self): self.send_signal(signal.SIGTERM)
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
 
 class ForkProvisioner(_provisioning.LocalProvisioner):
     "Start kernels as forks of the process that `warm_kernels` keeps."
+
     async def launch_kernel(self, cmd, **kwargs):
-        try: self.process = _ask(cmd[cmd.index("-f"):], kwargs)
-        except (KeyError, ValueError, OSError): return await super().launch_kernel(cmd, **kwargs)
+        try:
+            self.process = _ask(cmd[cmd.index("-f") :], kwargs)
+        except (KeyError, ValueError, OSError):
+            return await super().launch_kernel(cmd, **kwargs)
         self.pid = self.pgid = self.process.pid
         self.cwd = kwargs.get("cwd", Path.cwd())
         return self.connection_info
+
 
 def _ask(arguments, kwargs):
     "A kernel from the nursery whose address is in the environment."
     with socket.socket(socket.AF_UNIX) as call:
         call.settimeout(30)
         call.connect(os.environ["CVKIT_KERNELS"])
-        call.sendall(json.dumps({"arguments": arguments, "env": dict(kwargs.get("env", os.environ)), "cwd": str(kwargs.get("cwd") or Path.cwd())}).encode() + b"\n")
+        call.sendall(
+            json.dumps({
+                "arguments": arguments,
+                "env": dict(kwargs.get("env", os.environ)),
+                "cwd": str(kwargs.get("cwd") or Path.cwd()),
+            }).encode()
+            + b"\n"
+        )
         return _Forked(int(call.recv(20)))
 
 # %% ../../nbs/6_flow/82_kernels.ipynb #f4715708
 @contextmanager
 def warm_kernels():
-    "Within a `with` block, notebooks run in forks of a process that has imported what stages use (on Linux; elsewhere as always)."
-    if sys.platform != "linux": yield; return
+    """Within a `with` block, notebooks run in forks of a process that has imported what stages use (on Linux; elsewhere
+    as always)."""
+    if sys.platform != "linux":
+        yield
+        return
     with TemporaryDirectory(prefix="cvkit-") as private, socket.socket(socket.AF_UNIX) as door:
         door.bind(f"{private}/kernels")
         door.listen()
         code = f"from cvkit.flow.kernels import _nursery; _nursery({door.fileno()})"
         settings = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-        process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, pass_fds=[door.fileno()], start_new_session=True, env={**os.environ, **settings})
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            pass_fds=[door.fileno()],
+            start_new_session=True,
+            env={**os.environ, **settings},
+        )
         factory = _provisioning.KernelProvisionerFactory.instance()
         before, factory.default_provisioner_name = factory.default_provisioner_name, "cvkit-forked"
         os.environ["CVKIT_KERNELS"] = f"{private}/kernels"
-        try: yield
+        try:
+            yield
         finally:
             del os.environ["CVKIT_KERNELS"]
             factory.default_provisioner_name = before

@@ -14,107 +14,198 @@ from .tasks import Learned, Lesson, Probabilistic, fold_record, learned_word
 # %% ../../nbs/6_flow/76_label.ipynb #20972ed2
 class AskedLabels(AskedClasses):
     "A trained model of labels, opened for explaining."
-    def said(self, rows): return self.p[rows].argmax(1)
-    def probabilities(self, pixels): # `(m,h,w,3)` uint8 to `(m,c)`, each label by itself
+
+    def said(self, rows):
+        return self.p[rows].argmax(1)
+
+    def probabilities(self, pixels):  # `(m,h,w,3)` uint8 to `(m,c)`, each label by itself
         from cvkit.model.labels import sigmoid
+
         return sigmoid(self.logits(pixels))
-    def chosen(self, images, random): # rows: the surest wrong labels, then images of which the surest label is right, of each label in turn
+
+    def chosen(self, images, random):
+        "Rows: the surest wrong labels, then images of which the surest label is right, of each label in turn."
         from cvkit.evidence.multilabel import worst_labels
         from cvkit.model.labels import label_truth
+
         truth, said = label_truth(self.manifest), self.p.argmax(1)
         worst = worst_labels(truth[self.used], self.p[self.used], images // 2)[:, 0]
         right = self.used[truth[self.used, said[self.used]] == 1]
         controls = [random.permutation(right[said[right] == k]) for k in range(len(self.classes))]
         turns = [int(c[i]) for i in range(images) for c in controls if i < len(c)]
         return ([int(self.used[i]) for i in worst] + turns)[:images]
+
     def title(self, row):
         k = self.p[row].argmax()
         there = self.manifest.label_sets[row]
-        return f"{', '.join(there) or 'no label'}; explained is {self.classes[k]} ({self.p[row, k]:.0%} sure, {'there' if self.classes[k] in there else 'not there'})"
+        return (
+            f"{', '.join(there) or 'no label'}; explained is {self.classes[k]} ({self.p[row, k]:.0%} sure, "
+            f"{'there' if self.classes[k] in there else 'not there'})"
+        )
 
 # %% ../../nbs/6_flow/76_label.ipynb #0c1df1ec
 def _learn_labels(lesson):
     "Cross-validate, calibrate, choose thresholds and fit."
     from cvkit.data.pixels import cached_pixels
     from cvkit.model import backbones, features, labels
+
     lesson.refuse_wishes("each label has a threshold by F1, a scale and a shift of its own")
-    if lesson.recipe.hidden: raise ParameterError(f"expected hidden=0, as a head for each label is linear, got {lesson.recipe.hidden}; leave the knob out")
+    if lesson.recipe.hidden:
+        raise ParameterError(
+            f"expected hidden=0, as a head for each label is linear, got {lesson.recipe.hidden}; leave the knob out"
+        )
     manifest, backbone, truth = lesson.manifest, lesson.backbone, labels.label_truth(lesson.manifest)
     seen = features.extract_features(manifest, backbone)
     fit = labels.fit_label_probe(seen.embedding, truth, lesson.folds, manifest.classes, lesson.recipe.C)
     network, used = backbones.make_network(backbone, fit.weight, fit.bias), np.flatnonzero(fit.folds >= 0)
     model, few = backbones.attach_head(backbones.backbone_graph(backbone), fit.weight, fit.bias), used[:16]
-    same = backbones.parity(network, model, backbone.preprocess.tensor(np.array(cached_pixels(manifest, backbone.preprocess)[few])))
-    same["max_abs_probability"] = same["max_abs_logit"] / 4 # at most: the slope of the sigmoid
-    if same["max_abs_probability"] > 1e-4: raise DataError(f"expected the exported graph to agree with torch, but probabilities differ by {same['max_abs_probability']:.1e}; report this with your versions")
+    same = backbones.parity(
+        network, model, backbone.preprocess.tensor(np.array(cached_pixels(manifest, backbone.preprocess)[few]))
+    )
+    same["max_abs_probability"] = same["max_abs_logit"] / 4  # at most: the slope of the sigmoid
+    if same["max_abs_probability"] > 1e-4:
+        raise DataError(
+            "expected the exported graph to agree with torch, but probabilities differ by "
+            f"{same['max_abs_probability']:.1e}; report this with your versions"
+        )
     cuts = label_cuts(manifest, {"probabilities": fit.oof_probabilities, "folds": fit.folds})
-    spec = {"temperature": 1., "thresholds": cuts.cuts.tolist(), "parity_torch": same}
-    return Learned(fit, backbone, backbone.weights_digest, model, seen.embedding, fit.oof_probabilities, {"probabilities": fit.oof_probabilities}, spec, backbones.network_state(network, backbone))
+    spec = {"temperature": 1.0, "thresholds": cuts.cuts.tolist(), "parity_torch": same}
+    return Learned(
+        fit,
+        backbone,
+        backbone.weights_digest,
+        model,
+        seen.embedding,
+        fit.oof_probabilities,
+        {"probabilities": fit.oof_probabilities},
+        spec,
+        backbones.network_state(network, backbone),
+    )
+
 
 class Multilabel(Probabilistic):
     "Any number of labels an image."
-    name, shown = "multilabel", ("map", "micro_f1", "macro_f1", "exact_match", "ranking_loss") # what an image has; what a summary shows
 
-    def usual(self, recipe): # the recipe to read
+    name, shown = (
+        "multilabel",
+        ("map", "micro_f1", "macro_f1", "exact_match", "ranking_loss"),
+    )  # what an image has; what a summary shows
+
+    def usual(self, recipe):  # the recipe to read
         "What is learned when nobody says how; more than heads is not learned."
-        if recipe not in ("", "probe"): raise ParameterError(f"expected the recipe probe, which fits a head for each label, got {recipe}; tail and full learn one label an image")
+        if recipe not in ("", "probe"):
+            raise ParameterError(
+                f"expected the recipe probe, which fits a head for each label, got {recipe}; tail and full learn one "
+                "label an image"
+            )
         return "probe"
-    def learn(self, lesson:Lesson) -> Learned: return _learn_labels(lesson) # by its recipe
-    def record(self, lesson, learned) -> dict: # cv.json
+
+    def learn(self, lesson: Lesson) -> Learned:  # by its recipe
+        return _learn_labels(lesson)
+
+    def record(self, lesson, learned) -> dict:  # cv.json
         "Each fold, and all out-of-fold predictions pooled; labels are said by thresholds that other folds chose."
         from cvkit.evidence.label_metrics import label_estimates
         from cvkit.model.labels import label_truth
+
         fit, manifest = learned.fit, lesson.manifest
         used, cuts = np.flatnonzero(fit.folds >= 0), label_cuts(manifest, learned.kept | {"folds": fit.folds})
-        pooled = label_estimates(label_truth(manifest)[used], fit.oof_probabilities[used], cuts.decisions[used], manifest.groups[used], classes=fit.classes)
+        pooled = label_estimates(
+            label_truth(manifest)[used],
+            fit.oof_probabilities[used],
+            cuts.decisions[used],
+            manifest.groups[used],
+            classes=fit.classes,
+        )
         return fold_record("map", fit.scores, fit.folds, pooled, seconds=fit.seconds, thresholds=cuts.to_dict())
-    def verdict(self, trained) -> tuple[str, str]: # word and sentence
+
+    def verdict(self, trained) -> tuple[str, str]:  # word and sentence
         "Whether it has learned anything: mean average precision out of fold against a ranking by chance."
         from cvkit.model.labels import label_truth
+
         m, truth = trained.cv["pooled"]["map"], label_truth(trained.manifest)[trained.folds >= 0]
         chance = float(np.mean([(column[column >= 0] == 1).mean() for column in truth.T]))
-        if m["low"] is None: return "insufficient", f"{m['n']} images are too few to state a mean average precision."
-        return learned_word(m, chance), f"Mean average precision {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}] over {len(trained.manifest.classes)} labels of {len(truth):,} images that the judging heads had not seen; an order by chance would give {chance:.3f}."
-    def worst(self, manifest, kept, classes, most=6) -> list: # (picture, caption) of each
+        if m["low"] is None:
+            return "insufficient", f"{m['n']} images are too few to state a mean average precision."
+        return (
+            learned_word(m, chance),
+            (
+                f"Mean average precision {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}] over "
+                f"{len(trained.manifest.classes)} labels of {len(truth):,} images that the judging heads had not "
+                f"seen; an order by chance would give {chance:.3f}."
+            ),
+        )
+
+    def worst(self, manifest, kept, classes, most=6) -> list:  # (picture, caption) of each
         "The labels that heads were surest of, and wrong, out of fold."
         from cvkit.evidence.multilabel import worst_labels
         from cvkit.model.labels import label_truth
+
         rows = np.flatnonzero(kept["folds"] >= 0)
         truth, p = label_truth(manifest)[rows], kept["probabilities"][rows]
-        cuts, named = label_cuts(manifest, kept).cuts, lambda i, k: f"{classes[k]} {'missed' if truth[i, k] else 'wrongly said'} ({p[i, k]:.0%})"
+        cuts, named = (
+            label_cuts(manifest, kept).cuts,
+            lambda i, k: f"{classes[k]} {'missed' if truth[i, k] else 'wrongly said'} ({p[i, k]:.0%})",
+        )
         return [(manifest.picture(rows[i]), named(i, k)) for i, k in worst_labels(truth, p, most, cuts)]
-    def blocks(self, trained) -> list: # parts of a page
+
+    def blocks(self, trained) -> list:  # parts of a page
         "The thresholds, and what they are worth."
         return label_cuts(trained.manifest, trained.kept).blocks()
-    def judge(self, predictor, held, about, digests, looks, seed) -> tuple: # (LabelEvaluation, what holdout.npz keeps)
+
+    def judge(self, predictor, held, about, digests, looks, seed) -> tuple:  # (LabelEvaluation, what holdout.npz keeps)
         "Ask the bundle about held-out images."
         from cvkit.data.pixels import cached_pixels
         from cvkit.evidence.multilabel import evaluate_labels
+
         found = predictor.predict_pixels(cached_pixels(held, predictor.preprocess))
-        e = evaluate_labels(known_labels(held, predictor.classes), found.probabilities, predictor.bundle.spec["thresholds"], predictor.classes, None, held.groups, about["published"], digests, looks, seed)
+        e = evaluate_labels(
+            known_labels(held, predictor.classes),
+            found.probabilities,
+            predictor.bundle.spec["thresholds"],
+            predictor.classes,
+            None,
+            held.groups,
+            about["published"],
+            digests,
+            looks,
+            seed,
+        )
         return e, {"probabilities": found.probabilities, "embedding": found.embedding}
-    def asked(self, trained, manifest): return AskedLabels(trained, manifest) # for explaining
+
+    def asked(self, trained, manifest):  # for explaining
+        return AskedLabels(trained, manifest)
+
     def report(self, evaluation, path, title, worst, parts):
         "Write the page of an evaluation."
         from cvkit.evidence.multilabel import label_report
+
         return label_report(evaluation, path, title, worst, parts)
 
+
 def label_cuts(
-    manifest, # a Manifest
-    kept:dict, # probabilities `(n,c)` and folds `(n,)`, out of fold
-): # a LabelCuts
+    manifest,  # a Manifest
+    kept: dict,  # probabilities `(n,c)` and folds `(n,)`, out of fold
+):  # a LabelCuts
     "Thresholds by F1, chosen out of fold."
     from cvkit.evidence.calibration import choose_label_cuts
     from cvkit.model.labels import label_truth
+
     return choose_label_cuts(label_truth(manifest), kept["probabilities"], kept["folds"], classes=manifest.classes)
 
+
 def known_labels(
-    manifest, # a Manifest, perhaps of fewer labels than the model knows
-    classes, # c names of a model
-) -> np.ndarray: # `(n,c)` int8: 1 present, 0 absent, -1 not known
+    manifest,  # a Manifest, perhaps of fewer labels than the model knows
+    classes,  # c names of a model
+) -> np.ndarray:  # `(n,c)` int8: 1 present, 0 absent, -1 not known
     "What is known to be in each image, in the order of a model's labels."
     from cvkit.model.labels import label_truth
+
     truth, place = label_truth(manifest), {c: k for k, c in enumerate(manifest.classes)}
     strange = [c for c in manifest.classes if c not in classes]
-    if strange: raise DataError(f"expected labels of {', '.join(classes)}, got {', '.join(strange[:3])} as well; train again with them, or correct the labels")
+    if strange:
+        raise DataError(
+            f"expected labels of {', '.join(classes)}, got {', '.join(strange[:3])} as well; train again with them, "
+            "or correct the labels"
+        )
     return np.stack([truth[:, place[c]] if c in place else np.zeros(len(manifest), np.int8) for c in classes], 1)

@@ -17,71 +17,154 @@ from ..model.detector import pack_detections, unpack_detections
 # %% ../../nbs/6_flow/77_locate.ipynb #83647975
 class AskedBoxes:
     "A trained detector, opened for explaining."
+
     methods, quick = ("occlusion", "integrated gradients", "shap partition"), ("occlusion",)
+
     def __init__(self, trained, manifest):
         from cvkit.data.pixels import cached_pixels
         from cvkit.flow.tasks import read_out_of_fold
         from cvkit.model.detect import load_detector
         from cvkit.operate.predictor import Predictor
-        self.manifest, self.predictor, kept = manifest, Predictor(trained/"bundle"), read_out_of_fold(trained, manifest)
-        self.classes, self.preprocess, self.detections = self.predictor.classes, self.predictor.preprocess, unpack_detections(kept)
+
+        self.manifest, self.predictor, kept = (
+            manifest,
+            Predictor(trained / "bundle"),
+            read_out_of_fold(trained, manifest),
+        )
+        self.classes, self.preprocess, self.detections = (
+            self.predictor.classes,
+            self.predictor.preprocess,
+            unpack_detections(kept),
+        )
         self.used = np.array([i for i in np.flatnonzero(kept["folds"] >= 0) if len(self.detections[i]["scores"])])
-        if not len(self.used): raise DataError("expected a detector that finds something, but out of fold it found no box in any image; train it longer")
-        self.network, self.pixels, self.boxes = load_detector(trained/"bundle"/"train"), cached_pixels(manifest, self.preprocess), []
-    def _target(self, row): # the surest box of an image, in pixels of the square, and its class
+        if not len(self.used):
+            raise DataError(
+                "expected a detector that finds something, but out of fold it found no box in any image; train it "
+                "longer"
+            )
+        self.network, self.pixels, self.boxes = (
+            load_detector(trained / "bundle" / "train"),
+            cached_pixels(manifest, self.preprocess),
+            [],
+        )
+
+    def _target(self, row):  # the surest box of an image, in pixels of the square, and its class
         from cvkit.data.preprocess import letterbox_geometry
+
         d, (w, h) = self.detections[row], self.manifest.table[["width", "height"]].iloc[row]
         return letterbox_geometry(w, h, self.preprocess.size).place(d["boxes"][:1])[0], int(d["labels"][0])
-    def said(self, rows): # `(k,)` int: the place of each image's box among those that are explained
+
+    def said(self, rows):  # `(k,)` int: the place of each image's box among those that are explained
         self.boxes = [self._target(row) for row in rows]
         return np.arange(len(rows))
-    def pictured(self, pixels): # the same with the box that is explained
+
+    def pictured(self, pixels):  # the same with the box that is explained
         from PIL import Image, ImageDraw
+
         drawn = [Image.fromarray(p) for p in pixels]
         for picture, (box, _) in zip(drawn, self.boxes):
-            for colour, width in (("black", 4), ("white", 2)): ImageDraw.Draw(picture).rectangle([float(v) for v in np.clip(box, 1, len(pixels[0]) - 2)], outline=colour, width=width)
+            for colour, width in (("black", 4), ("white", 2)):
+                ImageDraw.Draw(picture).rectangle(
+                    [float(v) for v in np.clip(box, 1, len(pixels[0]) - 2)], outline=colour, width=width
+                )
         return np.stack([np.asarray(picture) for picture in drawn])
-    def probabilities(self, pixels): # `(m,h,w,3)` uint8 to `(m,k)`: how well each of the boxes is found
+
+    def probabilities(self, pixels):  # `(m,h,w,3)` uint8 to `(m,k)`: how well each of the boxes is found
         from cvkit.evidence.matching import overlaps
+
         out = []
         for i in range(0, len(pixels), 16):
-            boxes, scores = self.predictor.run(self.preprocess.tensor(pixels[i:i + 16]), ("boxes", "scores"))
-            out.append(np.stack([(overlaps(boxes, np.asarray(box, np.float32)) * scores[:, label]).max(1) for box, label in self.boxes], 1))
+            boxes, scores = self.predictor.run(self.preprocess.tensor(pixels[i : i + 16]), ("boxes", "scores"))
+            out.append(
+                np.stack(
+                    [
+                        (overlaps(boxes, np.asarray(box, np.float32)) * scores[:, label]).max(1)
+                        for box, label in self.boxes
+                    ],
+                    1,
+                )
+            )
         return np.concatenate(out)
+
     def maps(self, pixels, said, methods=quick):
         from cvkit.evidence.explain import explain_images
-        return explain_images(scored_cells(self.network, self.preprocess, pixels, self.boxes), self.preprocess, pixels, said, self.probabilities, methods=methods)
-    def chosen(self, images, random): # rows: images with the surest wrong box, then others
+
+        return explain_images(
+            scored_cells(self.network, self.preprocess, pixels, self.boxes),
+            self.preprocess,
+            pixels,
+            said,
+            self.probabilities,
+            methods=methods,
+        )
+
+    def chosen(self, images, random):  # rows: images with the surest wrong box, then others
         from cvkit.data.boxes import true_boxes
         from cvkit.evidence.mistakes import error_kinds
+
         rows, truth = self.used, true_boxes(self.manifest)
-        cases = error_kinds([truth[i] for i in rows], [self.detections[i] for i in rows], self.classes, self.predictor.bundle.spec["thresholds"])[1]
-        wrong = [int(rows[r]) for r, box, kind in sorted((c for c in cases if c[2] not in ("right", "missed")), key=lambda c: -c[1]["score"])]
-        worst = list(dict.fromkeys(wrong))[:images // 2]
-        return worst + [int(i) for i in random.permutation(rows) if i not in worst][:images - len(worst)]
+        cases = error_kinds(
+            [truth[i] for i in rows],
+            [self.detections[i] for i in rows],
+            self.classes,
+            self.predictor.bundle.spec["thresholds"],
+        )[1]
+        wrong = [
+            int(rows[r])
+            for r, box, kind in sorted(
+                (c for c in cases if c[2] not in ("right", "missed")), key=lambda c: -c[1]["score"]
+            )
+        ]
+        worst = list(dict.fromkeys(wrong))[: images // 2]
+        return worst + [int(i) for i in random.permutation(rows) if i not in worst][: images - len(worst)]
+
     def title(self, row):
         d = self.detections[row]
-        return f"{self.manifest.labels[row] or 'no box'}; explained is the surest box, outlined: {self.classes[d['labels'][0]]} ({d['scores'][0]:.0%} sure)"
-    def randomised(self, pixels, said, explanation): # method to the median rank correlation of its maps with those of a detector whose last layer is random (Adebayo et al. 2018)
-        return randomised_head(self, self.network.head.classification_head.cls_logits.weight, pixels, said, explanation, ("integrated gradients",))
+        return (
+            f"{self.manifest.labels[row] or 'no box'}; explained is the surest box, outlined: "
+            f"{self.classes[d['labels'][0]]} ({d['scores'][0]:.0%} sure)"
+        )
+
+    def randomised(self, pixels, said, explanation):
+        """Method to the median rank correlation of its maps with those of a detector whose last layer is random
+        (Adebayo et al. 2018)."""
+        return randomised_head(
+            self,
+            self.network.head.classification_head.cls_logits.weight,
+            pixels,
+            said,
+            explanation,
+            ("integrated gradients",),
+        )
+
 
 def scored_cells(
-    network, # from `load_detector`
-    preprocess, # Preprocess that belongs to it
-    pixels:np.ndarray, # `(k,h,w,3)` uint8
-    boxes:list, # k of (box in pixels of the square, class)
-): # torch module: images `(m,3,h,w)` to a tuple of one tensor `(m,k)`, the logit of the cell that said each box
+    network,  # from `load_detector`
+    preprocess,  # Preprocess that belongs to it
+    pixels: np.ndarray,  # `(k,h,w,3)` uint8
+    boxes: list,  # k of (box in pixels of the square, class)
+):  # torch module: images `(m,3,h,w)` to a tuple of one tensor `(m,k)`, the logit of the cell that said each box
     "A detector as a network of k outputs."
     from cvkit.core import need
     from cvkit.model.detect import anchor_of
+
     torch = need("torch", "explain")
     tensor = torch.from_numpy(preprocess.tensor(pixels))
-    cells = [(anchor_of(network, tensor[i:i + 1], box, label), label) for i, (box, label) in enumerate(boxes)] if len(boxes) == len(pixels) else []
+    cells = (
+        [(anchor_of(network, tensor[i : i + 1], box, label), label) for i, (box, label) in enumerate(boxes)]
+        if len(boxes) == len(pixels)
+        else []
+    )
+
     class Cells(torch.nn.Module):
-        def __init__(self): super().__init__(); self.network = network
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
         def forward(self, images):
             found = self.network.head.classification_head(self.network.backbone(images)[0])
             return (torch.stack([found[:, anchor, label] for anchor, label in cells], 1),)
+
     return Cells().eval()
 
 # %% ../../nbs/6_flow/77_locate.ipynb #a24912a9
@@ -90,94 +173,202 @@ def _learn_boxes(lesson):
     from cvkit.data.pixels import cached_pixels
     from cvkit.model import backbones, detect, detector
     from cvkit.operate.answers import detection_answers
+
     lesson.refuse_wishes("each class of boxes has a threshold by F1")
     manifest, backbone = lesson.manifest, detect.letterboxed(lesson.backbone)
-    fit = detector.cross_fit_detector(manifest, backbone, lesson.recipe, lesson.folds, lesson.out/"training", lesson.seed, lesson.plan)
+    fit = detector.cross_fit_detector(
+        manifest, backbone, lesson.recipe, lesson.folds, lesson.out / "training", lesson.seed, lesson.plan
+    )
     model, used = detect.export_detector(fit.network, backbone.preprocess.size, fit.nms), np.flatnonzero(fit.folds >= 0)
-    same = detect.detector_parity(fit.network, model, backbone.preprocess.tensor(np.array(cached_pixels(manifest, backbone.preprocess)[used[:4]])))
-    if same["max_abs_score"] > 1e-4 or same["max_abs_box"] > .1: raise DataError(f"expected the exported graph to agree with torch, but scores differ by {same['max_abs_score']:.1e} and boxes by {same['max_abs_box']:.2g} pixels; report this with your versions")
+    same = detect.detector_parity(
+        fit.network, model, backbone.preprocess.tensor(np.array(cached_pixels(manifest, backbone.preprocess)[used[:4]]))
+    )
+    if same["max_abs_score"] > 1e-4 or same["max_abs_box"] > 0.1:
+        raise DataError(
+            f"expected the exported graph to agree with torch, but scores differ by {same['max_abs_score']:.1e} and "
+            f"boxes by {same['max_abs_box']:.2g} pixels; report this with your versions"
+        )
     cuts, sizes = box_cuts(manifest, fit.detections, fit.folds), manifest.table[["width", "height"]].to_numpy().tolist()
     answers = np.where((fit.folds >= 0)[:, None], detection_answers(fit.detections, sizes, cuts.thresholds), np.nan)
-    trained = replace(backbone, weights_digest=backbones.state_digest(fit.network.state_dict()), weights_source=f"{backbone.weights_source}, trained further here")
-    spec = {"temperature": 1., "thresholds": list(cuts.thresholds), "nms": fit.nms, "parity_torch": same}
-    return Learned(fit, trained, backbone.weights_digest, model, fit.embedding, answers, pack_detections(fit.detections), spec, detect.detector_state(fit.network, backbone))
+    trained = replace(
+        backbone,
+        weights_digest=backbones.state_digest(fit.network.state_dict()),
+        weights_source=f"{backbone.weights_source}, trained further here",
+    )
+    spec = {"temperature": 1.0, "thresholds": list(cuts.thresholds), "nms": fit.nms, "parity_torch": same}
+    return Learned(
+        fit,
+        trained,
+        backbone.weights_digest,
+        model,
+        fit.embedding,
+        answers,
+        pack_detections(fit.detections),
+        spec,
+        detect.detector_state(fit.network, backbone),
+    )
+
 
 class Detection:
     "Boxes in an image."
-    name, shown = "detection", ("ap50", "ap", "ap75", "ar_100", "precision", "recall", "f1") # what an image has; what a summary shows
 
-    def usual(self, recipe): # the recipe to read
+    name, shown = (
+        "detection",
+        ("ap50", "ap", "ap75", "ar_100", "precision", "recall", "f1"),
+    )  # what an image has; what a summary shows
+
+    def usual(self, recipe):  # the recipe to read
         "What is learned when nobody says how."
         from cvkit.model.detector import DETECTOR
-        if recipe not in ("", "full"): raise ParameterError(f"expected the recipe full, which trains a detector, got {recipe}; a probe and a tail learn one label an image")
+
+        if recipe not in ("", "full"):
+            raise ParameterError(
+                f"expected the recipe full, which trains a detector, got {recipe}; a probe and a tail learn one label "
+                "an image"
+            )
         return DETECTOR
-    def learn(self, lesson:Lesson) -> Learned: return _learn_boxes(lesson) # by its recipe
-    def record(self, lesson, learned) -> dict: # cv.json
+
+    def learn(self, lesson: Lesson) -> Learned:  # by its recipe
+        return _learn_boxes(lesson)
+
+    def record(self, lesson, learned) -> dict:  # cv.json
         "AP50 of each fold, and all out-of-fold detections pooled."
         from cvkit.data.boxes import true_boxes
         from cvkit.evidence.detection import commonest_boxes
         from cvkit.evidence.matching import detection_estimates, detection_values, match_boxes
+
         fit, manifest, truth = learned.fit, lesson.manifest, true_boxes(lesson.manifest)
         used, cuts = np.flatnonzero(fit.folds >= 0), box_cuts(lesson.manifest, fit.detections, fit.folds)
         taken = lambda rows: ([truth[i] for i in rows], [fit.detections[i] for i in rows], fit.classes)
-        ap50 = lambda *boxes: float(np.nanmean(detection_values(match_boxes(*boxes, {}), np.ones((1, len(boxes[0]))))["ap50"]))
+        ap50 = lambda *boxes: float(
+            np.nanmean(detection_values(match_boxes(*boxes, {}), np.ones((1, len(boxes[0]))))["ap50"])
+        )
         blind = commonest_boxes(taken(used)[0], manifest.table[["width", "height"]].to_numpy()[used], fit.folds[used])
         scores = [ap50(*taken(rows)) for f in np.unique(fit.folds[used]) for rows in [np.flatnonzero(fit.folds == f)]]
         pooled = detection_estimates(*taken(used), manifest.groups[used]) | cuts.pooled
-        return fold_record("ap50", scores, fit.folds, pooled, **{k: fit.to_dict()[k] for k in ("seconds", "plan", "trainings")}, thresholds=cuts.to_dict(), without_area=int(sum(map(len, manifest.table["boxes"])) - sum(len(t["boxes"]) for t in truth)), blind=ap50(taken(used)[0], blind, fit.classes))
-    def verdict(self, trained) -> tuple[str, str]: # word and sentence
+        return fold_record(
+            "ap50",
+            scores,
+            fit.folds,
+            pooled,
+            **{k: fit.to_dict()[k] for k in ("seconds", "plan", "trainings")},
+            thresholds=cuts.to_dict(),
+            without_area=int(sum(map(len, manifest.table["boxes"])) - sum(len(t["boxes"]) for t in truth)),
+            blind=ap50(taken(used)[0], blind, fit.classes),
+        )
+
+    def verdict(self, trained) -> tuple[str, str]:  # word and sentence
         "What it finds out of fold, against the commonest boxes said of every picture."
         m, r, blind = trained.cv["pooled"]["ap50"], trained.cv["pooled"]["recall"], trained.cv["blind"]
-        if m["low"] is None or r["low"] is None: return "insufficient", f"AP50 is {m['method']}."
-        return learned_word(m, blind), f"AP50 {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}] over {len(trained.manifest.classes)} classes; {r['value']:.0%} of the boxes are found, in images that the judging detector had not seen. The commonest boxes of the other images, said without looking, would give {blind:.3f}."
-    def worst(self, manifest, kept, classes, most=6) -> list: # (picture, caption) of each
+        if m["low"] is None or r["low"] is None:
+            return "insufficient", f"AP50 is {m['method']}."
+        return (
+            learned_word(m, blind),
+            (
+                f"AP50 {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}] over {len(trained.manifest.classes)} "
+                f"classes; {r['value']:.0%} of the boxes are found, in images that the judging detector had not seen. "
+                f"The commonest boxes of the other images, said without looking, would give {blind:.3f}."
+            ),
+        )
+
+    def worst(self, manifest, kept, classes, most=6) -> list:  # (picture, caption) of each
         "Mistakes of each kind, out of fold."
         from cvkit.data.boxes import true_boxes
         from cvkit.evidence.mistakes import error_kinds, error_pictures
+
         rows, truth, found = np.flatnonzero(kept["folds"] >= 0), true_boxes(manifest), unpack_detections(kept)
         truth, found = [truth[i] for i in rows], [found[i] for i in rows]
         cuts = box_cuts(manifest.take(rows), found, kept["folds"][rows])
-        return error_pictures(error_kinds(truth, found, classes, cuts.thresholds)[1], lambda i: manifest.picture(rows[i]), truth, classes, max(1, most // 4), visible=lambda i: manifest.may_show(rows[i]))
-    def blocks(self, trained) -> list: # parts of a page
+        return error_pictures(
+            error_kinds(truth, found, classes, cuts.thresholds)[1],
+            lambda i: manifest.picture(rows[i]),
+            truth,
+            classes,
+            max(1, most // 4),
+            visible=lambda i: manifest.may_show(rows[i]),
+        )
+
+    def blocks(self, trained) -> list:  # parts of a page
         "The thresholds, and what they are worth; and what could not be used."
         from cvkit.pages import text
-        lost = [text(f"{n} marked box{'es have' if n > 1 else ' has'} no area: left out, and named by `cvkit check`.")] if (n := trained.cv["without_area"]) else []
+
+        lost = (
+            [text(f"{n} marked box{'es have' if n > 1 else ' has'} no area: left out, and named by `cvkit check`.")]
+            if (n := trained.cv["without_area"])
+            else []
+        )
         return lost + box_cuts(trained.manifest, unpack_detections(trained.kept), trained.folds).blocks()
-    def judge(self, predictor, held, about, digests, looks, seed) -> tuple: # (DetectionEvaluation, what holdout.npz keeps)
+
+    def judge(
+        self, predictor, held, about, digests, looks, seed
+    ) -> tuple:  # (DetectionEvaluation, what holdout.npz keeps)
         "Ask the bundle about held-out images."
         from cvkit.data.pixels import cached_pixels
         from cvkit.evidence.detection import evaluate_detections
+
         sizes = held.table[["width", "height"]].to_numpy().tolist()
-        found, truth = predictor.predict_pixels(cached_pixels(held, predictor.preprocess), sizes=sizes), held_boxes(held, predictor.classes)
-        e = evaluate_detections(truth, found.rows, predictor.classes, predictor.bundle.spec["thresholds"], held.groups, held.attributes, about["published"], digests, looks, seed)
+        found, truth = (
+            predictor.predict_pixels(cached_pixels(held, predictor.preprocess), sizes=sizes),
+            held_boxes(held, predictor.classes),
+        )
+        e = evaluate_detections(
+            truth,
+            found.rows,
+            predictor.classes,
+            predictor.bundle.spec["thresholds"],
+            held.groups,
+            held.attributes,
+            about["published"],
+            digests,
+            looks,
+            seed,
+        )
         return e, {"embedding": found.embedding, "sizes": np.array(sizes), **pack_detections(found.rows)}
-    def asked(self, trained, manifest): return AskedBoxes(trained, manifest) # for explaining
-    def evaluated(self, kept): return unpack_detections(kept) # what serving is compared with; kept: rows of holdout.npz
-    def answers(self, kept, manifest, spec): # `(k,4)` what monitoring compares of these rows; manifest: of the same
+
+    def asked(self, trained, manifest):  # for explaining
+        return AskedBoxes(trained, manifest)
+
+    def evaluated(self, kept):  # what serving is compared with; kept: rows of holdout.npz
+        return unpack_detections(kept)
+
+    def answers(self, kept, manifest, spec):  # `(k,4)` what monitoring compares of these rows; manifest: of the same
         from cvkit.operate.answers import detection_answers
-        return detection_answers(unpack_detections(kept), manifest.table[["width", "height"]].to_numpy().tolist(), spec["thresholds"])
+
+        return detection_answers(
+            unpack_detections(kept), manifest.table[["width", "height"]].to_numpy().tolist(), spec["thresholds"]
+        )
+
     def report(self, evaluation, path, title, worst, parts):
         "Write the page of an evaluation."
         from cvkit.evidence.detection import detection_report
+
         return detection_report(evaluation, path, title, worst, parts)
 
+
 def box_cuts(
-    manifest, # a Manifest with boxes
-    detections:list, # n dicts, out of fold
-    folds:np.ndarray, # `(n,)` int, -1 in the hold-out
-): # a BoxCuts
+    manifest,  # a Manifest with boxes
+    detections: list,  # n dicts, out of fold
+    folds: np.ndarray,  # `(n,)` int, -1 in the hold-out
+):  # a BoxCuts
     "Thresholds by F1, chosen out of fold."
     from cvkit.data.boxes import true_boxes
     from cvkit.evidence.mistakes import choose_box_cuts
+
     return choose_box_cuts(true_boxes(manifest), detections, folds, list(manifest.classes), manifest.groups)
 
+
 def held_boxes(
-    manifest, # a Manifest with boxes, perhaps of fewer classes than the model knows
-    classes, # c names of a model
-) -> list: # n dicts: boxes, labels, ignore
+    manifest,  # a Manifest with boxes, perhaps of fewer classes than the model knows
+    classes,  # c names of a model
+) -> list:  # n dicts: boxes, labels, ignore
     "What people marked, in the order of a model's classes."
     from cvkit.data.boxes import true_boxes
+
     strange = [c for c in manifest.classes if c not in classes]
-    if strange: raise DataError(f"expected boxes of {', '.join(classes)}, got {', '.join(strange[:3])} as well; train again with them, or correct the boxes")
+    if strange:
+        raise DataError(
+            f"expected boxes of {', '.join(classes)}, got {', '.join(strange[:3])} as well; train again with them, or "
+            "correct the boxes"
+        )
     place = np.array([list(classes).index(c) for c in manifest.classes], int)
     return [{**t, "labels": place[t["labels"]] if len(place) else t["labels"]} for t in true_boxes(manifest)]

@@ -15,36 +15,60 @@ from ..core import NotebookError, ParameterError, need, private_folder
 
 # %% ../../nbs/6_flow/70_notebooks.ipynb #a748b20e
 def notebook_parameters(
-    path, # of a notebook
-) -> dict: # name to default value
+    path,  # of a notebook
+) -> dict:  # name to default value
     "The parameters that a notebook takes, with their defaults."
     nbformat = need("nbformat", "train")
-    try: cells = nbformat.read(path, 4).cells
-    except FileNotFoundError: raise NotebookError(f"expected a notebook at {path}, found none; check the path") from None
+    try:
+        cells = nbformat.read(path, 4).cells
+    except FileNotFoundError:
+        raise NotebookError(f"expected a notebook at {path}, found none; check the path") from None
     source = next((c.source for c in cells if "parameters" in c.metadata.get("tags", [])), "")
     found = {}
     for node in ast.parse(source).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
-        if target is not None and node.value is not None: found[target.id] = ast.literal_eval(node.value)
+        target = (
+            node.target
+            if isinstance(node, ast.AnnAssign)
+            else node.targets[0]
+            if isinstance(node, ast.Assign)
+            else None
+        )
+        if target is not None and node.value is not None:
+            found[target.id] = ast.literal_eval(node.value)
     return found
 
+
 def check_parameters(
-    path, # of a notebook
-    given:dict, # name to value; text from a command line is read as the default's type
-) -> dict: # name to value, of the right types
+    path,  # of a notebook
+    given: dict,  # name to value; text from a command line is read as the default's type
+) -> dict:  # name to value, of the right types
     "Refuse parameters that a notebook does not take, and values of another type."
     known, out = notebook_parameters(path), {}
     for name, value in given.items():
         near = get_close_matches(name, known, 1)
-        if name not in known: raise ParameterError(f"{Path(path).name} takes no parameter {name!r}; {f'did you mean {near[0]}? ' if near else ''}it takes {', '.join(known) or 'none'}")
-        if isinstance(value, str) and re.match(r"[\w+.-]+://[^/@\s]*:[^/@\s]*@", value): raise ParameterError(f"expected no password in the parameter {name}, since an executed notebook keeps its parameters; give it in the environment (a database's in CVKIT_DB_PASSWORD), and the address without it")
+        if name not in known:
+            raise ParameterError(
+                f"{Path(path).name} takes no parameter {name!r}; {f'did you mean {near[0]}? ' if near else ''}it "
+                f"takes {', '.join(known) or 'none'}"
+            )
+        if isinstance(value, str) and re.match(r"[\w+.-]+://[^/@\s]*:[^/@\s]*@", value):
+            raise ParameterError(
+                f"expected no password in the parameter {name}, since an executed notebook keeps its parameters; give "
+                "it in the environment (a database's in CVKIT_DB_PASSWORD), and the address without it"
+            )
         default = known[name]
         if isinstance(value, str) and default is not None and not isinstance(default, str):
-            try: value = ast.literal_eval(value.capitalize() if value.lower() in ("true", "false") else value)
-            except (ValueError, SyntaxError): pass
-        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool): value = float(value)
+            try:
+                value = ast.literal_eval(value.capitalize() if value.lower() in ("true", "false") else value)
+            except (ValueError, SyntaxError):
+                pass
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
         if default is not None and type(value) is not type(default):
-            raise ParameterError(f"expected {name} of {Path(path).name} to be {type(default).__name__} such as {default!r}, got {type(value).__name__} {value!r}; correct it")
+            raise ParameterError(
+                f"expected {name} of {Path(path).name} to be {type(default).__name__} such as {default!r}, got "
+                f"{type(value).__name__} {value!r}; correct it"
+            )
         out[name] = value
     return out
 
@@ -54,38 +78,50 @@ def _environment(values):
     "Environment variables for the length of a `with` block."
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
-    try: yield
+    try:
+        yield
     finally:
-        for name, value in before.items(): os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
 
 def _execute(path, part, values, progress, environment):
     "Papermill, in a kernel that is reached through files of this user and not through ports."
     import logging
     from traitlets.config import Config
+
     logging.getLogger("papermill").setLevel(logging.ERROR)
     bar = {"desc": path.stem, "leave": False} if progress else False
-    need("tqdm.auto", "train") # before papermill imports it, with a warning
+    need("tqdm.auto", "train")  # before papermill imports it, with a warning
     with tempfile.TemporaryDirectory(prefix="cvkit-") as private, _environment({"CVKIT_BATCH": "1", **environment}):
         sockets = Config({"KernelManager": {"transport": "ipc", "ip": f"{private}/kernel"}})
-        need("papermill", "train").execute_notebook(str(path), str(part), values, progress_bar=bar, kernel_name="python3", cwd=os.getcwd(), config=sockets)
+        need("papermill", "train").execute_notebook(
+            str(path), str(part), values, progress_bar=bar, kernel_name="python3", cwd=os.getcwd(), config=sockets
+        )
+
 
 def run_notebook(
-    path, # of the notebook
-    out=None, # where the executed copy goes; beside the notebook, `NAME.run.ipynb`, by default
-    parameters:dict|None=None, # name to value
-    progress:bool=True, # a bar, cell by cell
-    environment:dict|None=None, # variables for the kernel: name to text
-) -> Path: # of the executed notebook
+    path,  # of the notebook
+    out=None,  # where the executed copy goes; beside the notebook, `NAME.run.ipynb`, by default
+    parameters: dict | None = None,  # name to value
+    progress: bool = True,  # a bar, cell by cell
+    environment: dict | None = None,  # variables for the kernel: name to text
+) -> Path:  # of the executed notebook
     "Run a notebook with parameters and keep the executed copy."
     path, values = Path(path), check_parameters(path, parameters or {})
     out = Path(out) if out else path.with_suffix(".run.ipynb")
     private_folder(out.parent)
     part, failed = out.with_suffix(".running.ipynb"), out.with_suffix(".failed.ipynb")
-    try: _execute(path, part, values, progress, environment or {})
+    try:
+        _execute(path, part, values, progress, environment or {})
     except BaseException as error:
-        if part.exists(): os.replace(part, failed)
+        if part.exists():
+            os.replace(part, failed)
         if isinstance(error, need("papermill.exceptions", "train").PapermillExecutionError):
-            raise NotebookError(f"{path.name}, cell {error.cell_index}: {error.ename}: {error.evalue}; the executed notebook is {failed}") from None
+            raise NotebookError(
+                f"{path.name}, cell {error.cell_index}: {error.ename}: {error.evalue}; the executed notebook is "
+                f"{failed}"
+            ) from None
         raise
     failed.unlink(missing_ok=True)
     os.replace(part, out)

@@ -12,115 +12,183 @@ from functools import lru_cache
 from pathlib import Path
 
 import cvkit
-from ..core import CvkitError, NotebookError, digest_bytes, digest_file, digest_json, need, private_folder, read_json, write_json
+from cvkit.core import (
+    CvkitError,
+    NotebookError,
+    digest_bytes,
+    digest_file,
+    digest_json,
+    need,
+    private_folder,
+    read_json,
+    write_json,
+)
 from .kernels import warm_kernels
 from .notebooks import notebook_parameters, run_notebook
 from .records import add_to_record, log_failure
 from ..release.tracking import tracking_uri
 
 # %% ../../nbs/6_flow/83_pipeline.ipynb #5c40ccfb
-STAGES = {"ingest": (), "train": ("ingest",), "evaluate": ("train",), "explain": ("train",), "check": ("train",), "release": ("evaluate", "explain", "check"), "serve": ("release",), "monitor": ("serve",)}
+STAGES = {
+    "ingest": (),
+    "train": ("ingest",),
+    "evaluate": ("train",),
+    "explain": ("train",),
+    "check": ("train",),
+    "release": ("evaluate", "explain", "check"),
+    "serve": ("release",),
+    "monitor": ("serve",),
+}
+
 
 def template(
-    stage:str, # one of STAGES
-) -> Path: # of its notebook
+    stage: str,  # one of STAGES
+) -> Path:  # of its notebook
     "The template notebook of a stage."
-    inside, beside = (p/"templates"/f"{stage}.ipynb" for p in (Path(cvkit.__file__).parent, Path(cvkit.__file__).parents[1]))
+    inside, beside = (
+        p / "templates" / f"{stage}.ipynb" for p in (Path(cvkit.__file__).parent, Path(cvkit.__file__).parents[1])
+    )
     return inside if inside.exists() else beside
 
 # %% ../../nbs/6_flow/83_pipeline.ipynb #ecde4cae
 @lru_cache(1)
-def code_digest() -> str: # 64 hexadecimal digits
+def code_digest() -> str:  # 64 hexadecimal digits
     "Digest of cvkit's own modules and of its policy."
     top = Path(cvkit.__file__).parent
-    return digest_json({p.relative_to(top).as_posix(): digest_file(p) for p in sorted(top.rglob("*")) if p.suffix in (".py", ".yaml", ".css")})
+    return digest_json({
+        p.relative_to(top).as_posix(): digest_file(p)
+        for p in sorted(top.rglob("*"))
+        if p.suffix in (".py", ".yaml", ".css")
+    })
+
 
 def data_state(
-    data:str, # a name, a file or a folder
-) -> str: # a digest
+    data: str,  # a name, a file or a folder
+) -> str:  # a digest
     "What a parameter names: names, sizes and times of a folder's files, a file's content, or the name itself."
-    if Path(data).is_file(): return digest_file(data)
-    if not Path(data).is_dir(): return digest_bytes(data.encode())
+    if Path(data).is_file():
+        return digest_file(data)
+    if not Path(data).is_dir():
+        return digest_bytes(data.encode())
     files = sorted(p for p in Path(data).rglob("*") if p.is_file())
     return digest_json([[p.relative_to(data).as_posix(), p.stat().st_size, p.stat().st_mtime_ns] for p in files])
 
+
 def stage_keys(
-    parameters:dict[str, dict], # of each stage's notebook
-) -> dict[str, str]: # by stage: 64 hexadecimal digits
+    parameters: dict[str, dict],  # of each stage's notebook
+) -> dict[str, str]:  # by stage: 64 hexadecimal digits
     "What each stage is made from."
     keys = {}
     for stage, before in STAGES.items():
         mine = parameters.get(stage, {})
         state = {name: data_state(mine[name]) for name in ("data", "policy") if mine.get(name)}
-        if stage == "release": state["store"] = tracking_uri()
-        keys[stage] = digest_json({"stage": stage, "parameters": mine, "state": state, "template": digest_file(template(stage)), "code": code_digest(), "before": [keys[s] for s in before]})
+        if stage == "release":
+            state["store"] = tracking_uri()
+        keys[stage] = digest_json({
+            "stage": stage,
+            "parameters": mine,
+            "state": state,
+            "template": digest_file(template(stage)),
+            "code": code_digest(),
+            "before": [keys[s] for s in before],
+        })
     return keys
 
 # %% ../../nbs/6_flow/83_pipeline.ipynb #e44c54f6
 def _run_stage(out, stage, values, key, say):
     "Run a stage's notebook, leave its mark; on failure leave its error."
-    folder, start = out/stage, time.perf_counter()
-    for name in ("done.json", "error.json", "run.json"): (folder/name).unlink(missing_ok=True)
+    folder, start = out / stage, time.perf_counter()
+    for name in ("done.json", "error.json", "run.json"):
+        (folder / name).unlink(missing_ok=True)
     say(f"{stage} ...")
     private_folder(folder)
-    (folder/".progress").write_text("working")
-    try: run_notebook(template(stage), folder/f"{stage}.ipynb", values, progress=False, environment={"CVKIT_LOG_LATER": "1", "CVKIT_PROGRESS": str(folder/".progress")})
+    (folder / ".progress").write_text("working")
+    try:
+        run_notebook(
+            template(stage),
+            folder / f"{stage}.ipynb",
+            values,
+            progress=False,
+            environment={"CVKIT_LOG_LATER": "1", "CVKIT_PROGRESS": str(folder / ".progress")},
+        )
     except CvkitError as error:
-        write_json(folder/"error.json", {"error": str(error)})
+        write_json(folder / "error.json", {"error": str(error)})
         raise
-    finally: (folder/".progress").unlink(missing_ok=True)
+    finally:
+        (folder / ".progress").unlink(missing_ok=True)
     seconds = round(time.perf_counter() - start, 1)
-    write_json(folder/"done.json", {"key": key, "seconds": seconds})
+    write_json(folder / "done.json", {"key": key, "seconds": seconds})
     say(f"{stage} {seconds:.1f} s")
+
 
 def _tasks(out, parameters, say):
     "The graph as Luigi tasks."
     luigi, keys = need("luigi", "train"), stage_keys(parameters)
+
     class Stage(luigi.Task):
         stage = luigi.Parameter()
-        def requires(self): return [Stage(stage=s) for s in STAGES[self.stage]]
-        def complete(self): return (out/self.stage/"done.json").exists() and read_json(out/self.stage/"done.json")["key"] == keys[self.stage]
-        def run(self): _run_stage(out, self.stage, parameters.get(self.stage), keys[self.stage], say)
+
+        def requires(self):
+            return [Stage(stage=s) for s in STAGES[self.stage]]
+
+        def complete(self):
+            return (out / self.stage / "done.json").exists() and read_json(out / self.stage / "done.json")[
+                "key"
+            ] == keys[self.stage]
+
+        def run(self):
+            _run_stage(out, self.stage, parameters.get(self.stage), keys[self.stage], say)
+
     return [Stage(stage=s) for s in STAGES]
+
 
 def _log_stages(out, stages):
     "Log what ran to MLflow: each stage with its notebook and seconds, or with its error."
     for stage in stages:
-        folder = out/stage
-        if (folder/"error.json").exists(): log_failure(folder, stage, read_json(folder/"error.json")["error"])
-        elif (folder/"run.json").exists() and (folder/"done.json").exists():
-            add_to_record(folder, [folder/f"{stage}.ipynb"], {"seconds": read_json(folder/"done.json")["seconds"]})
+        folder = out / stage
+        if (folder / "error.json").exists():
+            log_failure(folder, stage, read_json(folder / "error.json")["error"])
+        elif (folder / "run.json").exists() and (folder / "done.json").exists():
+            add_to_record(folder, [folder / f"{stage}.ipynb"], {"seconds": read_json(folder / "done.json")["seconds"]})
 
 # %% ../../nbs/6_flow/83_pipeline.ipynb #8d339c6b
-ERASE = "\r\x1b[2K" # the last line of a terminal
+ERASE = "\r\x1b[2K"  # the last line of a terminal
 
-def say_line(line:str):
+
+def say_line(line: str):
     "Print a line at once, from whichever process, over what `watching` shows."
-    if sys.stderr.isatty(): print(ERASE, end="", file=sys.stderr, flush=True)
+    if sys.stderr.isatty():
+        print(ERASE, end="", file=sys.stderr, flush=True)
     print(line, flush=True)
+
 
 def _watch(out):
     "Show how far each running stage is, in the last line of the terminal."
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     begun = {}
     while True:
-        time.sleep(.5)
+        time.sleep(0.5)
         told = {}
         for s in STAGES:
-            with suppress(OSError): told[s] = (out/s/".progress").read_text()
+            with suppress(OSError):
+                told[s] = (out / s / ".progress").read_text()
         begun = {s: begun.get(s, time.monotonic()) for s in told}
         line = "   ".join(f"{s}: {text}, {time.monotonic() - begun[s]:.0f} s" for s, text in told.items())
-        print(ERASE + line[:shutil.get_terminal_size().columns - 1], end="", file=sys.stderr, flush=True)
+        print(ERASE + line[: shutil.get_terminal_size().columns - 1], end="", file=sys.stderr, flush=True)
+
 
 @contextmanager
 def watching(
-    out, # folder with a folder a stage
+    out,  # folder with a folder a stage
 ):
     "Within a `with` block, a terminal shows how far the running stages are."
-    if not sys.stderr.isatty(): yield; return
+    if not sys.stderr.isatty():
+        yield
+        return
     eye = multiprocessing.get_context("fork").Process(target=_watch, args=(Path(out),), daemon=True)
     eye.start()
-    try: yield
+    try:
+        yield
     finally:
         eye.terminate()
         eye.join()
@@ -128,25 +196,43 @@ def watching(
 
 # %% ../../nbs/6_flow/83_pipeline.ipynb #fac7cbf3
 def run_pipeline(
-    out, # folder with a folder a stage
-    parameters:dict[str, dict], # of each stage's notebook
-    workers:int=2, # stages side by side
-    say=say_line, # called with a line when a stage starts and ends
-) -> list[str]: # the stages that were run, in order
+    out,  # folder with a folder a stage
+    parameters: dict[str, dict],  # of each stage's notebook
+    workers: int = 2,  # stages side by side
+    say=say_line,  # called with a line when a stage starts and ends
+) -> list[str]:  # the stages that were run, in order
     "Run what is not done; an error is that of the cell that failed."
     luigi, out = need("luigi", "train"), Path(out)
-    need("papermill", "train") # once, before the processes of the stages part
+    need("papermill", "train")  # once, before the processes of the stages part
     private_folder(out)
     tasks = _tasks(out, parameters, say)
     todo = [task.stage for task in tasks if not task.complete()]
-    if not todo: return []
-    for s in todo: (out/s/"error.json").unlink(missing_ok=True)
-    luigi.configuration.get_config().set("worker", "no_install_shutdown_handler", "true") # its handler of SIGUSR1 works in a main thread only
+    if not todo:
+        return []
+    for s in todo:
+        (out / s / "error.json").unlink(missing_ok=True)
+    luigi.configuration.get_config().set(
+        "worker", "no_install_shutdown_handler", "true"
+    )  # its handler of SIGUSR1 works in a main thread only
     try:
-        with watching(out), warm_kernels(): luigi.build(tasks, workers=min(workers, os.cpu_count() or 1), local_scheduler=True, log_level="CRITICAL", no_lock=True)
-    finally: _log_stages(out, [t.stage for t in tasks if t.stage in todo and t.complete() or (out/t.stage/"error.json").exists()])
-    errors = [read_json(out/s/"error.json")["error"] for s in STAGES if (out/s/"error.json").exists()]
-    if errors: raise NotebookError(errors[0])
+        with watching(out), warm_kernels():
+            luigi.build(
+                tasks,
+                workers=min(workers, os.cpu_count() or 1),
+                local_scheduler=True,
+                log_level="CRITICAL",
+                no_lock=True,
+            )
+    finally:
+        _log_stages(
+            out, [t.stage for t in tasks if t.stage in todo and t.complete() or (out / t.stage / "error.json").exists()]
+        )
+    errors = [read_json(out / s / "error.json")["error"] for s in STAGES if (out / s / "error.json").exists()]
+    if errors:
+        raise NotebookError(errors[0])
     missing = [task.stage for task in tasks if not task.complete()]
-    if missing: raise NotebookError(f"expected every stage to end, but {', '.join(missing)} did not; run the same command again to go on")
+    if missing:
+        raise NotebookError(
+            f"expected every stage to end, but {', '.join(missing)} did not; run the same command again to go on"
+        )
     return todo

@@ -17,78 +17,131 @@ from .records import author
 
 # %% ../../nbs/6_flow/86_project.ipynb #0baf63bc
 def _requirement(
-    version:str, # that is installed
-    origin:dict|None, # what direct_url.json holds; None where pip took the package from an index
-) -> str: # what pip can install again
+    version: str,  # that is installed
+    origin: dict | None,  # what direct_url.json holds; None where pip took the package from an index
+) -> str:  # what pip can install again
     "The requirement that installs the same cvkit again."
-    if origin is None: return f"propertyai-cvkit=={version}"
+    if origin is None:
+        return f"propertyai-cvkit=={version}"
     url, vcs = origin["url"], origin.get("vcs_info")
-    if vcs: url = f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
+    if vcs:
+        url = f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
     return f"propertyai-cvkit @ {url}" + (f"#subdirectory={origin['subdirectory']}" if "subdirectory" in origin else "")
+
 
 def _installed_from():
     "The requirement for the cvkit that runs."
-    try: found = distribution("propertyai-cvkit")
-    except PackageNotFoundError: return _requirement(cvkit.__version__, {"url": Path(cvkit.__file__).parents[1].as_uri()})
+    try:
+        found = distribution("propertyai-cvkit")
+    except PackageNotFoundError:
+        return _requirement(cvkit.__version__, {"url": Path(cvkit.__file__).parents[1].as_uri()})
     text = found.read_text("direct_url.json")
     return _requirement(found.version, json.loads(text) if text else None)
 
 # %% ../../nbs/6_flow/86_project.ipynb #a97b9c82
 def _package_of(
-    name:str, # of the project, such as `"roof-damage"`
-) -> str: # such as `"roof_damage"`
+    name: str,  # of the project, such as `"roof-damage"`
+) -> str:  # such as `"roof_damage"`
     "The name that a project's package is imported by."
     package = name.replace("-", "_")
     if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*[A-Za-z0-9]", package) or keyword.iskeyword(package):
-        raise ParameterError(f"expected a name of two or more letters, digits, dashes and underscores that begins with a letter and is no word of Python's, such as roof-damage, got {name!r}; choose another")
-    try: taken = importlib.util.find_spec(package)
-    except ValueError: taken = True
-    if taken and getattr(taken, "origin", True): raise ParameterError(f"expected a name that is free, but {package!r} is a package that can be imported here, and the project would hide it; choose another")
+        raise ParameterError(
+            "expected a name of two or more letters, digits, dashes and underscores that begins with a letter and is "
+            f"no word of Python's, such as roof-damage, got {name!r}; choose another"
+        )
+    try:
+        taken = importlib.util.find_spec(package)
+    except ValueError:
+        taken = True
+    if taken and getattr(taken, "origin", True):
+        raise ParameterError(
+            f"expected a name that is free, but {package!r} is a package that can be imported here, and the project "
+            "would hide it; choose another"
+        )
     return package
 
 # %% ../../nbs/6_flow/86_project.ipynb #b827f280
 @dataclass(repr=False)
 class Project:
     "A new project."
-    folder:Path # where it stands
-    package:str # what its library is imported by
-    files:list # paths below the folder
 
-    def to_dict(self) -> dict: return {"folder": self.folder.as_posix(), "package": self.package, "files": self.files}
-    def __repr__(self): return f"{self.folder}: {len(self.files)} files, package {self.package}\n\n  cd {self.folder}\n  make run\n  make test"
+    folder: Path  # where it stands
+    package: str  # what its library is imported by
+    files: list  # paths below the folder
+
+    def to_dict(self) -> dict:
+        return {"folder": self.folder.as_posix(), "package": self.package, "files": self.files}
+
+    def __repr__(self):
+        return (
+            f"{self.folder}: {len(self.files)} files, package {self.package}\n\n  cd {self.folder}\n  make run\n  "
+            "make test"
+        )
+
     def _repr_html_(self):
         from cvkit.pages import code, fragment, table
-        return fragment(table([{"file": code(name)} for name in self.files], caption=f"{len(self.files)} files. Next: cd {self.folder.name}, then make run and make test."))
+
+        return fragment(
+            table(
+                [{"file": code(name)} for name in self.files],
+                caption=f"{len(self.files)} files. Next: cd {self.folder.name}, then make run and make test.",
+            )
+        )
+
 
 def _template_folder():
     "cvkit's templates: in the package where it is installed, beside it in a checkout."
-    inside, beside = Path(cvkit.__file__).parent/"templates", Path(cvkit.__file__).parents[1]/"templates"
+    inside, beside = Path(cvkit.__file__).parent / "templates", Path(cvkit.__file__).parents[1] / "templates"
     return inside if inside.exists() else beside
+
 
 def _template_files():
     "Path in the new project to the file that is copied there."
     top, skip = _template_folder(), {"__pycache__", ".ipynb_checkpoints"}
-    inside = {p.relative_to(top/"project").as_posix(): p for p in sorted((top/"project").rglob("*")) if p.is_file() and not skip & set(p.parts)}
+    inside = {
+        p.relative_to(top / "project").as_posix(): p
+        for p in sorted((top / "project").rglob("*"))
+        if p.is_file() and not skip & set(p.parts)
+    }
     found = {re.sub(r"(^|/)dot\.", r"\1.", name): path for name, path in inside.items()}
-    return found | {f"stages/{p.name}": p for p in sorted(top.glob("*.ipynb"))} | {"policy.yaml": Path(cvkit.__file__).parent/"policy.yaml"}
+    return (
+        found
+        | {f"stages/{p.name}": p for p in sorted(top.glob("*.ipynb"))}
+        | {"policy.yaml": Path(cvkit.__file__).parent / "policy.yaml"}
+    )
 
 # %% ../../nbs/6_flow/86_project.ipynb #0d3fd214
 def new(
-    name:str, # of the project, such as `roof-damage`
-    out:str="", # folder to make; the name, in the working folder, by default
-): # a Project
+    name: str,  # of the project, such as `roof-damage`
+    out: str = "",  # folder to make; the name, in the working folder, by default
+):  # a Project
     "Make a project of your own that depends on cvkit."
     package, folder = _package_of(name), Path(out or name)
-    if folder.resolve() == Path.cwd(): raise ParameterError(f"expected a folder other than the one you are in, got {out!r}; go up, and name it")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())): raise DataError(f"expected a folder that is new or empty, but {folder} is there and holds something; choose another with --out, or another name")
-    words = {"PROJECT_NAME": name, "PROJECT_PACKAGE": package, "PROJECT_VERSION": cvkit.__version__, "PROJECT_AUTHOR": author(), "PROJECT_CVKIT": _installed_from().replace("$", "$$").replace("#", r"\#")}
+    if folder.resolve() == Path.cwd():
+        raise ParameterError(f"expected a folder other than the one you are in, got {out!r}; go up, and name it")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(
+            f"expected a folder that is new or empty, but {folder} is there and holds something; choose another with "
+            "--out, or another name"
+        )
+    words = {
+        "PROJECT_NAME": name,
+        "PROJECT_PACKAGE": package,
+        "PROJECT_VERSION": cvkit.__version__,
+        "PROJECT_AUTHOR": author(),
+        "PROJECT_CVKIT": _installed_from().replace("$", "$$").replace("#", r"\#"),
+    }
     fill = lambda text: re.sub("|".join(words), lambda found: words[found[0]], text)
     files = _template_files()
     try:
         with atomic_folder(folder) as part:
             for place, path in files.items():
-                target = part/fill(place)
+                target = part / fill(place)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")
-    except OSError as error: raise DataError(f"expected to write to {folder}, but that is not possible ({(error.strerror or str(error)).lower()}); choose another with --out") from None
+    except OSError as error:
+        raise DataError(
+            f"expected to write to {folder}, but that is not possible ({(error.strerror or str(error)).lower()}); "
+            "choose another with --out"
+        ) from None
     return Project(folder, package, sorted(map(fill, files)))

@@ -16,11 +16,13 @@ from .datasets import beside, load_manifest
 from .records import keep_record
 
 # %% ../../nbs/6_flow/88_protect.ipynb #653f3042
-FACE = (180, 72, 270, 178) # of scikit-image's astronaut, marked by hand
+FACE = (180, 72, 270, 178)  # of scikit-image's astronaut, marked by hand
 
-def _thing(kind, size, random): # RGBA, and the corners of what is to be marked in it
+
+def _thing(kind, size, random):  # RGBA, and the corners of what is to be marked in it
     "A head, or a number plate, whose marked part is `size` pixels high."
     from PIL import Image, ImageDraw, ImageFont
+
     if kind == "face":
         scale = size / (FACE[3] - FACE[1])
         head = Image.fromarray(need("skimage", "demo").data.astronaut()).convert("RGBA").crop((140, 0, 320, 215))
@@ -29,7 +31,9 @@ def _thing(kind, size, random): # RGBA, and the corners of what is to be marked 
         head.putalpha(mask)
         box = (np.array(FACE) - [140, 0, 140, 0]) * scale
         return head.resize([max(1, round(s * scale)) for s in head.size], Image.Resampling.LANCZOS), box
-    words = "".join(random.choice(list("ABCDEFGHKLMNPRSTUVWXYZ"), 3)) + " " + "".join(map(str, random.integers(0, 10, 4)))
+    words = (
+        "".join(random.choice(list("ABCDEFGHKLMNPRSTUVWXYZ"), 3)) + " " + "".join(map(str, random.integers(0, 10, 4)))
+    )
     font = ImageFont.load_default(96)
     left, top, right, bottom = font.getbbox(words)
     plate = Image.new("RGBA", (right - left + 60, bottom - top + 60), "white")
@@ -37,70 +41,124 @@ def _thing(kind, size, random): # RGBA, and the corners of what is to be marked 
     draw.rectangle((2, 2, plate.width - 3, plate.height - 3), outline="black", width=6)
     draw.text((30 - left, 30 - top), words, font=font, fill="black")
     scale = size / (bottom - top)
-    return plate.resize([max(1, round(s * scale)) for s in plate.size], Image.Resampling.LANCZOS), np.array([30, 30, plate.width - 30, plate.height - 30]) * scale
+    return plate.resize([max(1, round(s * scale)) for s in plate.size], Image.Resampling.LANCZOS), np.array([
+        30,
+        30,
+        plate.width - 30,
+        plate.height - 30,
+    ]) * scale
 
-def _scene(kind, size, light, turn, random): # (288,384,3) uint8, and x1, y1, x2, y2 of what is marked
+
+def _scene(kind, size, light, turn, random):  # (288,384,3) uint8, and x1, y1, x2, y2 of what is marked
     "One thing before a wall or grass."
     from PIL import Image
+
     photographs = need("skimage", "demo").data
     wall = getattr(photographs, ("brick", "grass", "gravel")[random.integers(3)])()
     y, x = random.integers(0, 200), random.integers(0, 120)
-    canvas = Image.fromarray(wall[y:y + 288, x:x + 384]).convert("RGB")
+    canvas = Image.fromarray(wall[y : y + 288, x : x + 384]).convert("RGB")
     thing, box = _thing(kind, size, random)
     turned, middle = thing.rotate(turn, Image.Resampling.BICUBIC, expand=True), np.array(thing.size) / 2
     c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
     around = np.linspace(0, 2 * np.pi, 73)
-    outline = (box[:2] + box[2:]) / 2 + np.stack([np.cos(around), np.sin(around)], 1) * (box[2:] - box[:2]) / 2 if kind == "face" else np.array([(box[i], box[j]) for i in (0, 2) for j in (1, 3)]) # a face is round
+    outline = (
+        (box[:2] + box[2:]) / 2 + np.stack([np.cos(around), np.sin(around)], 1) * (box[2:] - box[:2]) / 2
+        if kind == "face"
+        else np.array([(box[i], box[j]) for i in (0, 2) for j in (1, 3)])
+    )  # a face is round
     corners = (outline - middle) @ np.array([[c, -s], [s, c]]) + np.array(turned.size) / 2
     at = tuple(int(random.integers(0, max(1, a - b))) for a, b in zip(canvas.size, turned.size))
     canvas.paste(turned, at, turned)
-    pixels = np.asarray(canvas, float) * {"day": 1., "night": .2}[light]
+    pixels = np.asarray(canvas, float) * {"day": 1.0, "night": 0.2}[light]
     pixels = (pixels + random.normal(0, 2, pixels.shape)).clip(0, 255).round().astype(np.uint8)
     return pixels, (np.r_[corners.min(0), corners.max(0)] + [*at, *at]).clip(0, [384, 288] * 2)
 
 # %% ../../nbs/6_flow/88_protect.ipynb #15aef864
-SIZES = {"face": {"small": 20, "middle": 40, "large": 100}, "plate": {"small": 8, "middle": 16, "large": 32}} # height of a face or a letter, in pixels
+SIZES = {
+    "face": {"small": 20, "middle": 40, "large": 100},
+    "plate": {"small": 8, "middle": 16, "large": 32},
+}  # height of a face or a letter, in pixels
+
 
 def make_scenes(
-    folder, # to write: face/, plate/ and marks.csv
-    repeats:int=3, # pictures of each size, light and turn
-    seed:int=0, # of backgrounds, places and plates
-) -> list: # dicts of uri, kind, x1, y1, x2, y2, size, light, turned: what is marked
+    folder,  # to write: face/, plate/ and marks.csv
+    repeats: int = 3,  # pictures of each size, light and turn
+    seed: int = 0,  # of backgrounds, places and plates
+) -> list:  # dicts of uri, kind, x1, y1, x2, y2, size, light, turned: what is marked
     "Pictures whose faces and plates are known."
     from PIL import Image
     from cvkit.core import rng
+
     pd, folder, random, marks = need("pandas", "train"), Path(folder), rng(seed, "scenes"), []
     for kind, sizes in SIZES.items():
-        (folder/kind).mkdir(parents=True, exist_ok=True)
-        for i, (size, light, turn) in enumerate((s, l, t) for s in sizes for l in ("day", "night") for t in (0, 30) for _ in range(repeats)):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        for i, (size, light, turn) in enumerate(
+            (s, l, t) for s in sizes for l in ("day", "night") for t in (0, 30) for _ in range(repeats)
+        ):
             pixels, box = _scene(kind, sizes[size], light, turn * random.choice([-1, 1]), random)
             uri = f"{kind}/{i:03}.png"
-            Image.fromarray(pixels).save(folder/uri)
-            marks.append({"uri": uri, "kind": kind, **dict(zip(("x1", "y1", "x2", "y2"), box.round(1).tolist())), "size": size, "light": light, "turned": "by 30 degrees" if turn else "level"})
-    pd.DataFrame(marks).to_csv(folder/"marks.csv", index=False)
+            Image.fromarray(pixels).save(folder / uri)
+            marks.append({
+                "uri": uri,
+                "kind": kind,
+                **dict(zip(("x1", "y1", "x2", "y2"), box.round(1).tolist())),
+                "size": size,
+                "light": light,
+                "turned": "by 30 degrees" if turn else "level",
+            })
+    pd.DataFrame(marks).to_csv(folder / "marks.csv", index=False)
     return marks
 
 # %% ../../nbs/6_flow/88_protect.ipynb #f182efca
 def read_marks(
-    path, # a CSV file, or a COCO file (.json)
-    uris, # of the images
-) -> list: # dicts of uri, kind, x1, y1, x2, y2, and further columns
+    path,  # a CSV file, or a COCO file (.json)
+    uris,  # of the images
+) -> list:  # dicts of uri, kind, x1, y1, x2, y2, and further columns
     "Boxes that a person has marked."
     path, known, need_columns = Path(path), set(uris), ("uri", "kind", "x1", "y1", "x2", "y2")
-    if not path.is_file(): raise DataError(f"expected marked boxes in {path}, found no such file; name a CSV or a COCO file")
-    marks = _coco_marks(read_json(path), path) if path.suffix == ".json" else need("pandas", "train").read_csv(path, dtype={"uri": str, "kind": str}).to_dict("records")
+    if not path.is_file():
+        raise DataError(f"expected marked boxes in {path}, found no such file; name a CSV or a COCO file")
+    marks = (
+        _coco_marks(read_json(path), path)
+        if path.suffix == ".json"
+        else need("pandas", "train").read_csv(path, dtype={"uri": str, "kind": str}).to_dict("records")
+    )
     for i, mark in enumerate(marks):
         lost = [c for c in need_columns if c not in mark or mark[c] != mark[c]]
-        if lost: raise DataError(f"expected {', '.join(need_columns)} in {path.name}, but mark {i + 1} has no {', '.join(lost)}; add it")
-        if mark["uri"] not in known: raise DataError(f"expected images of this data set in {path.name}, but mark {i + 1} is in {mark['uri']}; its paths are relative to the root of the manifest, such as {min(known)}")
+        if lost:
+            raise DataError(
+                f"expected {', '.join(need_columns)} in {path.name}, but mark {i + 1} has no {', '.join(lost)}; add it"
+            )
+        if mark["uri"] not in known:
+            raise DataError(
+                f"expected images of this data set in {path.name}, but mark {i + 1} is in {mark['uri']}; its paths "
+                f"are relative to the root of the manifest, such as {min(known)}"
+            )
     return marks
+
 
 def _coco_marks(coco, path):
     "Annotations as marks."
     try:
-        files, kinds = ({row["id"]: row[name] for row in coco[what]} for what, name in (("images", "file_name"), ("categories", "name")))
-        return [{**a.get("attributes", {}), "uri": files[a["image_id"]], "kind": kinds[a["category_id"]], **dict(zip(("x1", "y1", "x2", "y2"), (x, y, x + w, y + h)))} for a in coco["annotations"] for x, y, w, h in [a["bbox"]]]
-    except (KeyError, TypeError, ValueError) as error: raise DataError(f"expected COCO (images, categories, annotations) in {path.name}, but {error!s:.60} is missing or wrong; export it again") from None
+        files, kinds = (
+            {row["id"]: row[name] for row in coco[what]}
+            for what, name in (("images", "file_name"), ("categories", "name"))
+        )
+        return [
+            {
+                **a.get("attributes", {}),
+                "uri": files[a["image_id"]],
+                "kind": kinds[a["category_id"]],
+                **dict(zip(("x1", "y1", "x2", "y2"), (x, y, x + w, y + h))),
+            }
+            for a in coco["annotations"]
+            for x, y, w, h in [a["bbox"]]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"expected COCO (images, categories, annotations) in {path.name}, but {error!s:.60} is missing or wrong; "
+            "export it again"
+        ) from None
 
 # %% ../../nbs/6_flow/88_protect.ipynb #c9c3a397
 def _measure_cost(manifest, redacted, seed):
@@ -110,89 +168,187 @@ def _measure_cost(manifest, redacted, seed):
     from cvkit.model.backbones import load_backbone
     from cvkit.model.features import extract_features
     from cvkit.model.train import fit_probe
-    if manifest.task != "classification": raise ParameterError(f"expected one label an image to measure a cost, got {manifest.task} data; leave cost away")
+
+    if manifest.task != "classification":
+        raise ParameterError(
+            f"expected one label an image to measure a cost, got {manifest.task} data; leave cost away"
+        )
     kept = manifest.table["uri"].isin([f["uri"] for f in redacted.files]).to_numpy()
     before, backbone = manifest.take(kept), load_backbone()
     folds = make_splits(before, seed=seed).folds(before)
-    said = [fit_probe(extract_features(m, backbone).embedding, before.targets, folds, before.classes).oof_probabilities for m in (before, redacted.manifest)]
+    said = [
+        fit_probe(extract_features(m, backbone).embedding, before.targets, folds, before.classes).oof_probabilities
+        for m in (before, redacted.manifest)
+    ]
     return redaction_cost(before.targets, *said, before.groups, seed)
+
 
 def _measure_recall(files, boxes, marks, subgroups, seed):
     "Recall by each column that is asked for, in the pictures that were handed on; before there are any, in all."
     from cvkit.evidence.redaction import redaction_recall
+
     there = {f["uri"] for f in files} or {m["uri"] for m in marks}
-    found, marked = [{**b, "image": b["uri"]} for b in boxes], [{**m, "image": m["uri"]} for m in marks if m["uri"] in there]
+    found, marked = (
+        [{**b, "image": b["uri"]} for b in boxes],
+        [{**m, "image": m["uri"]} for m in marks if m["uri"] in there],
+    )
     return {name: redaction_recall(found, marked, subgroup=name, seed=seed) for name in subgroups}
 
 # %% ../../nbs/6_flow/88_protect.ipynb #2c7bf90b
 @dataclass(repr=False)
 class Redaction:
     "A redacted data set, and in numbers how well and at what cost."
-    redacted:Redacted # the new manifest and the log
-    recall:dict # column to RedactionRecall; empty where nothing was marked
-    cost:object=None # RedactionCost
-    least:float=.95 # recall that was asked for
-    page:str="" # path of the report
+
+    redacted: Redacted  # the new manifest and the log
+    recall: dict  # column to RedactionRecall; empty where nothing was marked
+    cost: object = None  # RedactionCost
+    least: float = 0.95  # recall that was asked for
+    page: str = ""  # path of the report
 
     manifest = property(lambda self: self.redacted.manifest, doc="Of the redacted images.")
+
     @property
-    def verdict(self) -> tuple[str, str]: # pass, fail, insufficient or warning, and a sentence
+    def verdict(self) -> tuple[str, str]:  # pass, fail, insufficient or warning, and a sentence
         "Whether enough was covered, as far as somebody has marked."
-        if not self.recall: return "warning", "What was missed is not known: nobody has marked boxes. Mark some, also where nothing was found, and name the file with marks."
+        if not self.recall:
+            return (
+                "warning",
+                (
+                    "What was missed is not known: nobody has marked boxes. Mark some, also where nothing was found, "
+                    "and name the file with marks."
+                ),
+            )
         return next(iter(self.recall.values())).verdict(self.least)
-    def to_dict(self) -> dict: # plain data
+
+    def to_dict(self) -> dict:  # plain data
         "All numbers."
-        return {"verdict": self.verdict[0], "said": self.verdict[1], "least": self.least, "counts": self.redacted.counts, "failed": self.redacted.failed, "manifest": self.manifest.digest, "recall": {k: r.to_dict() for k, r in self.recall.items()}, "cost": self.cost.to_dict() if self.cost else None}
-    def __repr__(self): return "\n".join([f"{self.verdict[0]}: {self.verdict[1]}", *self.redacted.sentences, *(str(r) for r in self.recall.values()), *([str(self.cost)] if self.cost else []), *([f"the page: {self.page}"] if self.page else [])])
-    def blocks(self) -> list: # parts of a page
+        return {
+            "verdict": self.verdict[0],
+            "said": self.verdict[1],
+            "least": self.least,
+            "counts": self.redacted.counts,
+            "failed": self.redacted.failed,
+            "manifest": self.manifest.digest,
+            "recall": {k: r.to_dict() for k, r in self.recall.items()},
+            "cost": self.cost.to_dict() if self.cost else None,
+        }
+
+    def __repr__(self):
+        return "\n".join([
+            f"{self.verdict[0]}: {self.verdict[1]}",
+            *self.redacted.sentences,
+            *(str(r) for r in self.recall.values()),
+            *([str(self.cost)] if self.cost else []),
+            *([f"the page: {self.page}"] if self.page else []),
+        ])
+
+    def blocks(self) -> list:  # parts of a page
         "Sections with numbers; no picture."
         from cvkit.pages import Block, section
+
         by = lambda name: f"What was missed, by {name}" if name else "What was missed"
-        return [section("What was covered", Block(self.redacted._repr_html_())), *(section(by(name), Block(r._repr_html_())) for name, r in self.recall.items()), *([section("What it costs", Block(self.cost._repr_html_()))] if self.cost else [])]
+        return [
+            section("What was covered", Block(self.redacted._repr_html_())),
+            *(section(by(name), Block(r._repr_html_())) for name, r in self.recall.items()),
+            *([section("What it costs", Block(self.cost._repr_html_()))] if self.cost else []),
+        ]
+
     def _repr_html_(self):
         from cvkit.pages import fragment, verdict
+
         return fragment(verdict(*self.verdict), *self.blocks())
+
 
 def _redaction_page(found, most=8):
     "The report: numbers, and a few pictures after redaction."
     from cvkit.data.preprocess import decode_image
     from cvkit.pages import definition, page, pictures, section, text
+
     m, about = found.manifest, found.redacted.about
-    rows = [i for i in sorted(range(len(m)), key=lambda i: -len(found.redacted.files[i]["found"])) if m.may_show(i) and found.redacted.files[i]["found"]][:most]
-    shown = section("After redaction", text("The pictures with the most boxes. Look at them, and at some of the others: a detector does not know what it has missed."), pictures([(decode_image(m.read(i)), m.table["uri"].iloc[i]) for i in rows], size=220)) if rows else ""
-    facts = {"data set": m.dataset.name, "originals": about["source"][:12], "redacted": m.digest[:12], "detectors": ", ".join(f"{k} ({d[:8]})" for k, d in about["detectors"].items()), "margin": f"{about['margin']:.0%} of a box on each side"}
-    return page(f"Redaction of {m.dataset.name}", *found.blocks(), shown, section("About", definition(facts)), subtitle="What was found and covered, what was missed, and what it costs.", answer=found.verdict, footer="Made by cvkit redact.")
+    rows = [
+        i
+        for i in sorted(range(len(m)), key=lambda i: -len(found.redacted.files[i]["found"]))
+        if m.may_show(i) and found.redacted.files[i]["found"]
+    ][:most]
+    shown = (
+        section(
+            "After redaction",
+            text(
+                "The pictures with the most boxes. Look at them, and at some of the others: a detector does not know "
+                "what it has missed."
+            ),
+            pictures([(decode_image(m.read(i)), m.table["uri"].iloc[i]) for i in rows], size=220),
+        )
+        if rows
+        else ""
+    )
+    facts = {
+        "data set": m.dataset.name,
+        "originals": about["source"][:12],
+        "redacted": m.digest[:12],
+        "detectors": ", ".join(f"{k} ({d[:8]})" for k, d in about["detectors"].items()),
+        "margin": f"{about['margin']:.0%} of a box on each side",
+    }
+    return page(
+        f"Redaction of {m.dataset.name}",
+        *found.blocks(),
+        shown,
+        section("About", definition(facts)),
+        subtitle="What was found and covered, what was missed, and what it costs.",
+        answer=found.verdict,
+        footer="Made by cvkit redact.",
+    )
 
 # %% ../../nbs/6_flow/88_protect.ipynb #f77f32ee
 def redact(
-    manifest:str, # folder that ingest wrote, a folder of images, or a Manifest
-    out:str="", # folder to write; `redact` beside the manifest by default
-    detectors:str="face,text", # names with commas, or your own as module:name
-    marks:str="", # CSV or COCO file of boxes that a person has marked, to measure what is missed
-    subgroup:str="", # columns of the marks to divide the recall by, with commas
-    margin:float=.15, # of a box's width and height, covered on each side of it
-    least:float=.95, # recall that the lower bound must reach
-    cost:bool=False, # train on both, and state what redaction costs in accuracy
-    seed:int=0, # of folds and bootstrap
-): # a Redaction
+    manifest: str,  # folder that ingest wrote, a folder of images, or a Manifest
+    out: str = "",  # folder to write; `redact` beside the manifest by default
+    detectors: str = "face,text",  # names with commas, or your own as module:name
+    marks: str = "",  # CSV or COCO file of boxes that a person has marked, to measure what is missed
+    subgroup: str = "",  # columns of the marks to divide the recall by, with commas
+    margin: float = 0.15,  # of a box's width and height, covered on each side of it
+    least: float = 0.95,  # recall that the lower bound must reach
+    cost: bool = False,  # train on both, and state what redaction costs in accuracy
+    seed: int = 0,  # of folds and bootstrap
+):  # a Redaction
     "Cover faces, text and plates, strip metadata, and measure what was missed; originals stay."
     out, (manifest, about) = Path(out or beside(manifest, "redact")), load_manifest(manifest)
-    marked, names = read_marks(marks, manifest.table["uri"]) if marks else [], [w.strip() for w in subgroup.split(",") if w.strip()] or [""]
-    if marks: _measure_recall([], [], marked, names, seed) # what is wrong with them is said before the work
+    marked, names = (
+        read_marks(marks, manifest.table["uri"]) if marks else [],
+        [w.strip() for w in subgroup.split(",") if w.strip()] or [""],
+    )
+    if marks:
+        _measure_recall([], [], marked, names, seed)  # what is wrong with them is said before the work
     redacted = redact_manifest(manifest, out, detectors, margin)
     redacted.manifest.save(out)
-    write_json(out/"source.json", about)
+    write_json(out / "source.json", about)
     recall = _measure_recall(redacted.files, redacted.boxes, marked, names, seed) if marks else {}
-    found = Redaction(redacted, recall, _measure_cost(manifest, redacted, seed) if cost else None, least, str(out/"report.html"))
+    found = Redaction(
+        redacted, recall, _measure_cost(manifest, redacted, seed) if cost else None, least, str(out / "report.html")
+    )
     return _keep_redaction(out, found)
+
 
 def _keep_redaction(out, found):
     "recall.json, the page, and the record."
-    write_json(out/"recall.json", found)
-    write_atomic(out/"report.html", _redaction_page(found))
+    write_json(out / "recall.json", found)
+    write_atomic(out / "report.html", _redaction_page(found))
     about, whole = found.redacted.about, next(iter(found.recall.values())).rows if found.recall else []
-    measured = {f"recall_{r['kind']}": r["covered"] for r in whole if not r["subgroup"]} | ({"cost": found.cost.difference} if found.cost else {})
-    numbers = {"images": len(found.manifest), "failed": len(found.redacted.failed), "boxes": len(found.redacted.boxes), **{k: e for k, e in measured.items() if e.value is not None}}
-    params = {"source": about["source"][:12], "manifest": found.manifest.digest[:12], "detectors": ", ".join(about["detectors"]), "margin": about["margin"], "verdict": found.verdict[0]}
-    keep_record(out, "redact", params, numbers, [out/"recall.json", out/"report.html"])
+    measured = {f"recall_{r['kind']}": r["covered"] for r in whole if not r["subgroup"]} | (
+        {"cost": found.cost.difference} if found.cost else {}
+    )
+    numbers = {
+        "images": len(found.manifest),
+        "failed": len(found.redacted.failed),
+        "boxes": len(found.redacted.boxes),
+        **{k: e for k, e in measured.items() if e.value is not None},
+    }
+    params = {
+        "source": about["source"][:12],
+        "manifest": found.manifest.digest[:12],
+        "detectors": ", ".join(about["detectors"]),
+        "margin": about["margin"],
+        "verdict": found.verdict[0],
+    }
+    keep_record(out, "redact", params, numbers, [out / "recall.json", out / "report.html"])
     return found

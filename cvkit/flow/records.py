@@ -12,66 +12,88 @@ from pathlib import Path
 from ..core import read_json, write_json
 
 # %% ../../nbs/6_flow/71_records.ipynb #7aa35621
-def author() -> str: # a name
+def author() -> str:  # a name
     "Who is working: Git's user.name, or the user of this machine."
-    try: name = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True).stdout.strip()
-    except FileNotFoundError: name = ""
-    if name: return name
-    try: return getpass.getuser()
-    except (KeyError, OSError): return f"user {os.getuid()}"
+    try:
+        name = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        name = ""
+    if name:
+        return name
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 # %% ../../nbs/6_flow/71_records.ipynb #56dc6f49
 def keep_record(
-    out, # folder of the stage
-    stage:str, # such as `"train"`
-    params:dict|None=None, # name to value
-    metrics:dict|None=None, # name to a number or an Estimate
-    files=(), # below `out`, to keep with the run
-    run:str="", # MLflow run, where the stage has logged by itself
-) -> dict: # the record
+    out,  # folder of the stage
+    stage: str,  # such as `"train"`
+    params: dict | None = None,  # name to value
+    metrics: dict | None = None,  # name to a number or an Estimate
+    files=(),  # below `out`, to keep with the run
+    run: str = "",  # MLflow run, where the stage has logged by itself
+) -> dict:  # the record
     "Write run.json, and log it unless a pipeline will."
     out = Path(out)
-    record = {"stage": stage, "run": run, "author": author(), "params": params or {}, "metrics": {k: v for k, v in (metrics or {}).items() if v is not None},
-              "files": [Path(f).relative_to(out).as_posix() for f in files]}
-    write_json(out/"run.json", record)
+    record = {
+        "stage": stage,
+        "run": run,
+        "author": author(),
+        "params": params or {},
+        "metrics": {k: v for k, v in (metrics or {}).items() if v is not None},
+        "files": [Path(f).relative_to(out).as_posix() for f in files],
+    }
+    write_json(out / "run.json", record)
     return record if os.environ.get("CVKIT_LOG_LATER") else log_record(out)
 
+
 def log_record(
-    out, # folder of a stage
-) -> dict: # the record, with its run
+    out,  # folder of a stage
+) -> dict:  # the record, with its run
     "Log a record to MLflow, once."
     from cvkit.release.tracking import tracked_run
+
     out = Path(out)
-    record = read_json(out/"run.json")
-    if record["run"]: return record
+    record = read_json(out / "run.json")
+    if record["run"]:
+        return record
     with tracked_run(record["stage"], params=record["params"], tags={"cvkit.author": record["author"]}) as run:
         run.metrics(record["metrics"])
-        for name in record["files"]: run.file(out/name)
-    write_json(out/"run.json", {**record, "run": run.id})
+        for name in record["files"]:
+            run.file(out / name)
+    write_json(out / "run.json", {**record, "run": run.id})
     return {**record, "run": run.id}
 
 # %% ../../nbs/6_flow/71_records.ipynb #7bb2fd5b
 def add_to_record(
-    out, # folder of a stage
-    files=(), # to keep with its run
-    metrics:dict|None=None, # name to number
+    out,  # folder of a stage
+    files=(),  # to keep with its run
+    metrics: dict | None = None,  # name to number
 ):
     "Add files and numbers to the run of a record."
     from cvkit.release.tracking import mlflow_module
+
     run, client = log_record(out)["run"], mlflow_module().MlflowClient()
-    for path in files: client.log_artifact(run, str(path))
-    for name, value in (metrics or {}).items(): client.log_metric(run, name, value)
+    for path in files:
+        client.log_artifact(run, str(path))
+    for name, value in (metrics or {}).items():
+        client.log_metric(run, name, value)
+
 
 def log_failure(
-    out, # folder of the stage
-    stage:str, # such as `"train"`
-    error:str, # its message
+    out,  # folder of the stage
+    stage: str,  # such as `"train"`
+    error: str,  # its message
 ):
     "Log a stage that failed, with its executed notebook."
     from cvkit.core import CvkitError
     from cvkit.release.tracking import tracked_run
+
     try:
         with tracked_run(stage, tags={"cvkit.author": author()}) as run:
-            for path in Path(out).glob("*.failed.ipynb"): run.file(path)
+            for path in Path(out).glob("*.failed.ipynb"):
+                run.file(path)
             raise CvkitError(error)
-    except CvkitError: pass
+    except CvkitError:
+        pass

@@ -17,134 +17,244 @@ from ..core import DataError, ParameterError, git_state
 @dataclass
 class Lesson:
     "What is to be learned from, by whatever task."
-    manifest:object # Manifest
-    splits:object # Splits
-    copies:tuple # scan and near duplicates, from `look_for_copies`
-    backbone:object # Backbone, not changed
-    recipe:object # Recipe
-    out:Path # folder of the training
-    positive:str="" # the class of interest, where there is one
-    seed:int=0 # of every draw
-    plan:dict=field(default_factory=dict) # fields of a Plan that are not left to a trial
-    soft:str="" # attribute that holds a probability; or attribute=class
-    threshold:str="" # how to choose when a class is said, see `read_wish`
-    calibration:str="temperature" # or isotonic
-    def refuse_wishes(self, why): # for tasks that decide by themselves
+
+    manifest: object  # Manifest
+    splits: object  # Splits
+    copies: tuple  # scan and near duplicates, from `look_for_copies`
+    backbone: object  # Backbone, not changed
+    recipe: object  # Recipe
+    out: Path  # folder of the training
+    positive: str = ""  # the class of interest, where there is one
+    seed: int = 0  # of every draw
+    plan: dict = field(default_factory=dict)  # fields of a Plan that are not left to a trial
+    soft: str = ""  # attribute that holds a probability; or attribute=class
+    threshold: str = ""  # how to choose when a class is said, see `read_wish`
+    calibration: str = "temperature"  # or isotonic
+
+    def refuse_wishes(self, why):  # for tasks that decide by themselves
         "Refuse a threshold or a calibration that a task does not know."
         for name, usual in (("threshold", ""), ("calibration", "temperature")):
-            if (got := getattr(self, name)) != usual: raise ParameterError(f"expected no {name}, as {why}, got {got!r}; leave it out")
+            if (got := getattr(self, name)) != usual:
+                raise ParameterError(f"expected no {name}, as {why}, got {got!r}; leave it out")
+
     @property
-    def folds(self) -> np.ndarray: return self.splits.folds(self.manifest) # `(n,)` int, -1 in the hold-out
+    def folds(self) -> np.ndarray:  # `(n,)` int, -1 in the hold-out
+        return self.splits.folds(self.manifest)
+
     @property
-    def units(self) -> np.ndarray: return _units(self.manifest, *self.copies) # `(n,)` int: rows of one number stay together
+    def units(self) -> np.ndarray:  # `(n,)` int: rows of one number stay together
+        return _units(self.manifest, *self.copies)
+
 
 def _units(manifest, scan, near):
     "Which unit an image belongs to: groups, copies and near duplicates together."
     from cvkit.data.duplicates import find_duplicates, find_units
-    return find_units(manifest, np.concatenate([near.pairs, *(np.stack([rows[:-1], rows[1:]], 1) for rows in find_duplicates(manifest, scan))]).astype(int))
+
+    return find_units(
+        manifest,
+        np.concatenate([
+            near.pairs,
+            *(np.stack([rows[:-1], rows[1:]], 1) for rows in find_duplicates(manifest, scan)),
+        ]).astype(int),
+    )
 
 # %% ../../nbs/6_flow/74_tasks.ipynb #91683b82
 @dataclass
 class Learned:
     "What a training made, by whatever task."
-    fit:object # what cross-validates and knows its folds: Probe, CrossFit, LabelProbe or CrossDetector
-    backbone:object # Backbone, with the weights that ship
-    start:str # digest of the weights that training started from
-    model:bytes # ONNX
-    embedding:np.ndarray # `(n,d)` float32, of the network that ships
-    answers:np.ndarray # `(n,k)`, out of fold; nan in the hold-out
-    kept:dict # arrays with a row an image, for oof.npz
-    spec:dict # what the task adds to bundle.json: temperature, parity_torch, and more
-    state:tuple # (tensors by name, architecture), for gradients
+
+    fit: object  # what cross-validates and knows its folds: Probe, CrossFit, LabelProbe or CrossDetector
+    backbone: object  # Backbone, with the weights that ship
+    start: str  # digest of the weights that training started from
+    model: bytes  # ONNX
+    embedding: np.ndarray  # `(n,d)` float32, of the network that ships
+    answers: np.ndarray  # `(n,k)`, out of fold; nan in the hold-out
+    kept: dict  # arrays with a row an image, for oof.npz
+    spec: dict  # what the task adds to bundle.json: temperature, parity_torch, and more
+    state: tuple  # (tensors by name, architecture), for gradients
+
 
 def write_learned(
-    lesson:Lesson, # what was learned from
-    learned:Learned, # what came of it
-    task:str, # classification, multilabel or detection
-    name:str, # of the model
-): # a Bundle in the folder `bundle` of the training
+    lesson: Lesson,  # what was learned from
+    learned: Learned,  # what came of it
+    task: str,  # classification, multilabel or detection
+    name: str,  # of the model
+):  # a Bundle in the folder `bundle` of the training
     "A bundle, with what monitoring compares with."
     from cvkit.data.licences import manifest_licences
     from cvkit.operate.monitor import fit_reference
     from cvkit.release.bundle import write_bundle
-    manifest, backbone, recipe, about = lesson.manifest, learned.backbone, lesson.recipe, lesson.manifest.dataset.to_dict()
-    plan = {"runtime": "onnxruntime", "precision": "float32", "provider": "CPU", **({"training": learned.fit.plan.to_dict()} if getattr(learned.fit, "plan", None) else {})}
-    trained = {} if learned.start == backbone.weights_digest else {"network": backbone.weights_digest}
-    spec = dict(name=name, task=task, classes=list(learned.fit.classes), preprocess=backbone.preprocess.to_dict(), licence=about["licence"] or "not declared", dataset=about, pii=manifest.table["pii_status"].value_counts().to_dict(),
-                licences=manifest_licences(manifest).images, plan=plan, recipe=recipe.to_dict(), code=git_state(), weights={"source": backbone.weights_source, "licence": backbone.weights_licence},
-                digests={"manifest": manifest.digest, "splits": lesson.splits.digest, "backbone": learned.start, **trained}, **learned.spec)
-    used = np.flatnonzero(learned.fit.folds >= 0)
-    return write_bundle(lesson.out/"bundle", learned.model, spec, fit_reference(learned.embedding[used], learned.answers[used]), learned.state)
 
-def peak_memory() -> dict: # process, and card where there is one
+    manifest, backbone, recipe, about = (
+        lesson.manifest,
+        learned.backbone,
+        lesson.recipe,
+        lesson.manifest.dataset.to_dict(),
+    )
+    plan = {
+        "runtime": "onnxruntime",
+        "precision": "float32",
+        "provider": "CPU",
+        **({"training": learned.fit.plan.to_dict()} if getattr(learned.fit, "plan", None) else {}),
+    }
+    trained = {} if learned.start == backbone.weights_digest else {"network": backbone.weights_digest}
+    spec = dict(
+        name=name,
+        task=task,
+        classes=list(learned.fit.classes),
+        preprocess=backbone.preprocess.to_dict(),
+        licence=about["licence"] or "not declared",
+        dataset=about,
+        pii=manifest.table["pii_status"].value_counts().to_dict(),
+        licences=manifest_licences(manifest).images,
+        plan=plan,
+        recipe=recipe.to_dict(),
+        code=git_state(),
+        weights={"source": backbone.weights_source, "licence": backbone.weights_licence},
+        digests={"manifest": manifest.digest, "splits": lesson.splits.digest, "backbone": learned.start, **trained},
+        **learned.spec,
+    )
+    used = np.flatnonzero(learned.fit.folds >= 0)
+    return write_bundle(
+        lesson.out / "bundle",
+        learned.model,
+        spec,
+        fit_reference(learned.embedding[used], learned.answers[used]),
+        learned.state,
+    )
+
+
+def peak_memory() -> dict:  # process, and card where there is one
     "What this process has held at most, in MiB."
     import resource, sys
-    torch, most = sys.modules.get("torch"), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+    torch, most = (
+        sys.modules.get("torch"),
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10),
+    )
     card = {"card": round(torch.cuda.max_memory_allocated() / 2**20)} if torch and torch.cuda.is_available() else {}
     return {"process": round(most), **card}
 
 # %% ../../nbs/6_flow/74_tasks.ipynb #1f8c71bc
 def keep_out_of_fold(
-    lesson:Lesson, # what was learned from
-    learned:Learned, # what came of it
-): # oof.npz in the folder of the training
+    lesson: Lesson,  # what was learned from
+    learned: Learned,  # what came of it
+):  # oof.npz in the folder of the training
     "Write what networks said of images that they had not seen."
     n = len(lesson.manifest)
-    kept = {"images": lesson.manifest.table["image"].to_numpy(str), "folds": learned.fit.folds, "embedding": learned.embedding, **learned.kept}
+    kept = {
+        "images": lesson.manifest.table["image"].to_numpy(str),
+        "folds": learned.fit.folds,
+        "embedding": learned.embedding,
+        **learned.kept,
+    }
     wrong = [name for name, values in kept.items() if len(values) != n]
-    if wrong: raise DataError(f"expected a row for each of {n} images in {wrong[0]}, got {len(kept[wrong[0]])}; keep arrays that are padded")
-    np.savez(lesson.out/"oof.npz", **kept)
+    if wrong:
+        raise DataError(
+            f"expected a row for each of {n} images in {wrong[0]}, got {len(kept[wrong[0]])}; keep arrays that are "
+            "padded"
+        )
+    np.savez(lesson.out / "oof.npz", **kept)
+
 
 def read_out_of_fold(
-    trained, # folder that train wrote
-    manifest, # a Manifest of images that it has split
-) -> dict: # folds `(n,)` int, -1 in the hold-out; embedding `(n,d)` of the network that ships, which a recipe beyond probe has shown the images; and what the task keeps, such as probabilities `(n,c)`; a row an image, in the order of the manifest
+    trained,  # folder that train wrote
+    manifest,  # a Manifest of images that it has split
+    # folds `(n,)` int, -1 in the hold-out; embedding `(n,d)` of the network that ships, which a recipe beyond probe has
+    # shown the images; and what the task keeps, such as probabilities `(n,c)`; a row an image, in the order of the
+    # manifest
+) -> dict:
     "What a training left of each image: the word of a network that had not seen it."
-    path = Path(trained)/"oof.npz"
-    if not path.exists(): raise DataError(f"expected what a training left in {path}, found none; make it with `cvkit train`")
+    path = Path(trained) / "oof.npz"
+    if not path.exists():
+        raise DataError(f"expected what a training left in {path}, found none; make it with `cvkit train`")
     kept = dict(np.load(path))
     row = {key: i for i, key in enumerate(kept.pop("images"))}
     strange = [key for key in manifest.table["image"] if key not in row]
-    if strange: raise DataError(f"expected the images that {trained} was trained on, got {len(strange)} others, such as {strange[0]}; train again, or name the manifest that it was made from")
+    if strange:
+        raise DataError(
+            f"expected the images that {trained} was trained on, got {len(strange)} others, such as {strange[0]}; "
+            "train again, or name the manifest that it was made from"
+        )
     rows = [row[key] for key in manifest.table["image"]]
     return {name: values[rows] for name, values in kept.items()}
 
 # %% ../../nbs/6_flow/74_tasks.ipynb #644acee5
 class Probabilistic:
     "What tasks share whose answers are probabilities."
-    def evaluated(self, kept): return kept["probabilities"] # what serving is compared with; kept: rows of holdout.npz
-    def answers(self, kept, manifest, spec): return kept["probabilities"] # `(k,c)` what monitoring compares of these rows
 
-def text_of(estimate:dict) -> str: # plain data of an Estimate
+    def evaluated(self, kept):  # what serving is compared with; kept: rows of holdout.npz
+        return kept["probabilities"]
+
+    def answers(self, kept, manifest, spec):  # `(k,c)` what monitoring compares of these rows
+        return kept["probabilities"]
+
+
+def text_of(estimate: dict) -> str:  # plain data of an Estimate
     "A number with its interval."
     e = estimate
-    return "undefined here" if e["value"] is None else f"{e['value']:.3f}" if e["low"] is None else f"{e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]"
+    return (
+        "undefined here"
+        if e["value"] is None
+        else f"{e['value']:.3f}"
+        if e["low"] is None
+        else f"{e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]"
+    )
+
 
 def read_wish(
-    text:str, # such as f1, recall=.95 or cost=10
-) -> dict: # by, and floor or miss, for `cvkit.evidence.calibration.choose_threshold`; empty where nothing is wished
+    text: str,  # such as f1, recall=.95 or cost=10
+) -> dict:  # by, and floor or miss, for `cvkit.evidence.calibration.choose_threshold`; empty where nothing is wished
     "What a threshold shall do: F1 at its best, enough found, or a miss that costs so many false alarms."
     rule, sign, value = map(str.strip, str(text or "").partition("="))
-    try: number = float(value) if sign else None
-    except ValueError: number = float("nan")
-    good = {"": not sign, "f1": not sign, "recall": sign and 0 < number <= 1, "cost": sign and 0 < number < float("inf")}
-    if not good.get(rule): raise ParameterError(f"expected a threshold by f1, recall=SHARE or cost=PRICE, as in recall=.95 or cost=10, got {text!r}; correct it")
-    return {"by": rule, **({"floor": number} if rule == "recall" else {"miss": number} if rule == "cost" else {})} if rule else {}
+    try:
+        number = float(value) if sign else None
+    except ValueError:
+        number = float("nan")
+    good = {
+        "": not sign,
+        "f1": not sign,
+        "recall": sign and 0 < number <= 1,
+        "cost": sign and 0 < number < float("inf"),
+    }
+    if not good.get(rule):
+        raise ParameterError(
+            f"expected a threshold by f1, recall=SHARE or cost=PRICE, as in recall=.95 or cost=10, got {text!r}; "
+            "correct it"
+        )
+    return (
+        {"by": rule, **({"floor": number} if rule == "recall" else {"miss": number} if rule == "cost" else {})}
+        if rule
+        else {}
+    )
+
 
 def learned_word(
-    estimate:dict, # plain data of an Estimate that has an interval
-    blind:float, # what the same metric gives without learning anything
-) -> str: # pass, fail or insufficient
+    estimate: dict,  # plain data of an Estimate that has an interval
+    blind: float,  # what the same metric gives without learning anything
+) -> str:  # pass, fail or insufficient
     "Whether a whole interval lies above what needs no learning."
     return "pass" if estimate["low"] > blind else "fail" if estimate["high"] <= blind else "insufficient"
 
+
 def fold_record(
-    metric:str, # the one number that a fold is judged by
-    scores, # `(k,)` of each fold
-    folds:np.ndarray, # `(n,)` int, -1 in the hold-out
-    pooled:dict, # name to Estimate: all out-of-fold predictions together
-    **more, # what else there is to say
-) -> dict: # cv.json
+    metric: str,  # the one number that a fold is judged by
+    scores,  # `(k,)` of each fold
+    folds: np.ndarray,  # `(n,)` int, -1 in the hold-out
+    pooled: dict,  # name to Estimate: all out-of-fold predictions together
+    **more,  # what else there is to say
+) -> dict:  # cv.json
     "What cross-validation says."
-    rows = [{"fold": int(k), "images": int((folds == k).sum()), metric: float(s)} for k, s in zip(np.unique(folds[folds >= 0]), scores)]
-    return {"metric": metric, "folds": rows, f"{metric}_mean": float(np.mean(scores)), f"{metric}_sd": float(np.std(scores, ddof=1)), "pooled": {k: v.to_dict() for k, v in pooled.items()}, "peak_memory_mib": peak_memory(), **more}
+    rows = [
+        {"fold": int(k), "images": int((folds == k).sum()), metric: float(s)}
+        for k, s in zip(np.unique(folds[folds >= 0]), scores)
+    ]
+    return {
+        "metric": metric,
+        "folds": rows,
+        f"{metric}_mean": float(np.mean(scores)),
+        f"{metric}_sd": float(np.std(scores, ddof=1)),
+        "pooled": {k: v.to_dict() for k, v in pooled.items()},
+        "peak_memory_mib": peak_memory(),
+        **more,
+    }

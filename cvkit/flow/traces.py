@@ -12,58 +12,103 @@ import fcntl, json, os, re, shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core import DataError, atomic_folder, cache_folder, canonical_json, digest_file, digest_json, need, private_folder, read_json, write_json
+from cvkit.core import (
+    DataError,
+    atomic_folder,
+    cache_folder,
+    canonical_json,
+    digest_file,
+    digest_json,
+    need,
+    private_folder,
+    read_json,
+    write_json,
+)
 from ..data.manifest import Manifest
 from .erase import PICTURES, TEXTS, Target, holds, named_after, uri_bytes
 from .records import author
 
 # %% ../../nbs/6_flow/90_traces.ipynb #de0c4e5a
 def read_tables(
-    *tops, # folders
-) -> dict: # folder of a manifest to (root of its images, its table)
+    *tops,  # folders
+) -> dict:  # folder of a manifest to (root of its images, its table)
     "All manifests below folders."
     pd, found = need("pandas", "train"), {}
     for path in sorted({p for top in tops for p in Path(top).rglob("manifest.parquet")}):
-        if (path.parent/"manifest.json").exists() and not path.parent.name.startswith("."): found[path.parent] = Path(read_json(path.parent/"manifest.json")["root"]), pd.read_parquet(path)
+        if (path.parent / "manifest.json").exists() and not path.parent.name.startswith("."):
+            found[path.parent] = Path(read_json(path.parent / "manifest.json")["root"]), pd.read_parquet(path)
     return found
 
-def _records(value): # all dictionaries inside
-    if isinstance(value, dict): yield value
-    for v in value.values() if isinstance(value, dict) else value if isinstance(value, list) else (): yield from _records(v)
+
+def _records(value):  # all dictionaries inside
+    if isinstance(value, dict):
+        yield value
+    for v in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _records(v)
+
 
 def _with_copies(contents, runs, tables):
     "Contents, and those that were made from them or that they were made from."
     pairs, near = set(), {p for folder, (root, _) in tables.items() for p in (folder, folder.parent, root, root.parent)}
     for path in {*Path(runs).rglob("redactions.*"), *(p for folder in near for p in folder.glob("redactions.*"))}:
-        try: rows = need("pandas", "train").read_parquet(path).to_dict("records") if path.suffix == ".parquet" else [json.loads(line) for line in path.read_text().splitlines()] if path.suffix == ".jsonl" else json.loads(path.read_text())
-        except ValueError: continue
-        pairs |= {(r[a], r[b]) for r in _records(rows) for a, b in (("source", "content"), ("content", "redacted_content")) if len(str(r.get(a))) == len(str(r.get(b))) == 64}
-    while more := {x for pair in pairs if set(pair) & contents for x in pair if x} - contents: contents = contents | more
+        try:
+            rows = (
+                need("pandas", "train").read_parquet(path).to_dict("records")
+                if path.suffix == ".parquet"
+                else [json.loads(line) for line in path.read_text().splitlines()]
+                if path.suffix == ".jsonl"
+                else json.loads(path.read_text())
+            )
+        except ValueError:
+            continue
+        pairs |= {
+            (r[a], r[b])
+            for r in _records(rows)
+            for a, b in (("source", "content"), ("content", "redacted_content"))
+            if len(str(r.get(a))) == len(str(r.get(b))) == 64
+        }
+    while more := {x for pair in pairs if set(pair) & contents for x in pair if x} - contents:
+        contents = contents | more
     return contents
 
+
 def find_contents(
-    image:str, # path of a file, digest (at least 12 hexadecimal digits), key, or path in a manifest
-    runs, # folder of runs
-    tables:dict, # from `read_tables`
-) -> set: # digests
+    image: str,  # path of a file, digest (at least 12 hexadecimal digits), key, or path in a manifest
+    runs,  # folder of runs
+    tables: dict,  # from `read_tables`
+) -> set:  # digests
     "What an image is, in digests; empty where nobody knows it."
     path, digits = os.path.realpath(image), re.fullmatch("[0-9a-f]{12,64}", image)
     found = {digest_file(path)} if os.path.isfile(path) else set()
     for root, table in tables.values():
         mine = (table["image"] == image) | (table["uri"] == image) | (str(root) + "/" + table["uri"] == path)
-        if digits: mine |= table["content"].str.startswith(image)
+        if digits:
+            mine |= table["content"].str.startswith(image)
         found |= set(table["content"][mine])
     if digits and not found:
-        cached = {c for names in cache_folder(make=False).rglob("*.txt") for c in names.read_text().split() if c.startswith(image)}
-        found = {c for c in cached if len(c) == 64} | {c for entry in read_erasures(runs) for c in entry["contents"] if c.startswith(image)} | ({image} if len(image) == 64 else set())
-    if len(found) > 1 and not os.path.isfile(path): raise DataError(f"expected {image} to name one image, but it names {len(found)} ({', '.join(sorted(c[:12] for c in found))}); give one of these digests")
+        cached = {
+            c
+            for names in cache_folder(make=False).rglob("*.txt")
+            for c in names.read_text().split()
+            if c.startswith(image)
+        }
+        found = (
+            {c for c in cached if len(c) == 64}
+            | {c for entry in read_erasures(runs) for c in entry["contents"] if c.startswith(image)}
+            | ({image} if len(image) == 64 else set())
+        )
+    if len(found) > 1 and not os.path.isfile(path):
+        raise DataError(
+            f"expected {image} to name one image, but it names {len(found)} "
+            f"({', '.join(sorted(c[:12] for c in found))}); give one of these digests"
+        )
     return _with_copies(found, runs, tables)
 
 # %% ../../nbs/6_flow/90_traces.ipynb #160d8298
 def describe(
-    contents:set, # digests
-    tables:dict, # from `read_tables`
-) -> Target: # with all that files could tell of it
+    contents: set,  # digests
+    tables: dict,  # from `read_tables`
+) -> Target:  # with all that files could tell of it
     "Gather keys, paths and bytes of an image."
     keys, uris, files, others = set(), set(), {}, set()
     for root, table in tables.values():
@@ -71,180 +116,271 @@ def describe(
         keys |= set(table["image"][mine])
         uris |= set(table["uri"][mine])
         others |= {os.path.basename(uri) for uri in table["uri"][~mine]}
-        for path in (root/uri for uri in table["uri"][mine]):
-            if path.is_file() and (digest := digest_file(path)) in contents: files[digest] = path
+        for path in (root / uri for uri in table["uri"][mine]):
+            if path.is_file() and (digest := digest_file(path)) in contents:
+                files[digest] = path
     roots = tuple(root.resolve() for root, _ in tables.values())
-    return Target(set(contents), keys | {c[:16] for c in contents}, uris, [path.read_bytes() for path in files.values()], {os.path.basename(uri) for uri in uris} - others, roots)
+    return Target(
+        set(contents),
+        keys | {c[:16] for c in contents},
+        uris,
+        [path.read_bytes() for path in files.values()],
+        {os.path.basename(uri) for uri in uris} - others,
+        roots,
+    )
 
 # %% ../../nbs/6_flow/90_traces.ipynb #7b6af45d
 _STAGE = ("run.json", "done.json", "manifest", "bundle", "oof.npz", "splits.json")
-_SAID = ("erased.json", "forgotten.txt", "erasures.jsonl") # what this chapter writes
+_SAID = ("erased.json", "forgotten.txt", "erasures.jsonl")  # what this chapter writes
+
 
 def place(
-    kind:str, # such as run, cache or MLflow
-    where, # path or address
-    done:str, # what was done
-    left:str="", # what remains, and who must act
-) -> dict: # of these
+    kind: str,  # such as run, cache or MLflow
+    where,  # path or address
+    done: str,  # what was done
+    left: str = "",  # what remains, and who must act
+) -> dict:  # of these
     "Where something of an image was found."
     return {"kind": kind, "where": str(where), "done": done, "left": left}
 
+
 def files_below(
-    top, # a folder
-) -> list: # paths of files, without links and without evidence of erasures
+    top,  # a folder
+) -> list:  # paths of files, without links and without evidence of erasures
     "Everything that could tell of an image."
     top = Path(top)
-    return [p for p in sorted(top.rglob("*")) if p.is_file() and not p.is_symlink() and p.name not in _SAID and p.relative_to(top).parts[0] != "erasures"]
+    return [
+        p
+        for p in sorted(top.rglob("*"))
+        if p.is_file() and not p.is_symlink() and p.name not in _SAID and p.relative_to(top).parts[0] != "erasures"
+    ]
+
 
 def unit_of(
-    path, # of a file
-    top, # folder of runs, or of MLflow's artifacts
-) -> Path: # the folder of its walk, of its stage, or of its artifacts; or the file itself
+    path,  # of a file
+    top,  # folder of runs, or of MLflow's artifacts
+) -> Path:  # the folder of its walk, of its stage, or of its artifacts; or the file itself
     "What a file belongs to."
     inside = [p for p in reversed(path.parents) if p != top and p.is_relative_to(top)]
-    whole = next((p for p in inside if (p/"walk.json").exists() or p.name == "artifacts"), None)
-    stage = next((p for p in inside if any((p/name).exists() for name in _STAGE)), None)
+    whole = next((p for p in inside if (p / "walk.json").exists() or p.name == "artifacts"), None)
+    stage = next((p for p in inside if any((p / name).exists() for name in _STAGE)), None)
     return whole or (stage and (stage if stage.parent == top else stage.parent)) or path
 
-def _digests(data): # the first 12 digits of what may be digests in a file, also in arrays of text, where a letter has four bytes
+
+def _digests(data):
+    "The first 12 digits of what may be digests in a file, also in arrays of text, where a letter has four bytes."
     return {run[:12] for text in {data, data.replace(b"\0\0\0", b"")} for run in re.findall(rb"[0-9a-f]{12,}", text)}
 
+
 def find_users(
-    top, # folder of runs, or of MLflow's artifacts
-    words:set, # digests or their beginnings
-) -> set: # folders, or single files
+    top,  # folder of runs, or of MLflow's artifacts
+    words: set,  # digests or their beginnings
+) -> set:  # folders, or single files
     "What used an image, directly or through a manifest or a model."
     top, found, begun = Path(top), set(), {w[:12].encode() for w in words}
     names = {path: _digests(path.read_bytes()) for path in files_below(top)}
     while True:
         names = {path: said for path, said in names.items() if not any(path.is_relative_to(unit) for unit in found)}
         fresh = {unit_of(path, top) for path, said in names.items() if said & begun}
-        if not fresh: return found
+        if not fresh:
+            return found
         found |= fresh
-        begun |= {digest_file(p)[:12].encode() for unit in fresh if unit.is_dir() for p in unit.rglob("MANIFEST.sha256")}
+        begun |= {
+            digest_file(p)[:12].encode() for unit in fresh if unit.is_dir() for p in unit.rglob("MANIFEST.sha256")
+        }
 
 # %% ../../nbs/6_flow/90_traces.ipynb #c84e5f59
 def rewrite_manifest(
-    folder, # of manifest.parquet
-    target:Target, # what is to be forgotten
-    write:bool=True, # or only say what would be done
-) -> tuple: # digest before and after, rows that went
+    folder,  # of manifest.parquet
+    target: Target,  # what is to be forgotten
+    write: bool = True,  # or only say what would be done
+) -> tuple:  # digest before and after, rows that went
     "Take an image out of a manifest."
-    pd, folder, about = need("pandas", "train"), Path(folder), read_json(Path(folder)/"manifest.json")
-    table, rejected = pd.read_parquet(folder/"manifest.parquet"), pd.read_csv(folder/"rejected.csv", keep_default_na=False, dtype=str)
-    for column in {"labels", "boxes"} & set(table): table[column] = [list(row) for row in table[column]]
+    pd, folder, about = need("pandas", "train"), Path(folder), read_json(Path(folder) / "manifest.json")
+    table, rejected = (
+        pd.read_parquet(folder / "manifest.parquet"),
+        pd.read_csv(folder / "rejected.csv", keep_default_na=False, dtype=str),
+    )
+    for column in {"labels", "boxes"} & set(table):
+        table[column] = [list(row) for row in table[column]]
     mine = table["content"].isin(target.contents)
     kept = table[~mine].reset_index(drop=True)
     after = Manifest(kept, about["root"], None).digest
     if write and (mine.any() or rejected["uri"].isin(target.uris).any()):
         with atomic_folder(folder) as part:
             shutil.copytree(folder, part, dirs_exist_ok=True)
-            kept.to_parquet(part/"manifest.parquet", index=False)
-            rejected[~rejected["uri"].isin(target.uris)].to_csv(part/"rejected.csv", index=False)
-            write_json(part/"manifest.json", about | {"digest": after, "erased": about.get("erased", 0) + int(mine.sum())})
+            kept.to_parquet(part / "manifest.parquet", index=False)
+            rejected[~rejected["uri"].isin(target.uris)].to_csv(part / "rejected.csv", index=False)
+            write_json(
+                part / "manifest.json", about | {"digest": after, "erased": about.get("erased", 0) + int(mine.sum())}
+            )
     return about["digest"], after, int(mine.sum())
 
+
 def rewrite_splits(
-    folder, # of splits.parquet
-    target:Target, # what is to be forgotten
-    digests:dict, # of a manifest, before to after
-    write:bool=True, # or only say what would be done
-) -> int: # rows that went
+    folder,  # of splits.parquet
+    target: Target,  # what is to be forgotten
+    digests: dict,  # of a manifest, before to after
+    write: bool = True,  # or only say what would be done
+) -> int:  # rows that went
     "Take an image out of splits; who is held out stays, and so do the looks at them."
     from cvkit.data.ledger import Ledger
     from cvkit.data.splits import Splits
+
     splits = Splits.load(folder)
     mine = splits.table["image"].str[:16].isin({key[:16] for key in target.keys})
-    if not write or not mine.any(): return int(mine.sum())
+    if not write or not mine.any():
+        return int(mine.sum())
     before = splits.holdout_digest
-    splits.table, splits.manifest_digest = splits.table[~mine].reset_index(drop=True), digests.get(splits.manifest_digest, splits.manifest_digest)
+    splits.table, splits.manifest_digest = (
+        splits.table[~mine].reset_index(drop=True),
+        digests.get(splits.manifest_digest, splits.manifest_digest),
+    )
     splits.parameters = splits.parameters | {"erased": splits.parameters.get("erased", 0) + int(mine.sum())}
-    ledger = Ledger(Path(folder).parent/"ledger.jsonl")
+    ledger = Ledger(Path(folder).parent / "ledger.jsonl")
     for look in ledger.looks if ledger.path.exists() else ():
-        if look["splits"] == before: ledger.look(look["purpose"], look["bundle"], splits.holdout_digest, look["who"])
+        if look["splits"] == before:
+            ledger.look(look["purpose"], look["bundle"], splits.holdout_digest, look["who"])
     splits.save(folder)
     return int(mine.sum())
 
 # %% ../../nbs/6_flow/90_traces.ipynb #5ffccc08
 _PACKED = re.compile(rb"data:image\\?/[^\"'>)]{16,}|\"image/\w+\": *\[?\s*\"([A-Za-z0-9+/=\\n]{16,})", re.S)
 
+
 def still_shows(
-    path, # of a file
-    target:Target, # what was forgotten
-    named:bool=True, # look for its names too
-) -> str: # what was found; empty where nothing was
+    path,  # of a file
+    target: Target,  # what was forgotten
+    named: bool = True,  # look for its names too
+) -> str:  # what was found; empty where nothing was
     "What of an image is left in a file."
     file = Path(path).read_bytes()
-    if holds(file, target): return "its bytes"
-    if named_after(path, target): return "a file named after it"
-    if path.suffix.lower() in PICTURES and not any(path.resolve().is_relative_to(root) for root in target.roots) and target.shows(file): return "a picture that looks like it"
-    if path.suffix == ".txt" and target.contents & set(file.decode(errors="replace").split()): return "its digest"
-    if path.suffix == ".parquet" and need("pandas", "train").read_parquet(path).astype(str).isin(target.contents | target.keys).any(axis=None): return "a row of it"
-    if path.suffix == ".npz" and {k[:12].encode() for k in target.keys} & _digests(file): return "a row of it"
+    if holds(file, target):
+        return "its bytes"
+    if named_after(path, target):
+        return "a file named after it"
+    if (
+        path.suffix.lower() in PICTURES
+        and not any(path.resolve().is_relative_to(root) for root in target.roots)
+        and target.shows(file)
+    ):
+        return "a picture that looks like it"
+    if path.suffix == ".txt" and target.contents & set(file.decode(errors="replace").split()):
+        return "its digest"
+    if path.suffix == ".parquet" and need("pandas", "train").read_parquet(path).astype(str).isin(
+        target.contents | target.keys
+    ).any(axis=None):
+        return "a row of it"
+    if path.suffix == ".npz" and {k[:12].encode() for k in target.keys} & _digests(file):
+        return "a row of it"
     for match in _PACKED.finditer(file) if path.suffix.lower() in TEXTS | {".ipynb", ".json"} else ():
-        if target.shows(uri_bytes(match[0].decode(errors="replace") if match[1] is None else "data:;base64," + match[1].decode())): return "a picture that looks like it"
-    return "its name" if named and path.suffix.lower() in TEXTS | {".ipynb", ".json", ".jsonl", ".csv"} and target.names.search(file.decode(errors="replace")) else ""
+        if target.shows(
+            uri_bytes(match[0].decode(errors="replace") if match[1] is None else "data:;base64," + match[1].decode())
+        ):
+            return "a picture that looks like it"
+    return (
+        "its name"
+        if named
+        and path.suffix.lower() in TEXTS | {".ipynb", ".json", ".jsonl", ".csv"}
+        and target.names.search(file.decode(errors="replace"))
+        else ""
+    )
+
 
 def search_again(
-    tops, # folders
-    users:set, # folders and files that used it
-    target:Target, # what was forgotten
-) -> list[dict]: # places where something is left
+    tops,  # folders
+    users: set,  # folders and files that used it
+    target: Target,  # what was forgotten
+) -> list[dict]:  # places where something is left
     "Search everything once more."
-    seen = ((path, still_shows(path, target, any(path.is_relative_to(u) for u in users))) for top in tops for path in files_below(top))
-    return [place("found again", path, f"{said} is still there", "look at it, and delete the file or what it says") for path, said in seen if said]
+    seen = (
+        (path, still_shows(path, target, any(path.is_relative_to(u) for u in users)))
+        for top in tops
+        for path in files_below(top)
+    )
+    return [
+        place("found again", path, f"{said} is still there", "look at it, and delete the file or what it says")
+        for path, said in seen
+        if said
+    ]
 
 # %% ../../nbs/6_flow/90_traces.ipynb #5ca7e7f6
 def find_models(
-    tops, # folders of runs
-    target:Target, # what is to be forgotten
-    digests, # of manifests that held it
-) -> list[dict]: # folder, bundle, manifest, roles: key to learned or held out
+    tops,  # folders of runs
+    target: Target,  # what is to be forgotten
+    digests,  # of manifests that held it
+) -> list[dict]:  # folder, bundle, manifest, roles: key to learned or held out
     "Models that learned from an image or were judged on it."
     from cvkit.data.splits import Splits
+
     found = []
     for path in sorted(p for top in tops for p in Path(top).rglob("MANIFEST.sha256")):
-        spec = read_json(path.parent/"bundle.json") if (path.parent/"bundle.json").exists() else {}
-        try: place = Splits.load(path.parent.parent/"splits").table.set_index("image")["fold"]
-        except DataError: place = {}
+        spec = read_json(path.parent / "bundle.json") if (path.parent / "bundle.json").exists() else {}
+        try:
+            place = Splits.load(path.parent.parent / "splits").table.set_index("image")["fold"]
+        except DataError:
+            place = {}
         roles = {key: "held out" if place[key] < 0 else "learned" for key in target.keys if key in place}
-        if not roles and spec.get("digests", {}).get("manifest") in digests: roles = {key: "learned" for key in target.keys} # no splits say otherwise
-        if roles: found.append({"folder": path.parent, "name": spec.get("name", ""), "bundle": digest_file(path), "manifest": spec.get("digests", {}).get("manifest", ""), "roles": roles})
+        if not roles and spec.get("digests", {}).get("manifest") in digests:
+            roles = {key: "learned" for key in target.keys}  # no splits say otherwise
+        if roles:
+            found.append({
+                "folder": path.parent,
+                "name": spec.get("name", ""),
+                "bundle": digest_file(path),
+                "manifest": spec.get("digests", {}).get("manifest", ""),
+                "roles": roles,
+            })
     return found
 
+
 def mark_model(
-    model:dict, # from `find_models`
-    target:Target, # what is to be forgotten
-    when:str, # ISO 8601
-    reason:str="", # why
-) -> Path: # erased.json
+    model: dict,  # from `find_models`
+    target: Target,  # what is to be forgotten
+    when: str,  # ISO 8601
+    reason: str = "",  # why
+) -> Path:  # erased.json
     "Write beside a bundle what it learned from and must be forgotten."
-    path = model["folder"].parent/"erased.json"
+    path = model["folder"].parent / "erased.json"
     kept = [e for e in read_json(path) if e["bundle"] == model["bundle"]] if path.exists() else []
     content = lambda key: next((c for c in target.contents if c.startswith(key[:16])), "")
-    new = [{"image": key, "content": content(key), "when": when, "role": role, "reason": reason, "bundle": model["bundle"]} for key, role in sorted(model["roles"].items()) if key not in {e["image"] for e in kept}]
+    new = [
+        {"image": key, "content": content(key), "when": when, "role": role, "reason": reason, "bundle": model["bundle"]}
+        for key, role in sorted(model["roles"].items())
+        if key not in {e["image"] for e in kept}
+    ]
     return write_json(path, kept + new)
 
 # %% ../../nbs/6_flow/90_traces.ipynb #77b544df
 def read_erasures(
-    runs, # folder of runs
-) -> list[dict]: # contents, when, reason, verdict, folder, before, digest
+    runs,  # folder of runs
+) -> list[dict]:  # contents, when, reason, verdict, folder, before, digest
     "All erasures; refuses a file whose chain is broken."
-    path, found = Path(runs)/"erasures.jsonl", []
+    path, found = Path(runs) / "erasures.jsonl", []
     for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
-        try: entry = json.loads(line)
-        except ValueError: entry = {}
-        if entry.get("digest") != digest_json({k: v for k, v in entry.items() if k != "digest"}) or entry["before"] != (found[-1]["digest"] if found else ""):
-            raise DataError(f"expected line {number} of {path} as it was written, after the line above it, but an erasure was changed or removed; restore the file from a copy")
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = {}
+        if entry.get("digest") != digest_json({k: v for k, v in entry.items() if k != "digest"}) or entry["before"] != (
+            found[-1]["digest"] if found else ""
+        ):
+            raise DataError(
+                f"expected line {number} of {path} as it was written, after the line above it, but an erasure was "
+                "changed or removed; restore the file from a copy"
+            )
         found.append(entry)
     return found
 
+
 def append_erasure(
-    runs, # folder of runs
-    entry:dict, # contents, when, reason, verdict, folder
+    runs,  # folder of runs
+    entry: dict,  # contents, when, reason, verdict, folder
 ):
     "Chain an erasure to the last one."
-    with open(private_folder(runs)/"erasures.jsonl", "a", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+    with open(
+        private_folder(runs) / "erasures.jsonl", "a", opener=lambda path, flags: os.open(path, flags, 0o600)
+    ) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         before = read_erasures(runs)
         entry = {**entry, "before": before[-1]["digest"] if before else ""}
@@ -252,47 +388,148 @@ def append_erasure(
         file.flush(), os.fsync(file.fileno())
 
 # %% ../../nbs/6_flow/90_traces.ipynb #6e57764e
-BEYOND = "cvkit cannot reach backups, Git history, other machines, databases and archives that images were read from, and copies that people made of files or pages; whoever answers for the data set must see to them."
+BEYOND = (
+    "cvkit cannot reach backups, Git history, other machines, databases and archives that images were read from, and "
+    "copies that people made of files or pages; whoever answers for the data set must see to them."
+)
+
 
 @dataclass(repr=False)
 class Erasure:
     "What was done to forget an image, and what remains."
-    contents:list # digests
-    when:str # ISO 8601
-    reason:str # why
-    places:list # dicts of kind, where, done, left (what remains and who must act)
-    models:list # dicts of model, bundle, learned, held_out
-    alike:list # keys of other images that may show the same
-    dry_run:bool=False # whether nothing was done yet
-    folder:str="" # of the evidence
-    earlier:str="" # when it was forgotten before, where this time nothing was left
+
+    contents: list  # digests
+    when: str  # ISO 8601
+    reason: str  # why
+    places: list  # dicts of kind, where, done, left (what remains and who must act)
+    models: list  # dicts of model, bundle, learned, held_out
+    alike: list  # keys of other images that may show the same
+    dry_run: bool = False  # whether nothing was done yet
+    folder: str = ""  # of the evidence
+    earlier: str = ""  # when it was forgotten before, where this time nothing was left
 
     @property
-    def left(self) -> list: return [p for p in self.places if p["left"]] # places where somebody must still act
+    def left(self) -> list:  # places where somebody must still act
+        return [p for p in self.places if p["left"]]
+
     @property
-    def ok(self) -> bool: return not self.left # whether nobody must act
+    def ok(self) -> bool:  # whether nobody must act
+        return not self.left
+
     @property
-    def verdict(self) -> tuple[str, str]: # word and sentence
+    def verdict(self) -> tuple[str, str]:  # word and sentence
         "Whether it is gone."
         n, m = len(self.left), sum(1 for x in self.models if x["learned"])
         models = f"; {m} model{'s' * (m != 1)} that learned from it {'are' if m != 1 else 'is'} marked" if m else ""
-        if self.earlier and not n: return "erased", f"It was forgotten on {self.earlier[:10]}; nothing of it was found since."
-        if self.earlier: return f"erased but for {n} place{'s' * (n != 1)}", f"It was forgotten on {self.earlier[:10]}; somebody must still act."
-        if self.dry_run: return "dry run", f"{len(self.places)} places would be cleaned; nothing was changed" + models.replace(" marked", " to be marked") + "."
-        return ("erased", f"Nothing of it was found in a search afterwards{models}.") if not n else (f"erased but for {n} place{'s' * (n != 1)}", f"Somebody must still act{models}.")
-    def to_dict(self) -> dict: return {"contents": self.contents, "when": self.when, "by": author(), "reason": self.reason, "verdict": self.verdict[0], "places": self.places, "models": self.models, "alike": self.alike} # plain data
+        if self.earlier and not n:
+            return "erased", f"It was forgotten on {self.earlier[:10]}; nothing of it was found since."
+        if self.earlier:
+            return (
+                f"erased but for {n} place{'s' * (n != 1)}",
+                f"It was forgotten on {self.earlier[:10]}; somebody must still act.",
+            )
+        if self.dry_run:
+            return "dry run", f"{len(self.places)} places would be cleaned; nothing was changed" + models.replace(
+                " marked", " to be marked"
+            ) + "."
+        return (
+            ("erased", f"Nothing of it was found in a search afterwards{models}.")
+            if not n
+            else (f"erased but for {n} place{'s' * (n != 1)}", f"Somebody must still act{models}.")
+        )
+
+    def to_dict(self) -> dict:  # plain data
+        return {
+            "contents": self.contents,
+            "when": self.when,
+            "by": author(),
+            "reason": self.reason,
+            "verdict": self.verdict[0],
+            "places": self.places,
+            "models": self.models,
+            "alike": self.alike,
+        }
+
     def __repr__(self):
         rows = [f"  {p['where']}: {p['done']}" + (f"; REMAINS: {p['left']}" if p["left"] else "") for p in self.places]
-        models = [f"  model {m['model']} {m['bundle'][:12]}: learned from {m['learned']}, judged on {m['held_out']}" for m in self.models]
-        return "\n".join([": ".join(self.verdict), *rows, *models, *self._likes(), *([f"evidence: {self.folder}"] if self.folder else []), BEYOND])
-    def _likes(self): return [f"{len(self.alike)} other image{'s' * (len(self.alike) != 1)} may show the same and {'were' if len(self.alike) != 1 else 'was'} not touched: {', '.join(self.alike[:8])}; look, and forget what must go too."] if self.alike else []
-    def blocks(self) -> list: # sections of a page
+        models = [
+            f"  model {m['model']} {m['bundle'][:12]}: learned from {m['learned']}, judged on {m['held_out']}"
+            for m in self.models
+        ]
+        return "\n".join([
+            ": ".join(self.verdict),
+            *rows,
+            *models,
+            *self._likes(),
+            *([f"evidence: {self.folder}"] if self.folder else []),
+            BEYOND,
+        ])
+
+    def _likes(self):
+        return (
+            [
+                (
+                    f"{len(self.alike)} other image{'s' * (len(self.alike) != 1)} may show the same and "
+                    f"{'were' if len(self.alike) != 1 else 'was'} not touched: {', '.join(self.alike[:8])}; look, and "
+                    "forget what must go too."
+                )
+            ]
+            if self.alike
+            else []
+        )
+
+    def blocks(self) -> list:  # sections of a page
         "Places and models."
         from cvkit.pages import code, definition, section, table, text
-        act = [section("What remains, and who must act", table([{"place": p["where"], "what remains": p["left"]} for p in self.left]))] if self.left else []
-        models = table([{"model": m["model"], "bundle": code(m["bundle"][:12]), "learned from": m["learned"], "judged on": m["held_out"]} for m in self.models], caption="Images among those forgotten. A model cannot unlearn them, and its reference for monitoring keeps a few numbers of each: train again, and the new model bears no mark.") if self.models else text("No model learned from it or was judged on it.")
-        return [*act, section("Models", models), section("Places", table([{"kind": p["kind"], "place": p["where"], "what was done": p["done"]} for p in self.places])),
-                section("Beyond", text(*self._likes(), BEYOND)), section("About", definition({"image": code(", ".join(c[:12] for c in self.contents[:8])), "when": self.when[:10], "reason": self.reason or "none given"}))]
+
+        act = (
+            [
+                section(
+                    "What remains, and who must act",
+                    table([{"place": p["where"], "what remains": p["left"]} for p in self.left]),
+                )
+            ]
+            if self.left
+            else []
+        )
+        models = (
+            table(
+                [
+                    {
+                        "model": m["model"],
+                        "bundle": code(m["bundle"][:12]),
+                        "learned from": m["learned"],
+                        "judged on": m["held_out"],
+                    }
+                    for m in self.models
+                ],
+                caption=(
+                    "Images among those forgotten. A model cannot unlearn them, and its reference for monitoring "
+                    "keeps a few numbers of each: train again, and the new model bears no mark."
+                ),
+            )
+            if self.models
+            else text("No model learned from it or was judged on it.")
+        )
+        return [
+            *act,
+            section("Models", models),
+            section(
+                "Places",
+                table([{"kind": p["kind"], "place": p["where"], "what was done": p["done"]} for p in self.places]),
+            ),
+            section("Beyond", text(*self._likes(), BEYOND)),
+            section(
+                "About",
+                definition({
+                    "image": code(", ".join(c[:12] for c in self.contents[:8])),
+                    "when": self.when[:10],
+                    "reason": self.reason or "none given",
+                }),
+            ),
+        ]
+
     def _repr_html_(self):
         from cvkit.pages import fragment, verdict
+
         return fragment(verdict(*self.verdict), *self.blocks())

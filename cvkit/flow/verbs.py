@@ -25,29 +25,32 @@ from .protect import redact
 
 # %% ../../nbs/6_flow/98_verbs.ipynb #405e7de8
 def run(
-    notebook:str, # path of a notebook
-    *p:str, # parameters: `name=value`
-    out:str="", # the executed copy; beside the notebook, NAME.run.ipynb, by default
-): # path of the executed notebook
+    notebook: str,  # path of a notebook
+    *p: str,  # parameters: `name=value`
+    out: str = "",  # the executed copy; beside the notebook, NAME.run.ipynb, by default
+):  # path of the executed notebook
     "Run a notebook with parameters and keep the executed copy."
     from cvkit.flow.notebooks import run_notebook
+
     bad = [x for x in p if "=" not in x]
-    if bad: raise ParameterError(f"expected parameters as name=value, got {bad[0]!r}; write -p {bad[0]}=VALUE")
+    if bad:
+        raise ParameterError(f"expected parameters as name=value, got {bad[0]!r}; write -p {bad[0]}=VALUE")
     return run_notebook(notebook, out or None, dict(x.split("=", 1) for x in p))
 
 # %% ../../nbs/6_flow/98_verbs.ipynb #d1c31d06
 def demo(
-    data:str="elpv", # elpv, surfaces, or your own as `cvkit ingest` takes it: a folder, an archive, a table
-    out:str="runs/demo", # folder of the walk
-    seed:int=0, # of every draw
-    group_from:str="", # regular expression on the path, for your own folder
-    label_from:str="", # first or parent: a folder's name; or a regular expression on the path
-    policy:str="", # YAML file; cvkit's own by default
-    size:int=224, # side of the model's input, in pixels
-    recipe:str="", # probe, tail or full; what suits the task by default
-    knobs:str="", # of the recipe, such as epochs=5,turns=True
-    backbone:str="tf_efficientnet_lite0", # a timm model
-): # a Summary
+    data: str = "elpv",  # elpv, surfaces, or your own as `cvkit ingest` takes it: a folder, an archive, a table
+    out: str = "runs/demo",  # folder of the walk
+    seed: int = 0,  # of every draw
+    group_from: str = "",  # regular expression on the path, for your own folder
+    label_from: str = "",  # first or parent: a folder's name; or a regular expression on the path
+    policy: str = "",  # YAML file; cvkit's own by default
+    size: int = 224,  # side of the model's input, in pixels
+    recipe: str = "",  # probe, tail or full; what suits the task by default
+    knobs: str = "",  # of the recipe, such as epochs=5,turns=True
+    backbone: str = "tf_efficientnet_lite0",  # a timm model
+):  # a Summary
     "The walk: from images to a governed model that answers on Seldon."
     from cvkit.flow.demo import walk
+
     return walk(data, out, seed, group_from, label_from, policy, size, recipe, knobs, backbone)

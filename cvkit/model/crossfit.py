@@ -26,144 +26,299 @@ from .train import _check, calibrate_folds, fit_head, fit_temperature
 
 # %% ../../nbs/2_model/32_crossfit.ipynb #3a40dbff
 def watched_rows(
-    learn:np.ndarray, # `(k,)` rows of the training folds
-    targets:np.ndarray, # `(n,)` int
-    units:np.ndarray, # `(n,)` int: rows of one number stay together
-    share:float, # to be watched
-    random:np.random.Generator, # for ties
-    classes, # c names
-) -> tuple[np.ndarray, np.ndarray]: # rows to learn from, rows to watch
+    learn: np.ndarray,  # `(k,)` rows of the training folds
+    targets: np.ndarray,  # `(n,)` int
+    units: np.ndarray,  # `(n,)` int: rows of one number stay together
+    share: float,  # to be watched
+    random: np.random.Generator,  # for ties
+    classes,  # c names
+) -> tuple[np.ndarray, np.ndarray]:  # rows to learn from, rows to watch
     "An inner split for early stopping, stratified and by unit."
     marks = targets[learn][:, None] == np.arange(len(classes))
     part = assign_parts(units[learn], marks, [1 - share, share], random)
     for k, here in enumerate(marks.T):
-        if len(set(part[here])) < 2: raise DataError(f"expected at least two groups of class {classes[k]!r} among {len(learn)} images, to learn from one and watch another, got {len(set(units[learn][here]))}; add images, or run all epochs with patience=0")
+        if len(set(part[here])) < 2:
+            raise DataError(
+                f"expected at least two groups of class {classes[k]!r} among {len(learn)} images, to learn from one "
+                f"and watch another, got {len(set(units[learn][here]))}; add images, or run all epochs with patience=0"
+            )
     return learn[part == 0], learn[part == 1]
 
 # %% ../../nbs/2_model/32_crossfit.ipynb #c81ffec2
 @dataclass
 class CrossFit:
     "A trained network, and what networks like it say of images that they had not seen."
-    classes:tuple # c names
-    network:object # torch module, fitted on all images that take part, in evaluation mode
-    embedding:np.ndarray # `(n,d)` float32, of that network, for all images
-    temperature:float # fitted on all out-of-fold logits
-    oof_logits:np.ndarray # `(n,c)`; nan where an image took no part
-    oof_probabilities:np.ndarray # `(n,c)`, calibrated on the other folds; nan likewise
-    folds:np.ndarray # `(n,)` int
-    accuracies:np.ndarray # `(k,)` of each fold
-    recipe:Recipe # by which
-    plan:Plan # with which it ended
-    trainings:list # of each fold, then the final one: name, epoch (that counts), epochs (run), seconds, history
-    seconds:dict = field(default_factory=dict) # look, folds, final
-    def to_dict(self) -> dict: # plain data, without the arrays
+
+    classes: tuple  # c names
+    network: object  # torch module, fitted on all images that take part, in evaluation mode
+    embedding: np.ndarray  # `(n,d)` float32, of that network, for all images
+    temperature: float  # fitted on all out-of-fold logits
+    oof_logits: np.ndarray  # `(n,c)`; nan where an image took no part
+    oof_probabilities: np.ndarray  # `(n,c)`, calibrated on the other folds; nan likewise
+    folds: np.ndarray  # `(n,)` int
+    accuracies: np.ndarray  # `(k,)` of each fold
+    recipe: Recipe  # by which
+    plan: Plan  # with which it ended
+    trainings: list  # of each fold, then the final one: name, epoch (that counts), epochs (run), seconds, history
+    seconds: dict = field(default_factory=dict)  # look, folds, final
+
+    def to_dict(self) -> dict:  # plain data, without the arrays
         "The cross-validation in numbers."
-        return {"folds": len(self.accuracies), "images": int((self.folds >= 0).sum()), "accuracy_mean": float(self.accuracies.mean()), "accuracy_sd": float(self.accuracies.std(ddof=1)),
-                "temperature": self.temperature, "recipe": self.recipe.to_dict(), "plan": self.plan.to_dict(), "trainings": self.trainings, "seconds": self.seconds}
-    def __repr__(self): return f"CrossFit, {self.recipe.name}, {len(self.classes)} classes: accuracy {self.accuracies.mean():.3f} ± {self.accuracies.std(ddof=1):.3f} over {len(self.accuracies)} folds, {self.trainings[-1]['epoch']} epochs for the network that ships"
+        return {
+            "folds": len(self.accuracies),
+            "images": int((self.folds >= 0).sum()),
+            "accuracy_mean": float(self.accuracies.mean()),
+            "accuracy_sd": float(self.accuracies.std(ddof=1)),
+            "temperature": self.temperature,
+            "recipe": self.recipe.to_dict(),
+            "plan": self.plan.to_dict(),
+            "trainings": self.trainings,
+            "seconds": self.seconds,
+        }
+
+    def __repr__(self):
+        return (
+            f"CrossFit, {self.recipe.name}, {len(self.classes)} classes: accuracy {self.accuracies.mean():.3f} ± "
+            f"{self.accuracies.std(ddof=1):.3f} over {len(self.accuracies)} folds, {self.trainings[-1]['epoch']} "
+            "epochs for the network that ships"
+        )
+
     def _repr_html_(self):
         from cvkit.pages import fragment, table
+
         names = [int(f) for f in np.unique(self.folds[self.folds >= 0])]
-        return fragment(table([{"fold": f, "images": int((self.folds == f).sum()), "epoch that counts": t["epoch"], "accuracy": f"{a:.3f}"} for f, a, t in zip(names, self.accuracies, self.trainings)], caption=repr(self)))
+        return fragment(
+            table(
+                [
+                    {
+                        "fold": f,
+                        "images": int((self.folds == f).sum()),
+                        "epoch that counts": t["epoch"],
+                        "accuracy": f"{a:.3f}",
+                    }
+                    for f, a, t in zip(names, self.accuracies, self.trainings)
+                ],
+                caption=repr(self),
+            )
+        )
 
 # %% ../../nbs/2_model/32_crossfit.ipynb #53d4c640
 def _network(backbone, recipe, lessons, embedding, learn):
     "A copy of the backbone with a head; what is trained of it; and the whole."
     torch, c = need("torch", "train"), lessons.shares.shape[1]
-    head = fit_head(embedding[learn], lessons.targets[learn], recipe.C, lessons.shares[learn]) if recipe.head == "probe" else (np.zeros((c, backbone.width), np.float32), np.zeros(c, np.float32))
+    head = (
+        fit_head(embedding[learn], lessons.targets[learn], recipe.C, lessons.shares[learn])
+        if recipe.head == "probe"
+        else (np.zeros((c, backbone.width), np.float32), np.zeros(c, np.float32))
+    )
     whole = make_network(replace(backbone, module=copy.deepcopy(backbone.module)), *head)
     whole.head.requires_grad_(True)
-    if recipe.name == "full": return whole.requires_grad_(True), whole
+    if recipe.name == "full":
+        return whole.requires_grad_(True), whole
     _, above, _ = cut_trunk(whole.trunk, backbone.preprocess.size, recipe.stages)
     return upper_network(whole.trunk, torch.nn.ModuleList(above).requires_grad_(True), whole.head), whole
+
 
 def _lessons(manifest, backbone, recipe, shares):
     "What the network is fed: pixels for full, activations below the cut for tail."
     spec, keys = backbone.preprocess, manifest.table["image"].to_numpy(str)
-    if recipe.name == "tail": return Lessons(cached_activations(manifest, backbone, recipe.stages, positions(recipe)).draw, shares, manifest.targets, keys)
-    if recipe.crop > spec.size: raise DataError(f"expected a crop of at most {spec.size} pixels, the side of the images, got {recipe.crop}; make the crop smaller or the size larger")
+    if recipe.name == "tail":
+        return Lessons(
+            cached_activations(manifest, backbone, recipe.stages, positions(recipe)).draw,
+            shares,
+            manifest.targets,
+            keys,
+        )
+    if recipe.crop > spec.size:
+        raise DataError(
+            f"expected a crop of at most {spec.size} pixels, the side of the images, got {recipe.crop}; make the crop "
+            "smaller or the size larger"
+        )
     pixels = cached_pixels(manifest, spec)
-    def draw(rows, random): return spec.tensor(pixels[rows] if random is None else augment(pixels[rows], recipe, random))
+
+    def draw(rows, random):
+        return spec.tensor(pixels[rows] if random is None else augment(pixels[rows], recipe, random))
+
     return Lessons(draw, shares, manifest.targets, keys)
 
+
 def small_images(
-    manifest:Manifest, # n images
-    side:int, # of the square that the network sees, or of its windows, in pixels
-) -> list: # uris
+    manifest: Manifest,  # n images
+    side: int,  # of the square that the network sees, or of its windows, in pixels
+) -> list:  # uris
     "Images that are enlarged, because a side of theirs is shorter than what the network sees."
     return manifest.table["uri"][manifest.table[["width", "height"]].min(axis=1) < side].tolist()
 
 # %% ../../nbs/2_model/32_crossfit.ipynb #e3fc4bb3
 def _identity(manifest, backbone, recipe, shares, folds, seed):
     "What decides what is learned, as a digest."
-    what = [backbone.name, backbone.weights_digest, backbone.preprocess.digest, recipe.to_dict(), seed, digest_bytes(np.ascontiguousarray(shares).tobytes()), np.asarray(folds).tolist(), manifest.table["content"].tolist(), manifest.targets.tolist(), need("torch", "train").__version__]
+    what = [
+        backbone.name,
+        backbone.weights_digest,
+        backbone.preprocess.digest,
+        recipe.to_dict(),
+        seed,
+        digest_bytes(np.ascontiguousarray(shares).tobytes()),
+        np.asarray(folds).tolist(),
+        manifest.table["content"].tolist(),
+        manifest.targets.tolist(),
+        need("torch", "train").__version__,
+    ]
     return digest_json(what)[:24]
+
 
 class _Trainings:
     "The trainings of one cross-validation, each with a folder of its own."
+
     def __init__(self, manifest, backbone, recipe, plan, top, shares, seed, units, report):
-        self.backbone, self.recipe, self.plan, self.top, self.seed, self.units, self.report = backbone, recipe, plan, top, seed, units, report
-        self.lessons, self.embedding = _lessons(manifest, backbone, recipe, shares), extract_features(manifest, backbone).embedding
+        self.backbone, self.recipe, self.plan, self.top, self.seed, self.units, self.report = (
+            backbone,
+            recipe,
+            plan,
+            top,
+            seed,
+            units,
+            report,
+        )
+        self.lessons, self.embedding = (
+            _lessons(manifest, backbone, recipe, shares),
+            extract_features(manifest, backbone).embedding,
+        )
+
     def keep_plan(self, plan):
         self.plan = plan
-        write_json(self.top/"plan.json", {**plan.to_dict(), "because": plan.because})
+        write_json(self.top / "plan.json", {**plan.to_dict(), "because": plan.because})
+
     def train(self, name, learn, watch, until=0):
         "Train a fresh network in `top/name`."
         torch = need("torch", "train")
         torch.manual_seed(int(rng(self.seed, name, "network").integers(2**31)))
         part, whole = _network(self.backbone, self.recipe, self.lessons, self.embedding, learn)
-        told = fit_network(part, whole.trunk, self.lessons, learn, watch, self.recipe, self.plan, self.top/name, self.seed, name, until, self.report, self.keep_plan)
+        told = fit_network(
+            part,
+            whole.trunk,
+            self.lessons,
+            learn,
+            watch,
+            self.recipe,
+            self.plan,
+            self.top / name,
+            self.seed,
+            name,
+            until,
+            self.report,
+            self.keep_plan,
+        )
         return part, whole.cpu().to(memory_format=torch.contiguous_format).eval().requires_grad_(False), told
+
     def finish(self, name, tensors, told):
         "Keep what came of a training, and drop its checkpoints."
-        save_state(self.top/name/"done.safetensors", tensors, told)
-        for path in ("last.safetensors", "best.safetensors"): (self.top/name/path).unlink(missing_ok=True)
+        save_state(self.top / name / "done.safetensors", tensors, told)
+        for path in ("last.safetensors", "best.safetensors"):
+            (self.top / name / path).unlink(missing_ok=True)
+
     def fold(self, name, ask, learn, classes):
         "Out-of-fold logits of one fold, and what the training told; found again where it is done."
-        torch, done = need("torch", "train"), self.top/name/"done.safetensors"
+        torch, done = need("torch", "train"), self.top / name / "done.safetensors"
         if not done.exists():
             watch = np.zeros(0, int)
-            if self.recipe.patience: learn, watch = watched_rows(learn, self.lessons.targets, self.units, self.recipe.watched, rng(self.seed, name, "watched"), classes)
+            if self.recipe.patience:
+                learn, watch = watched_rows(
+                    learn,
+                    self.lessons.targets,
+                    self.units,
+                    self.recipe.watched,
+                    rng(self.seed, name, "watched"),
+                    classes,
+                )
             part, _, told = self.train(name, learn, watch)
-            with as_planned(self.plan): logits = predict_network(place_network(part, self.plan), self.lessons, ask, self.plan)[0]
-            self.finish(name, {"logits": torch.from_numpy(logits)}, {"name": name, "learned_from": len(learn), "watched": len(watch), **told})
+            with as_planned(self.plan):
+                logits = predict_network(place_network(part, self.plan), self.lessons, ask, self.plan)[0]
+            self.finish(
+                name,
+                {"logits": torch.from_numpy(logits)},
+                {"name": name, "learned_from": len(learn), "watched": len(watch), **told},
+            )
         tensors, told = load_state(done)
         return tensors["logits"].numpy(), told
+
     def final(self, used, until):
         "The network that ships, its embedding of all images, and what the training told."
-        torch, done = need("torch", "train"), self.top/"final"/"done.safetensors"
+        torch, done = need("torch", "train"), self.top / "final" / "done.safetensors"
         if not done.exists():
             part, whole, told = self.train("final", used, np.zeros(0, int), until)
-            with as_planned(self.plan): embedding = predict_network(place_network(part, self.plan), self.lessons, np.arange(len(self.lessons.keys)), self.plan)[1]
-            self.finish("final", {"embedding": torch.from_numpy(embedding), **{f"network.{k}": v for k, v in whole.cpu().state_dict().items()}}, {"name": "final", "learned_from": len(used), "watched": 0, **told})
+            with as_planned(self.plan):
+                embedding = predict_network(
+                    place_network(part, self.plan), self.lessons, np.arange(len(self.lessons.keys)), self.plan
+                )[1]
+            self.finish(
+                "final",
+                {
+                    "embedding": torch.from_numpy(embedding),
+                    **{f"network.{k}": v for k, v in whole.cpu().state_dict().items()},
+                },
+                {"name": "final", "learned_from": len(used), "watched": 0, **told},
+            )
         tensors, told = load_state(done)
-        network = _network(self.backbone, replace(self.recipe, name="full", head="random"), self.lessons, self.embedding, used)[1]
+        network = _network(
+            self.backbone, replace(self.recipe, name="full", head="random"), self.lessons, self.embedding, used
+        )[1]
         network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
         return network.eval().requires_grad_(False), tensors["embedding"].numpy(), told
 
 # %% ../../nbs/2_model/32_crossfit.ipynb #bd1835b2
 def cross_fit(
-    manifest:Manifest, # n images with one label each
-    backbone:Backbone, # from `load_backbone`; not changed
-    recipe:Recipe, # tail or full
-    folds:np.ndarray, # `(n,)` int; -1: takes no part
-    folder, # private, where trainings lie
-    units:np.ndarray|None=None, # `(n,)` int: rows of one number stay together in early stopping too; None: each alone
-    soft:np.ndarray|None=None, # `(n,c)` class shares to learn from instead of labels
-    seed:int=0, # of every draw
-    plan=None, # fields of a Plan that are not left to the probe
-    report=None, # called after each epoch with (step, values), for tracking
-) -> CrossFit: # fitted, calibrated and cross-validated
+    manifest: Manifest,  # n images with one label each
+    backbone: Backbone,  # from `load_backbone`; not changed
+    recipe: Recipe,  # tail or full
+    folds: np.ndarray,  # `(n,)` int; -1: takes no part
+    folder,  # private, where trainings lie
+    # `(n,)` int: rows of one number stay together in early stopping too; None: each alone
+    units: np.ndarray | None = None,
+    soft: np.ndarray | None = None,  # `(n,c)` class shares to learn from instead of labels
+    seed: int = 0,  # of every draw
+    plan=None,  # fields of a Plan that are not left to the probe
+    report=None,  # called after each epoch with (step, values), for tracking
+) -> CrossFit:  # fitted, calibrated and cross-validated
     "Cross-validate a network by a recipe, and fit the one that ships."
     classes, targets, used, start = manifest.classes, manifest.targets, np.flatnonzero(folds >= 0), time.perf_counter()
-    names, shares, units = _check(targets[:, None], targets, folds, classes), label_shares(targets, len(classes), soft), np.arange(len(targets)) if units is None else units
-    top = private_folder(Path(folder)/_identity(manifest, backbone, recipe, shares, folds, seed))
-    plan = stored_plan(top/"plan.json", lambda: propose_plan(backbone.module, recipe.crop or backbone.preprocess.size), **(plan or {}))
-    work, logits, trainings = _Trainings(manifest, backbone, recipe, plan, top, shares, seed, units, report), np.full((len(targets), len(classes)), np.nan), []
+    names, shares, units = (
+        _check(targets[:, None], targets, folds, classes),
+        label_shares(targets, len(classes), soft),
+        np.arange(len(targets)) if units is None else units,
+    )
+    top = private_folder(Path(folder) / _identity(manifest, backbone, recipe, shares, folds, seed))
+    plan = stored_plan(
+        top / "plan.json",
+        lambda: propose_plan(backbone.module, recipe.crop or backbone.preprocess.size),
+        **(plan or {}),
+    )
+    work, logits, trainings = (
+        _Trainings(manifest, backbone, recipe, plan, top, shares, seed, units, report),
+        np.full((len(targets), len(classes)), np.nan),
+        [],
+    )
     looked = time.perf_counter() - start
     for name in names:
-        logits[folds == name], told = work.fold(f"fold {name}", np.flatnonzero(folds == name), np.flatnonzero((folds >= 0) & (folds != name)), classes)
+        logits[folds == name], told = work.fold(
+            f"fold {name}", np.flatnonzero(folds == name), np.flatnonzero((folds >= 0) & (folds != name)), classes
+        )
         trainings.append(told)
-    (network, embedding, told), (probabilities, accuracies) = work.final(used, int(np.median([t["epoch"] for t in trainings]) + .5)), calibrate_folds(logits, targets, folds)
-    return CrossFit(tuple(classes), network, embedding, fit_temperature(logits[used], targets[used]), logits, probabilities, folds, accuracies, recipe, work.plan, [*trainings, told],
-                    {"look": looked, "folds": sum(t["seconds"] for t in trainings), "final": told["seconds"]})
+    (network, embedding, told), (probabilities, accuracies) = (
+        work.final(used, int(np.median([t["epoch"] for t in trainings]) + 0.5)),
+        calibrate_folds(logits, targets, folds),
+    )
+    return CrossFit(
+        tuple(classes),
+        network,
+        embedding,
+        fit_temperature(logits[used], targets[used]),
+        logits,
+        probabilities,
+        folds,
+        accuracies,
+        recipe,
+        work.plan,
+        [*trainings, told],
+        {"look": looked, "folds": sum(t["seconds"] for t in trainings), "final": told["seconds"]},
+    )

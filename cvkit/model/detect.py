@@ -22,27 +22,45 @@ from .plan import Plan, place_batch
 from .tail import cut_trunk
 
 # %% ../../nbs/2_model/34_detect.ipynb #5d083525
-STRIDES = (8, 16, 32) # pixels of the square a cell, of the three maps that are looked at
+STRIDES = (8, 16, 32)  # pixels of the square a cell, of the three maps that are looked at
+
 
 def letterboxed(
-    backbone:Backbone, # from `load_backbone`; shared, not copied
-) -> Backbone: # whose pictures keep their proportions
+    backbone: Backbone,  # from `load_backbone`; shared, not copied
+) -> Backbone:  # whose pictures keep their proportions
     "A backbone as a detector wants it."
-    if backbone.preprocess.size % STRIDES[-1]: raise ParameterError(f"expected a size that {STRIDES[-1]} divides, got {backbone.preprocess.size}; take {round(backbone.preprocess.size / STRIDES[-1]) * STRIDES[-1] or STRIDES[-1]}")
+    if backbone.preprocess.size % STRIDES[-1]:
+        raise ParameterError(
+            f"expected a size that {STRIDES[-1]} divides, got {backbone.preprocess.size}; take "
+            f"{round(backbone.preprocess.size / STRIDES[-1]) * STRIDES[-1] or STRIDES[-1]}"
+        )
     return replace(backbone, preprocess=replace(backbone.preprocess, resize="letterbox"))
 
 # %% ../../nbs/2_model/34_detect.ipynb #c5373e61
-SILENT = -1e4 # a logit so low that a focal loss and its gradient are zero
+SILENT = -1e4  # a logit so low that a focal loss and its gradient are zero
+
 
 @lru_cache(1)
 def _head_class():
     torch, fcos = need("torch", "train"), need("torchvision.models.detection.fcos", "train")
+
     class Head(fcos.FCOSHead):
         "torchvision's head, told of boxes that do not count."
+
         def compute_loss(self, targets, head_outputs, anchors, matched_idxs):
-            silent = torch.stack([(match < 0) & _within(place, target["ignored"]) for target, place, match in zip(targets, anchors, matched_idxs)])
-            return super().compute_loss(targets, head_outputs | {"cls_logits": head_outputs["cls_logits"].masked_fill(silent[..., None], SILENT)}, anchors, matched_idxs)
+            silent = torch.stack([
+                (match < 0) & _within(place, target["ignored"])
+                for target, place, match in zip(targets, anchors, matched_idxs)
+            ])
+            return super().compute_loss(
+                targets,
+                head_outputs | {"cls_logits": head_outputs["cls_logits"].masked_fill(silent[..., None], SILENT)},
+                anchors,
+                matched_idxs,
+            )
+
     return Head
+
 
 def _within(anchors, boxes):
     "Which anchors have their centre in one of some boxes."
@@ -53,63 +71,114 @@ def _within(anchors, boxes):
 @lru_cache(1)
 def _pyramid_class():
     torch, ops = need("torch", "train"), need("torchvision.ops", "train")
+
     class Pyramid(torch.nn.Module):
         "Images to maps of one width, and the embedding."
+
         def __init__(self, trunk, levels, channels, width):
             super().__init__()
-            self.trunk, self.levels, self.out_channels, self.neck = trunk, levels, width, ops.FeaturePyramidNetwork(channels, width)
+            self.trunk, self.levels, self.out_channels, self.neck = (
+                trunk,
+                levels,
+                width,
+                ops.FeaturePyramidNetwork(channels, width),
+            )
+
         def forward(self, images):
             maps = self.trunk.forward_intermediates(images, indices=self.levels, intermediates_only=True)
             return list(self.neck(OrderedDict(zip(map(str, STRIDES), maps))).values()), maps[-1].mean((2, 3))
+
     return Pyramid
+
 
 @lru_cache(1)
 def _detector_class():
-    torch, fcos, anchor = need("torch", "train"), need("torchvision.models.detection.fcos", "train"), need("torchvision.models.detection.anchor_utils", "train")
+    torch, fcos, anchor = (
+        need("torch", "train"),
+        need("torchvision.models.detection.fcos", "train"),
+        need("torchvision.models.detection.anchor_utils", "train"),
+    )
+
     class Detector(fcos.FCOS):
         "Images to boxes, scores and embedding."
+
         def __init__(self, pyramid, classes, size, convolutions):
             sizes = tuple((stride // 2,) for stride in STRIDES)
-            super().__init__(pyramid, classes, anchor_generator=anchor.AnchorGenerator(sizes, ((1.,),) * len(sizes)), head=_head_class()(pyramid.out_channels, 1, classes, convolutions), center_sampling_radius=3.)
+            super().__init__(
+                pyramid,
+                classes,
+                anchor_generator=anchor.AnchorGenerator(sizes, ((1.0,),) * len(sizes)),
+                head=_head_class()(pyramid.out_channels, 1, classes, convolutions),
+                center_sampling_radius=3.0,
+            )
             self.size, self.convolutions, grids = size, convolutions, [(size // s, size // s) for s in STRIDES]
             places = self.anchor_generator.grid_anchors(grids, [(torch.tensor(s), torch.tensor(s)) for s in STRIDES])
-            self.register_buffer("anchors", torch.cat([place + s / 2 for place, s in zip(places, STRIDES)]), persistent=False)
+            self.register_buffer(
+                "anchors", torch.cat([place + s / 2 for place, s in zip(places, STRIDES)]), persistent=False
+            )
+
         @property
-        def trunk(self): return self.backbone.trunk
+        def trunk(self):
+            return self.backbone.trunk
+
         def train(self, mode=True):
             super().train(mode)
-            self.trunk.eval() # batches are too small for statistics of their own
+            self.trunk.eval()  # batches are too small for statistics of their own
             return self
+
         def answer(self, images):
             maps, embedding = self.backbone(images)
             return self.head(maps), embedding
+
         def forward(self, images):
             found, embedding = self.answer(images)
             boxes = self.box_coder.decode(found["bbox_regression"], self.anchors).clamp(0, self.size)
-            return boxes, (found["cls_logits"].sigmoid() * found["bbox_ctrness"].sigmoid()).sqrt().transpose(1, 2), embedding
+            return (
+                boxes,
+                (found["cls_logits"].sigmoid() * found["bbox_ctrness"].sigmoid()).sqrt().transpose(1, 2),
+                embedding,
+            )
+
     return Detector
 
 # %% ../../nbs/2_model/34_detect.ipynb #c197ba55
 def _levels(trunk, size):
     "Which intermediate maps have the three strides, and their channels."
     torch = need("torch", "train")
-    if not hasattr(trunk, "forward_intermediates"): raise ParameterError(f"expected a backbone that gives its intermediate maps, got {type(trunk).__name__}; choose tf_efficientnet_lite0 or a ResNet")
-    with torch.no_grad(): maps = trunk.forward_intermediates(torch.zeros(1, 3, size, size), intermediates_only=True)
+    if not hasattr(trunk, "forward_intermediates"):
+        raise ParameterError(
+            f"expected a backbone that gives its intermediate maps, got {type(trunk).__name__}; choose "
+            "tf_efficientnet_lite0 or a ResNet"
+        )
+    with torch.no_grad():
+        maps = trunk.forward_intermediates(torch.zeros(1, 3, size, size), intermediates_only=True)
     found = {size // m.shape[2]: (i, m.shape[1]) for i, m in enumerate(maps) if m.ndim == 4}
-    if not set(STRIDES) <= set(found): raise ParameterError(f"expected a backbone with maps at {', '.join(map(str, STRIDES))} pixels a cell, got {', '.join(map(str, sorted(found)))} from {type(trunk).__name__}; choose tf_efficientnet_lite0 or a ResNet")
+    if not set(STRIDES) <= set(found):
+        raise ParameterError(
+            f"expected a backbone with maps at {', '.join(map(str, STRIDES))} pixels a cell, got "
+            f"{', '.join(map(str, sorted(found)))} from {type(trunk).__name__}; choose tf_efficientnet_lite0 or a "
+            "ResNet"
+        )
     return [found[s][0] for s in STRIDES], [found[s][1] for s in STRIDES]
 
+
 def make_detector(
-    backbone:Backbone, # from `letterboxed`; its trunk is copied
-    classes:int, # c, to be told apart
-    stages:int=3, # at the end of the trunk that are trained; what lies below is as it was
-    width:int=64, # channels of the pyramid, a multiple of 32
-    convolutions:int=2, # of each of the two towers of the head
-    seed:int=0, # of the weights of pyramid and head
-): # torch module: images `(n,3,size,size)` float32 to (boxes `(n,a,4)` in pixels of the square, scores `(n,c,a)` in [0, 1], embedding `(n,d)`)
+    backbone: Backbone,  # from `letterboxed`; its trunk is copied
+    classes: int,  # c, to be told apart
+    stages: int = 3,  # at the end of the trunk that are trained; what lies below is as it was
+    width: int = 64,  # channels of the pyramid, a multiple of 32
+    convolutions: int = 2,  # of each of the two towers of the head
+    seed: int = 0,  # of the weights of pyramid and head
+):
+    # torch module: images `(n,3,size,size)` float32 to (boxes `(n,a,4)` in pixels of the square, scores `(n,c,a)` in
+    # [0, 1], embedding `(n,d)`)
     "A detector that has seen nothing yet, on a backbone that has."
     torch, size = need("torch", "train"), letterboxed(backbone).preprocess.size
-    if classes < 1 or width % 32 or width < 32 or convolutions < 1: raise ParameterError(f"expected a class or more, a width that 32 divides and a convolution or more, got {classes}, {width} and {convolutions}; correct it")
+    if classes < 1 or width % 32 or width < 32 or convolutions < 1:
+        raise ParameterError(
+            f"expected a class or more, a width that 32 divides and a convolution or more, got {classes}, {width} and "
+            f"{convolutions}; correct it"
+        )
     trunk, pyramid, detector = copy.deepcopy(backbone.module).float(), _pyramid_class(), _detector_class()
     levels, channels = _levels(trunk, size)
     trunk.prune_intermediate_layers(levels, prune_norm=True, prune_head=True)
@@ -118,32 +187,53 @@ def make_detector(
         network = detector(pyramid(trunk, levels, channels, width), classes, size, convolutions)
     if stages < len(trunk.feature_info):
         trunk.requires_grad_(False)
-        for part in cut_trunk(trunk, size, stages)[1] if stages else (): part.requires_grad_(True)
-    else: trunk.requires_grad_(True)
+        for part in cut_trunk(trunk, size, stages)[1] if stages else ():
+            part.requires_grad_(True)
+    else:
+        trunk.requires_grad_(True)
     return network.eval()
 
 # %% ../../nbs/2_model/34_detect.ipynb #be7d7d13
 def detector_loss(
-    network, # from `make_detector`
-    drawn, # images `(n,3,size,size)` float32, and n dicts: boxes `(k,4)` in pixels of the square, labels `(k,)`, ignore `(k,)` bool
-    plan:Plan, # where it lies
-): # torch scalar
+    network,  # from `make_detector`
+    # images `(n,3,size,size)` float32, and n dicts: boxes `(k,4)` in pixels of the square, labels `(k,)`, ignore `(k,)`
+    # bool
+    drawn,
+    plan: Plan,  # where it lies
+):  # torch scalar
     "What a detector has yet to learn from some images."
     torch, (images, truths) = need("torch", "train"), drawn
-    with torch.autocast(plan.device, torch.bfloat16, plan.precision == "bfloat16"): found = network.answer(place_batch(images, plan))[0]
+    with torch.autocast(plan.device, torch.bfloat16, plan.precision == "bfloat16"):
+        found = network.answer(place_batch(images, plan))[0]
     on = lambda array, kind: torch.as_tensor(np.asarray(array), dtype=kind, device=plan.device)
-    targets = [{"boxes": on(t["boxes"][~t["ignore"]], torch.float32).reshape(-1, 4), "labels": on(t["labels"][~t["ignore"]], torch.int64), "ignored": on(t["boxes"][t["ignore"]], torch.float32).reshape(-1, 4)} for t in truths]
-    cells = [(network.size // stride)**2 for stride in STRIDES]
-    return sum(network.compute_loss(targets, {k: v.float() for k, v in found.items()}, [network.anchors] * len(targets), cells).values())
+    targets = [
+        {
+            "boxes": on(t["boxes"][~t["ignore"]], torch.float32).reshape(-1, 4),
+            "labels": on(t["labels"][~t["ignore"]], torch.int64),
+            "ignored": on(t["boxes"][t["ignore"]], torch.float32).reshape(-1, 4),
+        }
+        for t in truths
+    ]
+    cells = [(network.size // stride) ** 2 for stride in STRIDES]
+    return sum(
+        network.compute_loss(
+            targets, {k: v.float() for k, v in found.items()}, [network.anchors] * len(targets), cells
+        ).values()
+    )
 
 # %% ../../nbs/2_model/34_detect.ipynb #717b8eb4
-NMS = {"iou": .5, "score": .1, "most": 100} # boxes of one class overlap at most so much, count from this score, and are so many an image
+NMS = {
+    "iou": 0.5,
+    "score": 0.1,
+    "most": 100,
+}  # boxes of one class overlap at most so much, count from this score, and are so many an image
+
 
 def select_boxes(
-    boxes, # torch `(n,a,4)`
-    scores, # torch `(n,c,a)`
-    nms:dict=NMS, # iou, score, most
-) -> np.ndarray: # `(m,3)` int64: image, class, anchor
+    boxes,  # torch `(n,a,4)`
+    scores,  # torch `(n,c,a)`
+    nms: dict = NMS,  # iou, score, most
+) -> np.ndarray:  # `(m,3)` int64: image, class, anchor
     "Non-maximum suppression, class by class, as ONNX gives it."
     torch, ops, found = need("torch", "train"), need("torchvision.ops", "train"), []
     for i in range(len(boxes)):
@@ -152,98 +242,157 @@ def select_boxes(
         found.append(torch.stack([torch.full_like(keep, i), label[keep], anchor[keep]], 1))
     return torch.cat(found).cpu().numpy()
 
+
 def detect_boxes(
-    network, # from `make_detector`
-    images, # `(n,3,size,size)` float32
-    places:list, # n Letterbox
-    sizes:list, # n (width, height) of the pictures, in pixels
-    plan:Plan=Plan(layout="contiguous"), # where it lies; always in float32, as it will be served
-    nms:dict=NMS, # iou, score, most
-) -> tuple[list, np.ndarray]: # n dicts as of `place_detections`, and embedding `(n,d)`
+    network,  # from `make_detector`
+    images,  # `(n,3,size,size)` float32
+    places: list,  # n Letterbox
+    sizes: list,  # n (width, height) of the pictures, in pixels
+    plan: Plan = Plan(layout="contiguous"),  # where it lies; always in float32, as it will be served
+    nms: dict = NMS,  # iou, score, most
+) -> tuple[list, np.ndarray]:  # n dicts as of `place_detections`, and embedding `(n,d)`
     "What a detector says of some pictures."
     torch = need("torch", "train")
-    with torch.no_grad(): boxes, scores, embedding = network.eval()(place_batch(images, plan))
-    return place_detections(boxes.cpu().numpy(), scores.cpu().numpy(), select_boxes(boxes, scores, nms), places, sizes, nms["most"]), embedding.cpu().numpy()
+    with torch.no_grad():
+        boxes, scores, embedding = network.eval()(place_batch(images, plan))
+    return place_detections(
+        boxes.cpu().numpy(), scores.cpu().numpy(), select_boxes(boxes, scores, nms), places, sizes, nms["most"]
+    ), embedding.cpu().numpy()
 
 # %% ../../nbs/2_model/34_detect.ipynb #0fd9aa05
-OPSET = 20 # of the graphs of detectors
+OPSET = 20  # of the graphs of detectors
+
 
 def _with_nms(model, nms):
     "Put NonMaxSuppression at the end of a graph."
     onnx = need("onnx", "train")
-    values = {"nms.most": np.array([nms["most"]], np.int64), "nms.iou": np.array([nms["iou"]], np.float32), "nms.score": np.array([nms["score"]], np.float32)}
+    values = {
+        "nms.most": np.array([nms["most"]], np.int64),
+        "nms.iou": np.array([nms["iou"]], np.float32),
+        "nms.score": np.array([nms["score"]], np.float32),
+    }
     model.graph.initializer.extend([onnx.numpy_helper.from_array(v, k) for k, v in values.items()])
-    model.graph.node.append(onnx.helper.make_node("NonMaxSuppression", ["boxes", "scores", *values], ["selected"], name="nms"))
+    model.graph.node.append(
+        onnx.helper.make_node("NonMaxSuppression", ["boxes", "scores", *values], ["selected"], name="nms")
+    )
     model.graph.output.append(onnx.helper.make_tensor_value_info("selected", onnx.TensorProto.INT64, ("m", 3)))
     onnx.checker.check_model(model, full_check=True)
     return model
 
+
 def export_detector(
-    network, # from `make_detector`, in evaluation mode; not changed
-    size:int, # side of its square, in pixels
-    nms:dict=NMS, # iou, score, most
-) -> bytes: # an ONNX graph: `images` to `boxes`, `scores`, `embedding`, `selected`
+    network,  # from `make_detector`, in evaluation mode; not changed
+    size: int,  # side of its square, in pixels
+    nms: dict = NMS,  # iou, score, most
+) -> bytes:  # an ONNX graph: `images` to `boxes`, `scores`, `embedding`, `selected`
     "A detector as an ONNX graph that suppresses what it found twice."
     torch = need("torch", "train")
-    if size != network.size: raise ParameterError(f"expected the size that the detector was made for ({network.size}), got {size}; its cells lie there")
-    if set(nms) != set(NMS): raise ParameterError(f"expected {', '.join(NMS)} of the suppression, got {', '.join(map(str, nms)) or 'nothing'}; give all of them")
+    if size != network.size:
+        raise ParameterError(
+            f"expected the size that the detector was made for ({network.size}), got {size}; its cells lie there"
+        )
+    if set(nms) != set(NMS):
+        raise ParameterError(
+            f"expected {', '.join(NMS)} of the suppression, got {', '.join(map(str, nms)) or 'nothing'}; give all of "
+            "them"
+        )
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore"); logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(copy.deepcopy(network).cpu().eval(), (torch.zeros(2, 3, size, size),), dynamo=True, external_data=False, verbose=False, opset_version=OPSET, input_names=["images"],
-                                    output_names=["boxes", "scores", "embedding"], dynamic_shapes={"images": {0: torch.export.Dim("n")}})
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            copy.deepcopy(network).cpu().eval(),
+            (torch.zeros(2, 3, size, size),),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["boxes", "scores", "embedding"],
+            dynamic_shapes={"images": {0: torch.export.Dim("n")}},
+        )
     return strip_graph(_with_nms(program.model_proto, nms))
 
 # %% ../../nbs/2_model/34_detect.ipynb #3a176c6a
 def detector_parity(
-    network, # torch module
-    model:bytes, # ONNX graph
-    tensor:np.ndarray, # `(n,3,size,size)` float32
-) -> dict: # n, max_abs_box (pixels of the square), max_abs_score
+    network,  # torch module
+    model: bytes,  # ONNX graph
+    tensor: np.ndarray,  # `(n,3,size,size)` float32
+) -> dict:  # n, max_abs_box (pixels of the square), max_abs_score
     "The largest difference between torch and onnxruntime, over all cells."
     torch, ort = need("torch", "train"), need("onnxruntime", "train")
-    with torch.no_grad(): boxes, scores, _ = (part.numpy() for part in network(torch.from_numpy(tensor)))
-    theirs = ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(["boxes", "scores"], {"images": tensor})
-    return {"n": len(tensor), "max_abs_box": float(np.abs(boxes - theirs[0]).max()), "max_abs_score": float(np.abs(scores - theirs[1]).max())}
+    with torch.no_grad():
+        boxes, scores, _ = (part.numpy() for part in network(torch.from_numpy(tensor)))
+    theirs = ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(
+        ["boxes", "scores"], {"images": tensor}
+    )
+    return {
+        "n": len(tensor),
+        "max_abs_box": float(np.abs(boxes - theirs[0]).max()),
+        "max_abs_score": float(np.abs(scores - theirs[1]).max()),
+    }
 
 # %% ../../nbs/2_model/34_detect.ipynb #824fefdb
 def anchor_of(
-    network, # from `make_detector`
-    image, # torch `(1,3,size,size)` float32
-    box, # `(4,)` left, top, right, bottom, in pixels of the square
-    label:int, # place in the classes
-) -> int: # place in the network's anchors
+    network,  # from `make_detector`
+    image,  # torch `(1,3,size,size)` float32
+    box,  # `(4,)` left, top, right, bottom, in pixels of the square
+    label: int,  # place in the classes
+) -> int:  # place in the network's anchors
     "The cell that said a box: of those whose box is nearest to it within a pixel, the one that is surest of the class."
     torch = need("torch", "train")
-    with torch.no_grad(): boxes, scores, _ = network(image)
+    with torch.no_grad():
+        boxes, scores, _ = network(image)
     far = (boxes[0] - torch.as_tensor(np.asarray(box), dtype=boxes.dtype, device=boxes.device)).abs().amax(1)
-    return int(torch.where(far <= far.min().clamp(min=1.), scores[0, label], -1.).argmax())
+    return int(torch.where(far <= far.min().clamp(min=1.0), scores[0, label], -1.0).argmax())
+
 
 def box_score(
-    network, # from `make_detector`
-    images, # torch `(n,3,size,size)` float32
-    anchor:int, # place in its anchors
-    label:int, # place in the classes
-): # torch `(n,)`: logits, with their gradient
+    network,  # from `make_detector`
+    images,  # torch `(n,3,size,size)` float32
+    anchor: int,  # place in its anchors
+    label: int,  # place in the classes
+):  # torch `(n,)`: logits, with their gradient
     "How sure a cell is of a class."
     return network.head.classification_head(network.backbone(images)[0])[:, anchor, label]
 
 # %% ../../nbs/2_model/34_detect.ipynb #b1f37072
 def detector_state(
-    network, # from `make_detector`
-    backbone:Backbone, # on which
-) -> tuple[dict, dict]: # (name to tensor, plain data)
+    network,  # from `make_detector`
+    backbone: Backbone,  # on which
+) -> tuple[dict, dict]:  # (name to tensor, plain data)
     "What is needed to build the detector again."
-    return network.state_dict(), {"detector": "fcos", "backbone": backbone.name, "classes": network.head.classification_head.num_classes, "width": network.backbone.out_channels, "convolutions": network.convolutions, "size": network.size, "weights_digest": backbone.weights_digest}
+    return network.state_dict(), {
+        "detector": "fcos",
+        "backbone": backbone.name,
+        "classes": network.head.classification_head.num_classes,
+        "width": network.backbone.out_channels,
+        "convolutions": network.convolutions,
+        "size": network.size,
+        "weights_digest": backbone.weights_digest,
+    }
+
 
 def load_detector(
-    folder, # `train/` of a bundle: weights.safetensors and architecture.json
-): # torch module, in evaluation mode
+    folder,  # `train/` of a bundle: weights.safetensors and architecture.json
+):  # torch module, in evaluation mode
     "Build a detector from a bundle's weights."
-    about = read_json(Path(folder)/"architecture.json")
-    if about.get("detector") != "fcos": raise DataError(f"expected a detector in {folder}, got a network of {about.get('backbone', 'an unknown kind')}; use load_network")
+    about = read_json(Path(folder) / "architecture.json")
+    if about.get("detector") != "fcos":
+        raise DataError(
+            f"expected a detector in {folder}, got a network of {about.get('backbone', 'an unknown kind')}; use "
+            "load_network"
+        )
     trunk = _create(about["backbone"], about["size"])
     trunk.reset_classifier(0)
-    empty = Backbone(about["backbone"], trunk.eval(), trunk.num_features, Preprocess(size=about["size"], resize="letterbox"), "", "", "")
+    empty = Backbone(
+        about["backbone"],
+        trunk.eval(),
+        trunk.num_features,
+        Preprocess(size=about["size"], resize="letterbox"),
+        "",
+        "",
+        "",
+    )
     network = make_detector(empty, about["classes"], 0, about["width"], about["convolutions"])
-    network.load_state_dict(need("safetensors.torch", "train").load_file(Path(folder)/"weights.safetensors"))
+    network.load_state_dict(need("safetensors.torch", "train").load_file(Path(folder) / "weights.safetensors"))
     return network.eval().requires_grad_(False)

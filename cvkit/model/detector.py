@@ -24,127 +24,267 @@ from .plan import Plan, place_network, propose_plan, stored_plan, as_planned
 from .recipe import Recipe
 
 # %% ../../nbs/2_model/35_detector.ipynb #dd6fdb1d
-BATCH = 4 # images a step: a picture has many cells, and small steps learn more from few pictures
-DETECTOR = Recipe("full", epochs=12, rate=2e-3, decay=.05, layer_decay=.8, clip=10., smoothing=0., patience=0, stages=3, head="random") # what a detector needs otherwise than a classifier
+BATCH = 4  # images a step: a picture has many cells, and small steps learn more from few pictures
+DETECTOR = Recipe(
+    "full",
+    epochs=12,
+    rate=2e-3,
+    decay=0.05,
+    layer_decay=0.8,
+    clip=10.0,
+    smoothing=0.0,
+    patience=0,
+    stages=3,
+    head="random",
+)  # what a detector needs otherwise than a classifier
+
 
 def check_recipe(
-    recipe:Recipe, # for a detector
-) -> Recipe: # the same
+    recipe: Recipe,  # for a detector
+) -> Recipe:  # the same
     "Refuse knobs that a detector does not have."
-    wrong = {"name": recipe.name != "full", **{knob: bool(getattr(recipe, knob)) for knob in ("mixup", "cutmix", "smoothing", "patience", "crop")}, "balance": recipe.balance != "none"}
+    wrong = {
+        "name": recipe.name != "full",
+        **{knob: bool(getattr(recipe, knob)) for knob in ("mixup", "cutmix", "smoothing", "patience", "crop")},
+        "balance": recipe.balance != "none",
+    }
     said = [f"{knob}={getattr(recipe, knob)!r}" for knob, bad in wrong.items() if bad]
-    if said: raise ParameterError(f"expected a recipe for a detector, which learns from whole pictures in all epochs, got {', '.join(said)}; start from DETECTOR")
+    if said:
+        raise ParameterError(
+            "expected a recipe for a detector, which learns from whole pictures in all epochs, got "
+            f"{', '.join(said)}; start from DETECTOR"
+        )
     return recipe
 
+
 def box_lessons(
-    manifest:Manifest, # n images with boxes
-    backbone:Backbone, # from `letterboxed`
-    recipe:Recipe, # mirror, flip, turns
-) -> Lessons: # whose `draw` gives images, and n dicts with boxes in pixels of the square
+    manifest: Manifest,  # n images with boxes
+    backbone: Backbone,  # from `letterboxed`
+    recipe: Recipe,  # mirror, flip, turns
+) -> Lessons:  # whose `draw` gives images, and n dicts with boxes in pixels of the square
     "Images and boxes, as a detector meets them."
     spec, truths = backbone.preprocess, true_boxes(manifest)
-    if spec.resize != "letterbox": raise ParameterError(f"expected pictures that keep their proportions (resize letterbox), got {spec.resize}; give letterboxed(backbone)")
+    if spec.resize != "letterbox":
+        raise ParameterError(
+            f"expected pictures that keep their proportions (resize letterbox), got {spec.resize}; give "
+            "letterboxed(backbone)"
+        )
     flat = [uri for uri, t in zip(manifest.table["uri"], truths) if not (t["boxes"][:, 2:] > t["boxes"][:, :2]).all()]
-    if flat: raise DataError(f"expected boxes that are wide and high, got one that is not in {flat[0]}" + f" and {len(flat) - 1} more images" * (len(flat) > 1) + "; correct or remove it")
-    pixels, places = cached_pixels(manifest, spec), [letterbox_geometry(w, h, spec.size) for w, h in zip(manifest.table["width"], manifest.table["height"])]
+    if flat:
+        raise DataError(
+            f"expected boxes that are wide and high, got one that is not in {flat[0]}"
+            + f" and {len(flat) - 1} more images" * (len(flat) > 1)
+            + "; correct or remove it"
+        )
+    pixels, places = (
+        cached_pixels(manifest, spec),
+        [letterbox_geometry(w, h, spec.size) for w, h in zip(manifest.table["width"], manifest.table["height"])],
+    )
     squares = [{**t, "boxes": place.place(t["boxes"])} for t, place in zip(truths, places)]
+
     def draw(rows, random):
         turns = [0] * len(rows) if random is None else random.choice(positions(recipe), len(rows)).tolist()
         images = np.stack([in_position(image, p) for image, p in zip(pixels[rows], turns)])
-        return spec.tensor(images), [{**squares[i], "boxes": boxes_in_position(squares[i]["boxes"], p, spec.size)} for i, p in zip(rows, turns)]
-    return Lessons(draw, np.ones((len(manifest), 1), np.float32), np.zeros(len(manifest), int), manifest.table["image"].to_numpy(str), detector_loss)
+        return spec.tensor(images), [
+            {**squares[i], "boxes": boxes_in_position(squares[i]["boxes"], p, spec.size)} for i, p in zip(rows, turns)
+        ]
+
+    return Lessons(
+        draw,
+        np.ones((len(manifest), 1), np.float32),
+        np.zeros(len(manifest), int),
+        manifest.table["image"].to_numpy(str),
+        detector_loss,
+    )
 
 # %% ../../nbs/2_model/35_detector.ipynb #1c5dd8ac
 @dataclass
 class DetectorFit:
     "A trained detector, and what detectors like it find in images that they had not seen."
-    classes:tuple # c names
-    network:object # torch module, fitted on all images that take part, in evaluation mode
-    embedding:np.ndarray # `(n,d)` float32, of that network, for all images
-    detections:list # n dicts: boxes `(k,4)` in pixels of the picture, labels, scores; out of fold, and empty where an image took no part
-    folds:np.ndarray # `(n,)` int
-    recipe:Recipe # by which
-    plan:Plan # with which it ended
-    nms:dict # iou, score, most
-    trainings:list # of each fold, then the final one: name, learned_from, epochs, seconds, history
-    seconds:dict = field(default_factory=dict) # folds, final
-    def to_dict(self) -> dict: # plain data, without the arrays
+
+    classes: tuple  # c names
+    network: object  # torch module, fitted on all images that take part, in evaluation mode
+    embedding: np.ndarray  # `(n,d)` float32, of that network, for all images
+    # n dicts: boxes `(k,4)` in pixels of the picture, labels, scores; out of fold, and empty where an image took no
+    # part
+    detections: list
+    folds: np.ndarray  # `(n,)` int
+    recipe: Recipe  # by which
+    plan: Plan  # with which it ended
+    nms: dict  # iou, score, most
+    trainings: list  # of each fold, then the final one: name, learned_from, epochs, seconds, history
+    seconds: dict = field(default_factory=dict)  # folds, final
+
+    def to_dict(self) -> dict:  # plain data, without the arrays
         "The cross-validation in numbers."
-        return {"folds": len(self.trainings) - 1, "images": int((self.folds >= 0).sum()), "boxes": sum(len(d["scores"]) for d in self.detections), "nms": self.nms,
-                "recipe": self.recipe.to_dict(), "plan": self.plan.to_dict(), "trainings": self.trainings, "seconds": self.seconds}
-    def __repr__(self): return f"DetectorFit, {len(self.classes)} classes: {sum(len(d['scores']) for d in self.detections)} boxes with a score above {self.nms['score']:g} in {int((self.folds >= 0).sum())} images of {len(self.trainings) - 1} folds, {self.trainings[-1]['epochs']} epochs for the network that ships"
+        return {
+            "folds": len(self.trainings) - 1,
+            "images": int((self.folds >= 0).sum()),
+            "boxes": sum(len(d["scores"]) for d in self.detections),
+            "nms": self.nms,
+            "recipe": self.recipe.to_dict(),
+            "plan": self.plan.to_dict(),
+            "trainings": self.trainings,
+            "seconds": self.seconds,
+        }
+
+    def __repr__(self):
+        return (
+            f"DetectorFit, {len(self.classes)} classes: {sum(len(d['scores']) for d in self.detections)} boxes with a "
+            f"score above {self.nms['score']:g} in {int((self.folds >= 0).sum())} images of {len(self.trainings) - 1} "
+            f"folds, {self.trainings[-1]['epochs']} epochs for the network that ships"
+        )
+
     def _repr_html_(self):
         from cvkit.pages import fragment, table
+
         names = np.unique(self.folds[self.folds >= 0]).tolist()
-        rows = [{"fold": f, "images": int((self.folds == f).sum()), "boxes found": sum(len(self.detections[i]["scores"]) for i in np.flatnonzero(self.folds == f)), "epochs": t["epochs"], "loss of the last": f"{t['history'][-1]['loss']:.3f}"} for f, t in zip(names, self.trainings)]
+        rows = [
+            {
+                "fold": f,
+                "images": int((self.folds == f).sum()),
+                "boxes found": sum(len(self.detections[i]["scores"]) for i in np.flatnonzero(self.folds == f)),
+                "epochs": t["epochs"],
+                "loss of the last": f"{t['history'][-1]['loss']:.3f}",
+            }
+            for f, t in zip(names, self.trainings)
+        ]
         return fragment(table(rows, caption=repr(self)))
 
 # %% ../../nbs/2_model/35_detector.ipynb #f8e306a1
 def pack_detections(
-    detections:list, # n dicts: boxes `(k,4)`, labels `(k,)`, scores `(k,)`
-) -> dict: # boxes `(n,m,4)` float32 and scores `(n,m)` float32, nan where there is none; labels `(n,m)` int64, -1 likewise
+    detections: list,  # n dicts: boxes `(k,4)`, labels `(k,)`, scores `(k,)`
+    # boxes `(n,m,4)` float32 and scores `(n,m)` float32, nan where there is none; labels `(n,m)` int64, -1 likewise
+) -> dict:
     "Detections of many images, a row each."
     n, most = len(detections), max((len(d["scores"]) for d in detections), default=0)
-    out = {"boxes": np.full((n, most, 4), np.nan, np.float32), "labels": np.full((n, most), -1, np.int64), "scores": np.full((n, most), np.nan, np.float32)}
+    out = {
+        "boxes": np.full((n, most, 4), np.nan, np.float32),
+        "labels": np.full((n, most), -1, np.int64),
+        "scores": np.full((n, most), np.nan, np.float32),
+    }
     for i, d in enumerate(detections):
-        for name in out: out[name][i, :len(d["scores"])] = d[name]
+        for name in out:
+            out[name][i, : len(d["scores"])] = d[name]
     return out
 
+
 def unpack_detections(
-    kept:dict, # boxes, labels and scores from `pack_detections`
-) -> list: # n dicts
+    kept: dict,  # boxes, labels and scores from `pack_detections`
+) -> list:  # n dicts
     "The other way round."
-    return [{"boxes": b[there], "labels": l[there], "scores": s[there]} for b, l, s in zip(kept["boxes"], kept["labels"], kept["scores"]) for there in [l >= 0]]
+    return [
+        {"boxes": b[there], "labels": l[there], "scores": s[there]}
+        for b, l, s in zip(kept["boxes"], kept["labels"], kept["scores"])
+        for there in [l >= 0]
+    ]
+
 
 def predict_detections(
-    network, # from `make_detector`, where the plan has put it
-    manifest:Manifest, # n images
-    lessons:Lessons, # of them
-    rows, # `(k,)` which
-    plan:Plan, # where it lies
-    nms:dict=NMS, # iou, score, most
-    batch:int=16, # images at a time
-) -> tuple[list, np.ndarray]: # k dicts as of `place_detections`, and embedding `(k,d)`
+    network,  # from `make_detector`, where the plan has put it
+    manifest: Manifest,  # n images
+    lessons: Lessons,  # of them
+    rows,  # `(k,)` which
+    plan: Plan,  # where it lies
+    nms: dict = NMS,  # iou, score, most
+    batch: int = 16,  # images at a time
+) -> tuple[list, np.ndarray]:  # k dicts as of `place_detections`, and embedding `(k,d)`
     "What a detector says of some images, as they are."
     sizes = manifest.table[["width", "height"]].to_numpy()
     found, embedding = [], [np.zeros((0, 0), np.float32)]
-    for part in progress([rows[i:i + batch] for i in range(0, len(rows), batch)], "detecting"):
+    for part in progress([rows[i : i + batch] for i in range(0, len(rows), batch)], "detecting"):
         places = [letterbox_geometry(w, h, network.size) for w, h in sizes[part]]
         said, seen = detect_boxes(network, lessons.draw(part, None)[0], places, sizes[part].tolist(), plan, nms)
-        found += said; embedding.append(seen)
+        found += said
+        embedding.append(seen)
     return found, np.concatenate(embedding[1:] or embedding)
 
 # %% ../../nbs/2_model/35_detector.ipynb #5c0f6bb5
 def _identity(manifest, backbone, recipe, folds, seed, nms):
     "What decides what is learned, as a digest."
-    what = ["detector", backbone.name, backbone.weights_digest, backbone.preprocess.digest, recipe.to_dict(), seed, nms, np.asarray(folds).tolist(), manifest.table["content"].tolist(), manifest.table["boxes"].tolist(), need("torch", "train").__version__]
+    what = [
+        "detector",
+        backbone.name,
+        backbone.weights_digest,
+        backbone.preprocess.digest,
+        recipe.to_dict(),
+        seed,
+        nms,
+        np.asarray(folds).tolist(),
+        manifest.table["content"].tolist(),
+        manifest.table["boxes"].tolist(),
+        need("torch", "train").__version__,
+    ]
     return digest_json(what)[:24]
+
 
 class _Trainings:
     "The trainings of one cross-validation, each with a folder of its own."
+
     def __init__(self, manifest, backbone, recipe, plan, top, seed, nms, report):
-        self.manifest, self.backbone, self.recipe, self.plan, self.top, self.seed, self.nms, self.report = manifest, backbone, recipe, plan, top, seed, nms, report
+        self.manifest, self.backbone, self.recipe, self.plan, self.top, self.seed, self.nms, self.report = (
+            manifest,
+            backbone,
+            recipe,
+            plan,
+            top,
+            seed,
+            nms,
+            report,
+        )
         self.lessons = box_lessons(manifest, backbone, recipe)
+
     def keep_plan(self, plan):
         self.plan = plan
-        write_json(self.top/"plan.json", {**plan.to_dict(), "because": plan.because})
-    def fresh(self, name): return make_detector(self.backbone, len(self.manifest.classes), self.recipe.stages, seed=int(rng(self.seed, name, "network").integers(2**31)))
+        write_json(self.top / "plan.json", {**plan.to_dict(), "because": plan.because})
+
+    def fresh(self, name):
+        return make_detector(
+            self.backbone,
+            len(self.manifest.classes),
+            self.recipe.stages,
+            seed=int(rng(self.seed, name, "network").integers(2**31)),
+        )
+
     def run(self, name, learn, ask, whole=False):
         "Train in `top/name`, and keep what the network says of some images; found again where it is done."
-        torch, done = need("torch", "train"), self.top/name/"done.safetensors"
+        torch, done = need("torch", "train"), self.top / name / "done.safetensors"
         if not done.exists():
             network = self.fresh(name)
-            told = fit_network(network, network.trunk, self.lessons, learn, np.zeros(0, int), self.recipe, self.plan, self.top/name, self.seed, name, report=self.report, keep_plan=self.keep_plan)
-            with as_planned(self.plan): found, embedding = predict_detections(place_network(network, self.plan), self.manifest, self.lessons, ask, self.plan, self.nms)
-            tensors = {**{k: torch.from_numpy(v) for k, v in pack_detections(found).items()}, "embedding": torch.from_numpy(embedding)}
-            if whole: tensors |= {f"network.{k}": v for k, v in network.state_dict().items()}
+            told = fit_network(
+                network,
+                network.trunk,
+                self.lessons,
+                learn,
+                np.zeros(0, int),
+                self.recipe,
+                self.plan,
+                self.top / name,
+                self.seed,
+                name,
+                report=self.report,
+                keep_plan=self.keep_plan,
+            )
+            with as_planned(self.plan):
+                found, embedding = predict_detections(
+                    place_network(network, self.plan), self.manifest, self.lessons, ask, self.plan, self.nms
+                )
+            tensors = {
+                **{k: torch.from_numpy(v) for k, v in pack_detections(found).items()},
+                "embedding": torch.from_numpy(embedding),
+            }
+            if whole:
+                tensors |= {f"network.{k}": v for k, v in network.state_dict().items()}
             save_state(done, tensors, {"name": name, "learned_from": len(learn), **told})
-            for path in ("last.safetensors", "best.safetensors"): (self.top/name/path).unlink(missing_ok=True)
+            for path in ("last.safetensors", "best.safetensors"):
+                (self.top / name / path).unlink(missing_ok=True)
         return load_state(done)
+
     def fold(self, name, learn, ask):
         "Detections of one fold, and what the training told."
         tensors, told = self.run(name, learn, ask)
         return unpack_detections({k: tensors[k].numpy() for k in ("boxes", "labels", "scores")}), told
+
     def final(self, used):
         "The network that ships, its embedding of all images, and what the training told."
         tensors, told = self.run("final", used, np.arange(len(self.manifest)), True)
@@ -155,36 +295,74 @@ class _Trainings:
 # %% ../../nbs/2_model/35_detector.ipynb #fae3a06c
 def _fold_names(manifest, folds):
     "The folds; each class must have boxes outside each of them."
-    if manifest.task != "detection": raise DataError(f"expected a manifest with boxes, got one for {manifest.task}; mark boxes, or use cross_fit")
+    if manifest.task != "detection":
+        raise DataError(f"expected a manifest with boxes, got one for {manifest.task}; mark boxes, or use cross_fit")
     names, truth = np.unique(folds[folds >= 0]).tolist(), true_boxes(manifest)
-    if np.shape(folds) != (len(manifest),) or len(names) < 2: raise DataError(f"expected a fold for each of {len(manifest)} images, two folds or more, got {len(names)} in {np.shape(folds)}; draw them with draw_splits")
+    if np.shape(folds) != (len(manifest),) or len(names) < 2:
+        raise DataError(
+            f"expected a fold for each of {len(manifest)} images, two folds or more, got {len(names)} in "
+            f"{np.shape(folds)}; draw them with draw_splits"
+        )
     for name in names:
-        seen = {manifest.classes[k] for i in np.flatnonzero((folds >= 0) & (folds != name)) for k in truth[i]["labels"][~truth[i]["ignore"]]}
+        seen = {
+            manifest.classes[k]
+            for i in np.flatnonzero((folds >= 0) & (folds != name))
+            for k in truth[i]["labels"][~truth[i]["ignore"]]
+        }
         for label in manifest.classes:
-            if label not in seen: raise DataError(f"expected boxes of every class outside fold {name}, but {label!r} has none there; add images of it, use fewer folds, or leave the class out")
+            if label not in seen:
+                raise DataError(
+                    f"expected boxes of every class outside fold {name}, but {label!r} has none there; add images of "
+                    "it, use fewer folds, or leave the class out"
+                )
     return names
 
+
 def cross_fit_detector(
-    manifest:Manifest, # n images with boxes
-    backbone:Backbone, # from `letterboxed`; not changed
-    recipe:Recipe, # such as `DETECTOR`
-    folds:np.ndarray, # `(n,)` int; -1: takes no part
-    folder, # private, where trainings lie
-    seed:int=0, # of every draw
-    plan=None, # fields of a Plan that are not left to the probe
-    report=None, # called after each epoch with (step, values), for tracking
-    nms:dict=NMS, # iou, score, most
-) -> DetectorFit: # fitted and cross-validated
+    manifest: Manifest,  # n images with boxes
+    backbone: Backbone,  # from `letterboxed`; not changed
+    recipe: Recipe,  # such as `DETECTOR`
+    folds: np.ndarray,  # `(n,)` int; -1: takes no part
+    folder,  # private, where trainings lie
+    seed: int = 0,  # of every draw
+    plan=None,  # fields of a Plan that are not left to the probe
+    report=None,  # called after each epoch with (step, values), for tracking
+    nms: dict = NMS,  # iou, score, most
+) -> DetectorFit:  # fitted and cross-validated
     "Cross-validate a detector by a recipe, and fit the one that ships."
-    folds, none, recipe = np.asarray(folds), {"boxes": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64), "scores": np.zeros(0, np.float32)}, check_recipe(recipe)
+    folds, none, recipe = (
+        np.asarray(folds),
+        {"boxes": np.zeros((0, 4), np.float32), "labels": np.zeros(0, np.int64), "scores": np.zeros(0, np.float32)},
+        check_recipe(recipe),
+    )
     names, used = _fold_names(manifest, folds), np.flatnonzero(folds >= 0)
-    top = private_folder(Path(folder)/_identity(manifest, backbone, recipe, folds, seed, nms))
-    plan = stored_plan(top/"plan.json", lambda: propose_plan(backbone.module, backbone.preprocess.size), **{"precision": "float32", "batch": BATCH, **(plan or {})})
-    work, detections, trainings = _Trainings(manifest, backbone, recipe, plan, top, seed, nms, report), [none] * len(manifest), []
+    top = private_folder(Path(folder) / _identity(manifest, backbone, recipe, folds, seed, nms))
+    plan = stored_plan(
+        top / "plan.json",
+        lambda: propose_plan(backbone.module, backbone.preprocess.size),
+        **{"precision": "float32", "batch": BATCH, **(plan or {})},
+    )
+    work, detections, trainings = (
+        _Trainings(manifest, backbone, recipe, plan, top, seed, nms, report),
+        [none] * len(manifest),
+        [],
+    )
     for name in names:
         ask = np.flatnonzero(folds == name)
         found, told = work.fold(f"fold {name}", np.flatnonzero((folds >= 0) & (folds != name)), ask)
-        for i, said in zip(ask, found): detections[i] = said
+        for i, said in zip(ask, found):
+            detections[i] = said
         trainings.append(told)
     network, embedding, told = work.final(used)
-    return DetectorFit(manifest.classes, network, embedding, detections, folds, recipe, work.plan, dict(nms), [*trainings, told], {"folds": sum(t["seconds"] for t in trainings), "final": told["seconds"]})
+    return DetectorFit(
+        manifest.classes,
+        network,
+        embedding,
+        detections,
+        folds,
+        recipe,
+        work.plan,
+        dict(nms),
+        [*trainings, told],
+        {"folds": sum(t["seconds"] for t in trainings), "final": told["seconds"]},
+    )

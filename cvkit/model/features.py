@@ -18,14 +18,18 @@ from .backbones import Backbone, backbone_graph
 @dataclass
 class Features:
     "What a backbone sees in n images."
-    images:np.ndarray # `(n,)` keys
-    embedding:np.ndarray # `(n,d)` float32
-    pixels:Rows # `(n,size,size,3)` uint8, read when asked for
-    def __repr__(self): return f"Features of {len(self.images)} images, {self.embedding.shape[1]} each"
+
+    images: np.ndarray  # `(n,)` keys
+    embedding: np.ndarray  # `(n,d)` float32
+    pixels: Rows  # `(n,size,size,3)` uint8, read when asked for
+
+    def __repr__(self):
+        return f"Features of {len(self.images)} images, {self.embedding.shape[1]} each"
+
 
 def embedding_store(
-    backbone:Backbone, # whose embeddings
-) -> Store: # of `(d,)` float32
+    backbone: Backbone,  # whose embeddings
+) -> Store:  # of `(d,)` float32
     "Where embeddings are kept: by network, weights and preprocessing."
     name = digest_json([backbone.name, backbone.weights_digest, backbone.preprocess.digest])[:24]
     return Store(cache_folder("embeddings", name), (backbone.width,), np.float32)
@@ -38,11 +42,12 @@ def _session(graph):
     options.intra_op_num_threads = 1
     return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
+
 def extract_features(
-    manifest:Manifest, # n images
-    backbone:Backbone, # from `load_backbone`
-    batch:int=8, # images at a time, a core
-) -> Features: # in the order of the manifest
+    manifest: Manifest,  # n images
+    backbone: Backbone,  # from `load_backbone`
+    batch: int = 8,  # images at a time, a core
+) -> Features:  # in the order of the manifest
     "Embeddings and pixels of all images; a second call decodes and computes nothing."
     spec, contents = backbone.preprocess, manifest.table["content"].to_numpy(str)
     pixels, embeddings = pixel_store(spec), embedding_store(backbone)
@@ -51,13 +56,18 @@ def extract_features(
     decoded = pixels.rows(contents[[c not in undecoded for c in contents]])
     place = dict(zip([c for c in contents if c not in undecoded], range(len(decoded))))
     session = _session(backbone_graph(backbone)) if len(missing) else None
+
     def look(index):
-        images = np.stack([decoded[place[contents[i]]] if contents[i] in place else spec.pixels(manifest.read(i)) for i in index])
+        images = np.stack([
+            decoded[place[contents[i]]] if contents[i] in place else spec.pixels(manifest.read(i)) for i in index
+        ])
         return images, session.run(["embedding"], {"images": spec.tensor(images)})[0]
-    work = [missing[i:i + batch] for i in range(0, len(missing), batch)]
+
+    work = [missing[i : i + batch] for i in range(0, len(missing), batch)]
     with pixels.adding() as keep_pixels, embeddings.adding() as keep:
         for index, (images, values) in progress(work_ahead(look, work), "extracting", len(work)):
             keep(contents[index], values)
             new = [contents[i] in undecoded for i in index]
-            if any(new): keep_pixels(contents[index[new]], images[new])
+            if any(new):
+                keep_pixels(contents[index[new]], images[new])
     return Features(manifest.table["image"].to_numpy(str), embeddings.rows(contents)[:], cached_pixels(manifest, spec))

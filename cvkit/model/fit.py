@@ -23,72 +23,116 @@ from .train import fit_temperature, log_loss
 @dataclass
 class Lessons:
     "Images, as a network meets them, and what they show."
-    draw:Callable # (`(k,)` rows, a random generator or None) to `(k,...)` float32; with a loss of its own, to a pair: that, and whatever the loss wants to know of it
-    shares:np.ndarray # `(n,c)` class shares that are learned from
-    targets:np.ndarray # `(n,)` int, what is scored
-    keys:np.ndarray # `(n,)` image keys
-    loss:Callable|None=None # (network, what `draw` gave, plan) to a torch scalar, instead of cross-entropy
+
+    # (`(k,)` rows, a random generator or None) to `(k,...)` float32; with a loss of its own, to a pair: that, and
+    # whatever the loss wants to know of it
+    draw: Callable
+    shares: np.ndarray  # `(n,c)` class shares that are learned from
+    targets: np.ndarray  # `(n,)` int, what is scored
+    keys: np.ndarray  # `(n,)` image keys
+    loss: Callable | None = None  # (network, what `draw` gave, plan) to a torch scalar, instead of cross-entropy
+
 
 def predict_network(
-    network, # input to (logits, embedding, feature map)
-    lessons:Lessons, # n images
-    rows, # `(k,)` which
-    plan:Plan, # where it lies; always in float32, as it will be served
-    batch:int=64, # images at a time
-) -> tuple[np.ndarray, np.ndarray]: # logits `(k,c)` and embedding `(k,d)`, float32
+    network,  # input to (logits, embedding, feature map)
+    lessons: Lessons,  # n images
+    rows,  # `(k,)` which
+    plan: Plan,  # where it lies; always in float32, as it will be served
+    batch: int = 64,  # images at a time
+) -> tuple[np.ndarray, np.ndarray]:  # logits `(k,c)` and embedding `(k,d)`, float32
     "What a network says of some images, as they are."
     torch, found = need("torch", "train"), []
     network.eval()
-    parts = [rows[i:i + batch] for i in range(0, len(rows), batch)]
+    parts = [rows[i : i + batch] for i in range(0, len(rows), batch)]
     with torch.no_grad():
-        for _, images in work_ahead(lambda part: lessons.draw(part, None), parts): found.append([o.float().cpu().numpy() for o in network(place_batch(images, plan))[:2]])
+        for _, images in work_ahead(lambda part: lessons.draw(part, None), parts):
+            found.append([o.float().cpu().numpy() for o in network(place_batch(images, plan))[:2]])
     return tuple(np.concatenate(o) for o in zip(*found))
 
 # %% ../../nbs/2_model/31_fit.ipynb #31ef475b
-def save_state(path, tensors:dict, about:dict): # name to tensor; plain data
+def save_state(path, tensors: dict, about: dict):  # name to tensor; plain data
     "Tensors and a few numbers, whole or not at all."
-    whole, save = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, need("safetensors.torch", "train").save_file
+    whole, save = (
+        {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
+        need("safetensors.torch", "train").save_file,
+    )
     return write_atomic(path, lambda part: save(whole, part, {"about": json.dumps(about)}))
 
-def load_state(path) -> tuple[dict, dict]: # name to tensor, plain data
+
+def load_state(path) -> tuple[dict, dict]:  # name to tensor, plain data
     "What `save_state` wrote; a file that is cut short is refused."
     try:
-        with need("safetensors", "train").safe_open(str(path), "pt") as file: return {k: file.get_tensor(k) for k in file.keys()}, json.loads(file.metadata()["about"])
-    except Exception as error: raise DataError(f"expected a checkpoint in {path}, but: {str(error).splitlines()[0][:100]}; remove {Path(path).parent} and train again") from None
+        with need("safetensors", "train").safe_open(str(path), "pt") as file:
+            return {k: file.get_tensor(k) for k in file.keys()}, json.loads(file.metadata()["about"])
+    except Exception as error:
+        raise DataError(
+            f"expected a checkpoint in {path}, but: {str(error).splitlines()[0][:100]}; remove {Path(path).parent} "
+            "and train again"
+        ) from None
 
-TICKS = 1000 # of the schedule's clock in an epoch, however many steps it has
+
+TICKS = 1000  # of the schedule's clock in an epoch, however many steps it has
+
 
 class Training:
     "Everything that changes while a network is trained."
+
     def __init__(self, network, trunk, recipe, plan, epochs):
         timm, self.network, self.recipe, self.plan = need("timm", "train"), place_network(network, plan), recipe, plan
         need("timm.optim", "train"), need("timm.scheduler", "train"), need("timm.utils", "train")
         plain = trunk.no_weight_decay() if hasattr(trunk, "no_weight_decay") else ()
-        groups = timm.optim.param_groups_layer_decay(trunk, recipe.decay, plain, layer_decay=recipe.layer_decay) if any(p.requires_grad for p in trunk.parameters()) else []
+        groups = (
+            timm.optim.param_groups_layer_decay(trunk, recipe.decay, plain, layer_decay=recipe.layer_decay)
+            if any(p.requires_grad for p in trunk.parameters())
+            else []
+        )
         below = set(map(id, trunk.parameters()))
-        head = [{"params": [p], "weight_decay": recipe.decay if p.ndim > 1 else 0., "lr_scale": 1.} for p in network.parameters() if id(p) not in below]
+        head = [
+            {"params": [p], "weight_decay": recipe.decay if p.ndim > 1 else 0.0, "lr_scale": 1.0}
+            for p in network.parameters()
+            if id(p) not in below
+        ]
         self.optimizer = timm.optim.create_optimizer_v2([*groups, *head], opt="adamw", lr=recipe.rate, fused=True)
         warm = min(recipe.warmup, epochs / 2)
-        self.scheduler = timm.scheduler.CosineLRScheduler(self.optimizer, t_initial=round(TICKS * (epochs - warm)), warmup_t=round(TICKS * warm), warmup_lr_init=recipe.rate / 100, warmup_prefix=True)
+        self.scheduler = timm.scheduler.CosineLRScheduler(
+            self.optimizer,
+            t_initial=round(TICKS * (epochs - warm)),
+            warmup_t=round(TICKS * warm),
+            warmup_lr_init=recipe.rate / 100,
+            warmup_prefix=True,
+        )
         self.average = timm.utils.ModelEmaV3(network, decay=recipe.average, use_warmup=True) if recipe.average else None
-        self.about = {"epoch": 0, "steps": 0, "best": 0, "best_loss": None, "seconds": 0., "history": []}
+        self.about = {"epoch": 0, "steps": 0, "best": 0, "best_loss": None, "seconds": 0.0, "history": []}
+
     @property
-    def judged(self): return self.average.module if self.average else self.network # what is watched and shipped
+    def judged(self):  # what is watched and shipped
+        return self.average.module if self.average else self.network
+
     @property
-    def parameters(self): return [p for group in self.optimizer.param_groups for p in group["params"]]
+    def parameters(self):
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
     def save(self, path):
         tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        if self.average: tensors |= {f"average.{k}": v for k, v in self.average.module.state_dict().items()}
-        tensors |= {f"optimizer.{i}.{k}": v for i, p in enumerate(self.parameters) for k, v in self.optimizer.state.get(p, {}).items()}
+        if self.average:
+            tensors |= {f"average.{k}": v for k, v in self.average.module.state_dict().items()}
+        tensors |= {
+            f"optimizer.{i}.{k}": v
+            for i, p in enumerate(self.parameters)
+            for k, v in self.optimizer.state.get(p, {}).items()
+        }
         return save_state(path, tensors, self.about)
+
     def load(self, path):
         torch, (tensors, self.about) = need("torch", "train"), load_state(path)
         part = lambda name: {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}
         self.network.load_state_dict(part("network."))
-        if self.average: self.average.module.load_state_dict(part("average."))
+        if self.average:
+            self.average.module.load_state_dict(part("average."))
         self.optimizer.state.clear()
         for i, p in enumerate(self.parameters):
-            for k, v in part(f"optimizer.{i}.").items(): self.optimizer.state[p][k] = v.to(p.device) if k == "step" else torch.empty_like(p).copy_(v)
+            for k, v in part(f"optimizer.{i}.").items():
+                self.optimizer.state[p][k] = v.to(p.device) if k == "step" else torch.empty_like(p).copy_(v)
         return self
 
 # %% ../../nbs/2_model/31_fit.ipynb #0818c532
@@ -97,61 +141,108 @@ def _chance(random):
     "torch and numpy draw from a seed of this epoch, and numpy gets its own chance back."
     before = np.random.get_state()
     seed = int(random.integers(2**31))
-    need("torch", "train").manual_seed(seed); np.random.seed(seed)
-    try: yield
-    finally: np.random.set_state(before)
+    need("torch", "train").manual_seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
+
 
 def _bad_number(loss, lessons, rows, images, folder, where):
     "Stop, and keep the batch."
-    path, images = folder/"stopped.npz", images[0] if lessons.loss else images
+    path, images = folder / "stopped.npz", images[0] if lessons.loss else images
     np.savez(path, images=lessons.keys[rows], input=images, shares=lessons.shares[rows])
     few = ", ".join(map(str, lessons.keys[rows][:3]))
-    raise DataError(f"expected a loss that is a number, got {loss} in {where}; its {len(rows)} images ({few}...) and what the network was given are in {path}: look for broken images or labels, or take a smaller rate or precision=float32")
+    raise DataError(
+        f"expected a loss that is a number, got {loss} in {where}; its {len(rows)} images ({few}...) and what the "
+        f"network was given are in {path}: look for broken images or labels, or take a smaller rate or "
+        "precision=float32"
+    )
+
 
 def _mixing(recipe, classes):
     "timm's mixup and CutMix for class shares."
-    if not (recipe.mixup or recipe.cutmix): return lambda images, shares: (images, shares)
-    return need("timm.data", "train").Mixup(recipe.mixup, recipe.cutmix, label_smoothing=0., num_classes=classes, multi_label=True)
+    if not (recipe.mixup or recipe.cutmix):
+        return lambda images, shares: (images, shares)
+    return need("timm.data", "train").Mixup(
+        recipe.mixup, recipe.cutmix, label_smoothing=0.0, num_classes=classes, multi_label=True
+    )
+
 
 def _label_loss(run, lessons, learn):
     "Cross-entropy of class shares, mixed and smoothed, as a function of places in an epoch and their images."
     torch, recipe, plan, shares = need("torch", "train"), run.recipe, run.plan, lessons.shares[learn]
-    goal, mix = torch.from_numpy(shares * (1 - recipe.smoothing) + recipe.smoothing / shares.shape[1]), _mixing(recipe, shares.shape[1])
+    goal, mix = (
+        torch.from_numpy(shares * (1 - recipe.smoothing) + recipe.smoothing / shares.shape[1]),
+        _mixing(recipe, shares.shape[1]),
+    )
     weight = torch.from_numpy(class_weights(shares)).to(plan.device) if recipe.balance == "weights" else None
+
     def loss(places, images):
         given, wanted = mix(place_batch(images, plan), goal[places].to(plan.device))
-        with torch.autocast(plan.device, torch.bfloat16, plan.precision == "bfloat16"): logits = run.network(given)[0]
+        with torch.autocast(plan.device, torch.bfloat16, plan.precision == "bfloat16"):
+            logits = run.network(given)[0]
         return torch.nn.functional.cross_entropy(logits.float(), wanted, weight)
+
     return loss
+
 
 def _epoch(run, lessons, learn, folder, seed, name):
     "One pass over the images."
     torch, recipe, about = need("torch", "train"), run.recipe, run.about
     epoch, start, losses = about["epoch"], time.perf_counter(), []
     order = draw_order(lessons.shares[learn], run.plan.batch, recipe.balance, rng(seed, name, "order", str(epoch)))
-    work = work_ahead(lambda i: lessons.draw(learn[order[i]], rng(seed, name, "draw", str(epoch), str(i))), range(len(order)))
-    judge = (lambda places, drawn: lessons.loss(run.network, drawn, run.plan)) if lessons.loss else _label_loss(run, lessons, learn)
+    work = work_ahead(
+        lambda i: lessons.draw(learn[order[i]], rng(seed, name, "draw", str(epoch), str(i))), range(len(order))
+    )
+    judge = (
+        (lambda places, drawn: lessons.loss(run.network, drawn, run.plan))
+        if lessons.loss
+        else _label_loss(run, lessons, learn)
+    )
     run.network.train()
     with _chance(rng(seed, name, "chance", str(epoch))):
         for i, images in progress(work, f"{name}, epoch {epoch + 1}", len(order)):
             run.scheduler.step(round(TICKS * (epoch + i / len(order))))
             loss = judge(order[i], images)
             losses.append(loss.item())
-            if not np.isfinite(losses[-1]): _bad_number(losses[-1], lessons, learn[order[i]], images, folder, f"{name}, epoch {epoch + 1}, step {i + 1}")
-            run.optimizer.zero_grad(); loss.backward()
+            if not np.isfinite(losses[-1]):
+                _bad_number(
+                    losses[-1], lessons, learn[order[i]], images, folder, f"{name}, epoch {epoch + 1}, step {i + 1}"
+                )
+            run.optimizer.zero_grad()
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(run.parameters, recipe.clip)
-            run.optimizer.step(); about["steps"] += 1
-            if run.average: run.average.update(run.network, step=about["steps"])
+            run.optimizer.step()
+            about["steps"] += 1
+            if run.average:
+                run.average.update(run.network, step=about["steps"])
     about["epoch"], about["seconds"] = epoch + 1, about["seconds"] + time.perf_counter() - start
     return float(np.mean(losses))
 
 # %% ../../nbs/2_model/31_fit.ipynb #70d6c59c
-def _no_memory(error): return isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower() or "failed to allocate" in str(error).lower()
+def _no_memory(error):
+    return (
+        isinstance(error, MemoryError)
+        or "out of memory" in str(error).lower()
+        or "can't allocate memory" in str(error).lower()
+        or "failed to allocate" in str(error).lower()
+    )
+
 
 def _halved(plan, error, keep_plan):
     "The plan with half the batch, or a clear stop."
-    if plan.batch < 4: raise DataError(f"expected memory for a batch of {plan.batch} images, but there is not enough ({str(error).splitlines()[0][:80]}); take a smaller size or backbone, or recipe tail") from None
-    smaller = replace(plan, batch=plan.batch // 4 * 2, because=f"{plan.because}; batch halved from {plan.batch} for want of memory".lstrip("; "))
+    if plan.batch < 4:
+        raise DataError(
+            f"expected memory for a batch of {plan.batch} images, but there is not enough "
+            f"({str(error).splitlines()[0][:80]}); take a smaller size or backbone, or recipe tail"
+        ) from None
+    smaller = replace(
+        plan,
+        batch=plan.batch // 4 * 2,
+        because=f"{plan.because}; batch halved from {plan.batch} for want of memory".lstrip("; "),
+    )
     warnings.warn(f"not enough memory for a batch of {plan.batch}: going on with {smaller.batch}", stacklevel=3)
     keep_plan(smaller)
     return smaller
@@ -159,52 +250,84 @@ def _halved(plan, error, keep_plan):
 # %% ../../nbs/2_model/31_fit.ipynb #0a4ea68c
 def _watch(run, lessons, watch, folder):
     "The loss of the watched images; the best network so far is kept."
-    if not len(watch): return {}
+    if not len(watch):
+        return {}
     logits, about = predict_network(run.judged, lessons, watch, run.plan)[0], run.about
     truth = lessons.targets[watch]
     loss = log_loss(logits, truth, fit_temperature(logits, truth))
     if about["best_loss"] is None or loss < about["best_loss"] - 1e-4:
-        save_state(folder/"best.safetensors", run.judged.state_dict(), {})
+        save_state(folder / "best.safetensors", run.judged.state_dict(), {})
         about["best_loss"], about["best"] = loss, about["epoch"]
     return {"watched_loss": loss}
 
+
 def _run_epochs(run, lessons, learn, watch, folder, seed, name, until, report, keep_plan):
     "Epoch after epoch, each followed by a checkpoint."
-    kept, about = folder/"last.safetensors", lambda: run.about
-    if kept.exists(): run.load(kept)
-    else: run.save(kept)
-    while about()["epoch"] < until and not (len(watch) and about()["best"] and about()["epoch"] - about()["best"] >= run.recipe.patience):
-        try: values = {"loss": _epoch(run, lessons, learn, folder, seed, name), **_watch(run, lessons, watch, folder)}
+    kept, about = folder / "last.safetensors", lambda: run.about
+    if kept.exists():
+        run.load(kept)
+    else:
+        run.save(kept)
+    while about()["epoch"] < until and not (
+        len(watch) and about()["best"] and about()["epoch"] - about()["best"] >= run.recipe.patience
+    ):
+        try:
+            values = {"loss": _epoch(run, lessons, learn, folder, seed, name), **_watch(run, lessons, watch, folder)}
         except (RuntimeError, MemoryError) as error:
-            if not _no_memory(error): raise
+            if not _no_memory(error):
+                raise
             run.plan = _halved(run.plan, error, keep_plan)
             run.load(kept)
             continue
         run.about["history"].append(values)
         run.save(kept)
-        if report: report(f"{name}, epoch {run.about['epoch']}", values)
+        if report:
+            report(f"{name}, epoch {run.about['epoch']}", values)
     return run
 
+
 def fit_network(
-    network, # input to (logits, ...), with a `head`; trained in place
-    trunk, # timm's network in it, for its layers; what is not to be trained wants no gradient
-    lessons:Lessons, # n images
-    learn:np.ndarray, # `(k,)` rows to learn from
-    watch:np.ndarray, # `(m,)` other rows, for early stopping; none: all epochs
-    recipe:Recipe, # tail or full
-    plan:Plan, # of this machine
-    folder, # private, where the training lies; one that is there goes on
-    seed:int=0, # of every draw
-    name:str="training", # such as `"fold 0"`: another name, another chance
-    until:int=0, # epochs of the recipe to run; 0: all
-    report=None, # called after each epoch with (step, values)
-    keep_plan=lambda plan: None, # called with the new plan when the batch is halved
-) -> dict: # epoch (that counts), epochs (run), seconds, history
+    network,  # input to (logits, ...), with a `head`; trained in place
+    trunk,  # timm's network in it, for its layers; what is not to be trained wants no gradient
+    lessons: Lessons,  # n images
+    learn: np.ndarray,  # `(k,)` rows to learn from
+    watch: np.ndarray,  # `(m,)` other rows, for early stopping; none: all epochs
+    recipe: Recipe,  # tail or full
+    plan: Plan,  # of this machine
+    folder,  # private, where the training lies; one that is there goes on
+    seed: int = 0,  # of every draw
+    name: str = "training",  # such as `"fold 0"`: another name, another chance
+    until: int = 0,  # epochs of the recipe to run; 0: all
+    report=None,  # called after each epoch with (step, values)
+    keep_plan=lambda plan: None,  # called with the new plan when the batch is halved
+) -> dict:  # epoch (that counts), epochs (run), seconds, history
     "Train one network by a recipe."
     folder = private_folder(folder)
-    if len(learn) < 2 or (not lessons.loss and len(set(lessons.targets[learn])) < 2): raise DataError(f"expected images of two classes or more to learn from in {name}, got {len(learn)} images of {len(set(lessons.targets[learn]))}; add images or use fewer folds")
+    if len(learn) < 2 or (not lessons.loss and len(set(lessons.targets[learn])) < 2):
+        raise DataError(
+            f"expected images of two classes or more to learn from in {name}, got {len(learn)} images of "
+            f"{len(set(lessons.targets[learn]))}; add images or use fewer folds"
+        )
     with as_planned(plan):
-        run = _run_epochs(Training(network, trunk, recipe, plan, recipe.epochs), lessons, learn, watch, folder, seed, name, until or recipe.epochs, report, keep_plan)
-        run.network.load_state_dict(load_state(folder/"best.safetensors")[0] if len(watch) else run.judged.state_dict())
+        run = _run_epochs(
+            Training(network, trunk, recipe, plan, recipe.epochs),
+            lessons,
+            learn,
+            watch,
+            folder,
+            seed,
+            name,
+            until or recipe.epochs,
+            report,
+            keep_plan,
+        )
+        run.network.load_state_dict(
+            load_state(folder / "best.safetensors")[0] if len(watch) else run.judged.state_dict()
+        )
     run.network.eval()
-    return {"epoch": run.about["best"] or run.about["epoch"], "epochs": run.about["epoch"], "seconds": run.about["seconds"], "history": run.about["history"]}
+    return {
+        "epoch": run.about["best"] or run.about["epoch"],
+        "epochs": run.about["epoch"],
+        "seconds": run.about["seconds"],
+        "history": run.about["history"],
+    }

@@ -17,127 +17,202 @@ from .train import fit_head
 
 # %% ../../nbs/2_model/33_labels.ipynb #dc121468
 def label_truth(
-    manifest:Manifest, # n images, c classes; names in its attribute `unknown` are of labels that nobody has looked for
-    known:np.ndarray|None=None, # `(n,c)` bool: False where a label is not known, whatever else is said
-    separator:str="|", # between the names in `unknown`
-) -> np.ndarray: # `(n,c)` int8: 1 present, 0 absent, -1 not known
+    # n images, c classes; names in its attribute `unknown` are of labels that nobody has looked for
+    manifest: Manifest,
+    known: np.ndarray | None = None,  # `(n,c)` bool: False where a label is not known, whatever else is said
+    separator: str = "|",  # between the names in `unknown`
+) -> np.ndarray:  # `(n,c)` int8: 1 present, 0 absent, -1 not known
     "What is known to be in each image, and what is known not to be."
     truth, column = manifest.presence.astype(np.int8), {name: k for k, name in enumerate(manifest.classes)}
     for row, cell in enumerate(manifest.attributes.get("unknown", ())):
         for name in {word.strip() for word in str(cell or "").split(separator)} - {""}:
             where = f"{manifest.table['uri'].iloc[row]}"
-            if name not in column: raise DataError(f"expected labels ({', '.join(column)}) in the column unknown, got {name!r} of {where}; correct it, or add an image that has this label")
-            if truth[row, column[name]] == 1: raise DataError(f"expected a label of {where} to be present or unknown, got {name!r} as both; remove one")
+            if name not in column:
+                raise DataError(
+                    f"expected labels ({', '.join(column)}) in the column unknown, got {name!r} of {where}; correct "
+                    "it, or add an image that has this label"
+                )
+            if truth[row, column[name]] == 1:
+                raise DataError(
+                    f"expected a label of {where} to be present or unknown, got {name!r} as both; remove one"
+                )
             truth[row, column[name]] = -1
-    if known is None: return truth
-    if np.shape(known) != truth.shape or np.asarray(known).dtype != bool: raise DataError(f"expected a mask {truth.shape} of True and False, got {np.shape(known)} {np.asarray(known).dtype}; one row an image, one column a class")
+    if known is None:
+        return truth
+    if np.shape(known) != truth.shape or np.asarray(known).dtype != bool:
+        raise DataError(
+            f"expected a mask {truth.shape} of True and False, got {np.shape(known)} {np.asarray(known).dtype}; one "
+            "row an image, one column a class"
+        )
     return np.where(known, truth, -1).astype(np.int8)
 
 # %% ../../nbs/2_model/33_labels.ipynb #47bc6a72
 def sigmoid(
-    logits:np.ndarray, # any shape
-) -> np.ndarray: # the same, 0 to 1
+    logits: np.ndarray,  # any shape
+) -> np.ndarray:  # the same, 0 to 1
     "Probability from a logit."
     z = np.asarray(logits, np.float64)
     e = np.exp(-np.abs(z))
     return np.where(z >= 0, 1, e) / (1 + e)
 
+
 def label_heads(
-    embedding:np.ndarray, # `(n,d)` float
-    truth:np.ndarray, # `(n,c)` int8: 1 present, 0 absent, -1 not known
-    C:float=.01, # inverse strength of the penalty
-) -> tuple[np.ndarray, np.ndarray]: # weight `(c,d)`, bias `(c,)` float32: a logit is above 0 where the label is likelier present than not
+    embedding: np.ndarray,  # `(n,d)` float
+    truth: np.ndarray,  # `(n,c)` int8: 1 present, 0 absent, -1 not known
+    C: float = 0.01,  # inverse strength of the penalty
+    # weight `(c,d)`, bias `(c,)` float32: a logit is above 0 where the label is likelier present than not
+) -> tuple[np.ndarray, np.ndarray]:
     "A logistic regression a label, each on what is known of it."
     heads = [fit_head(embedding[known := column >= 0], column[known].astype(int), C) for column in truth.T]
     return np.stack([2 * weight[1] for weight, _ in heads]), np.stack([2 * bias[1] for _, bias in heads])
 
 # %% ../../nbs/2_model/33_labels.ipynb #82093a1e
 def fit_platt(
-    logits:np.ndarray, # `(n,)` of images that were not trained on
-    truth:np.ndarray, # `(n,)` bool: is present
-) -> tuple[float, float]: # scale .05 to 20, and shift: the probability is sigmoid(scale * logit + shift)
+    logits: np.ndarray,  # `(n,)` of images that were not trained on
+    truth: np.ndarray,  # `(n,)` bool: is present
+) -> tuple[float, float]:  # scale .05 to 20, and shift: the probability is sigmoid(scale * logit + shift)
     "Scale and shift of least log loss (Platt 1999, section 2.2)."
     x, y = np.asarray(logits, np.float64), np.asarray(truth, bool)
-    unit = x.std() or 1.
+    unit = x.std() or 1.0
     goal, x = np.where(y, (y.sum() + 1) / (y.sum() + 2), 1 / ((~y).sum() + 2)), x / unit
+
     def loss(found):
         z = found[0] * x + found[1]
         gap = sigmoid(z) - goal
         return (np.logaddexp(0, z) - goal * z).mean(), np.array([(gap * x).mean(), gap.mean()])
-    scale, shift = need("scipy.optimize", "train").minimize(loss, [unit, 0.], jac=True, method="L-BFGS-B", bounds=[(.05 * unit, 20 * unit), (None, None)]).x
+
+    scale, shift = (
+        need("scipy.optimize", "train")
+        .minimize(loss, [unit, 0.0], jac=True, method="L-BFGS-B", bounds=[(0.05 * unit, 20 * unit), (None, None)])
+        .x
+    )
     return float(scale / unit), float(shift)
 
 # %% ../../nbs/2_model/33_labels.ipynb #1392c2be
 @dataclass
 class LabelProbe:
     "A calibrated linear head a label, and what heads like it say of images that they had not seen."
-    classes:tuple # c names
-    weight:np.ndarray # `(c,d)` float32, fitted on all images that take part, calibrated: the probability is sigmoid(logit)
-    bias:np.ndarray # `(c,)` float32
-    calibration:np.ndarray # `(c,2)` scale and shift that are folded into weight and bias, fitted on all out-of-fold logits
-    oof_logits:np.ndarray # `(n,c)`, as the heads of folds say; nan where an image took no part
-    oof_probabilities:np.ndarray # `(n,c)`, calibrated on the other folds; nan likewise
-    folds:np.ndarray # `(n,)` int
-    scores:np.ndarray # `(k,)` of each fold: average precision, mean of the labels that occur in it; nan where none does
-    seconds:dict = field(default_factory=dict) # folds, final
 
-    def to_dict(self) -> dict: # plain data, without the arrays
+    classes: tuple  # c names
+    # `(c,d)` float32, fitted on all images that take part, calibrated: the probability is sigmoid(logit)
+    weight: np.ndarray
+    bias: np.ndarray  # `(c,)` float32
+    # `(c,2)` scale and shift that are folded into weight and bias, fitted on all out-of-fold logits
+    calibration: np.ndarray
+    oof_logits: np.ndarray  # `(n,c)`, as the heads of folds say; nan where an image took no part
+    oof_probabilities: np.ndarray  # `(n,c)`, calibrated on the other folds; nan likewise
+    folds: np.ndarray  # `(n,)` int
+    # `(k,)` of each fold: average precision, mean of the labels that occur in it; nan where none does
+    scores: np.ndarray
+    seconds: dict = field(default_factory=dict)  # folds, final
+
+    def to_dict(self) -> dict:  # plain data, without the arrays
         "The cross-validation in numbers."
-        return {"folds": len(self.scores), "images": int((self.folds >= 0).sum()), "classes": list(self.classes), "average_precision_mean": float(np.nanmean(self.scores)),
-                "average_precision_sd": float(np.nanstd(self.scores, ddof=1)), "calibration": self.calibration.tolist()}
+        return {
+            "folds": len(self.scores),
+            "images": int((self.folds >= 0).sum()),
+            "classes": list(self.classes),
+            "average_precision_mean": float(np.nanmean(self.scores)),
+            "average_precision_sd": float(np.nanstd(self.scores, ddof=1)),
+            "calibration": self.calibration.tolist(),
+        }
+
     def __repr__(self):
         about = self.to_dict()
-        return f"LabelProbe for {len(self.classes)} labels: mean average precision {about['average_precision_mean']:.3f} ± {about['average_precision_sd']:.3f} over {about['folds']} folds of {about['images']} images"
+        return (
+            f"LabelProbe for {len(self.classes)} labels: mean average precision {about['average_precision_mean']:.3f} "
+            f"± {about['average_precision_sd']:.3f} over {about['folds']} folds of {about['images']} images"
+        )
+
     def _repr_html_(self):
         from cvkit.pages import fragment, table
+
         names = np.unique(self.folds[self.folds >= 0])
-        return fragment(table([{"fold": k, "images": int((self.folds == f).sum()), "mean average precision": f"{a:.3f}"} for k, (f, a) in enumerate(zip(names, self.scores))], caption=repr(self)))
+        return fragment(
+            table(
+                [
+                    {"fold": k, "images": int((self.folds == f).sum()), "mean average precision": f"{a:.3f}"}
+                    for k, (f, a) in enumerate(zip(names, self.scores))
+                ],
+                caption=repr(self),
+            )
+        )
 
 # %% ../../nbs/2_model/33_labels.ipynb #6b5458de
 def _check(embedding, truth, folds, classes):
     "Refuse what cannot be cross-validated."
-    if not len(embedding) == len(truth) == len(folds): raise DataError(f"expected a row of truth and a fold for each embedding, got {len(embedding)} embeddings, {len(truth)} rows and {len(folds)} folds; take all three from one manifest")
-    if truth.shape != (len(folds), len(classes)) or not np.isin(truth, (-1, 0, 1)).all(): raise DataError(f"expected truth ({len(folds)}, {len(classes)}) of 1, 0 and -1 (present, absent, not known), got {truth.shape} of {np.unique(truth)[:4]}; make it with label_truth")
-    if not np.isfinite(embedding).all(): raise DataError(f"expected finite embeddings, but row {int(np.flatnonzero(~np.isfinite(embedding).all(1))[0])} is not; extract the features again")
+    if not len(embedding) == len(truth) == len(folds):
+        raise DataError(
+            f"expected a row of truth and a fold for each embedding, got {len(embedding)} embeddings, {len(truth)} "
+            f"rows and {len(folds)} folds; take all three from one manifest"
+        )
+    if truth.shape != (len(folds), len(classes)) or not np.isin(truth, (-1, 0, 1)).all():
+        raise DataError(
+            f"expected truth ({len(folds)}, {len(classes)}) of 1, 0 and -1 (present, absent, not known), got "
+            f"{truth.shape} of {np.unique(truth)[:4]}; make it with label_truth"
+        )
+    if not np.isfinite(embedding).all():
+        raise DataError(
+            f"expected finite embeddings, but row {int(np.flatnonzero(~np.isfinite(embedding).all(1))[0])} is not; "
+            "extract the features again"
+        )
     names = np.unique(folds[folds >= 0])
-    if len(names) < 2: raise DataError(f"expected at least 2 folds, got {len(names)}; make them with make_splits")
+    if len(names) < 2:
+        raise DataError(f"expected at least 2 folds, got {len(names)}; make them with make_splits")
     for name in names:
         rows = truth[(folds >= 0) & (folds != name)]
         here, away = (rows == 1).sum(0), (rows == 0).sum(0)
         k = int(np.minimum(here, away).argmin())
-        if min(here[k], away[k]) < 2: raise DataError(f"expected at least 2 images outside fold {name} that are known to have {classes[k]!r} and 2 known not to, got {here[k]} and {away[k]}; add images, use fewer folds, or leave the class out")
+        if min(here[k], away[k]) < 2:
+            raise DataError(
+                f"expected at least 2 images outside fold {name} that are known to have {classes[k]!r} and 2 known "
+                f"not to, got {here[k]} and {away[k]}; add images, use fewer folds, or leave the class out"
+            )
     return names
 
+
 def mean_average_precision(
-    truth:np.ndarray, # `(n,c)` int8: 1 present, 0 absent, -1 not known
-    scores:np.ndarray, # `(n,c)`, larger for present
-) -> float: # 0 to 1; nan where no label occurs
+    truth: np.ndarray,  # `(n,c)` int8: 1 present, 0 absent, -1 not known
+    scores: np.ndarray,  # `(n,c)`, larger for present
+) -> float:  # 0 to 1; nan where no label occurs
     "Average precision, mean of the labels that occur."
     score, there = need("sklearn.metrics", "train").average_precision_score, np.flatnonzero((truth == 1).any(0))
-    return float(np.mean([score(truth[known := truth[:, k] >= 0, k], scores[known, k]) for k in there])) if len(there) else np.nan
+    return (
+        float(np.mean([score(truth[known := truth[:, k] >= 0, k], scores[known, k]) for k in there]))
+        if len(there)
+        else np.nan
+    )
 
 # %% ../../nbs/2_model/33_labels.ipynb #b0e8aacf
 def calibrate_labels(
-    logits:np.ndarray, # `(n,c)` out of fold
-    truth:np.ndarray, # `(n,c)` int8: 1 present, 0 absent, -1 not known
-    folds:np.ndarray, # `(n,)` int; -1: takes no part
-) -> tuple[np.ndarray, np.ndarray]: # probabilities `(n,c)`, nan where an image takes no part; scale and shift of each label `(c,2)`, fitted on all folds
+    logits: np.ndarray,  # `(n,c)` out of fold
+    truth: np.ndarray,  # `(n,c)` int8: 1 present, 0 absent, -1 not known
+    folds: np.ndarray,  # `(n,)` int; -1: takes no part
+    # probabilities `(n,c)`, nan where an image takes no part; scale and shift of each label `(c,2)`, fitted on all
+    # folds
+) -> tuple[np.ndarray, np.ndarray]:
     "Out-of-fold probabilities, the calibration of each fold from the others."
-    def fitted(rows): return np.array([fit_platt(logits[known := rows & (column >= 0), k], column[known] == 1) for k, column in enumerate(truth.T)])
+
+    def fitted(rows):
+        return np.array([
+            fit_platt(logits[known := rows & (column >= 0), k], column[known] == 1) for k, column in enumerate(truth.T)
+        ])
+
     probabilities, used = np.full(logits.shape, np.nan), folds >= 0
     for name in np.unique(folds[used]):
         scale, shift = fitted(used & (folds != name)).T
         probabilities[folds == name] = sigmoid(scale * logits[folds == name] + shift)
     return probabilities, fitted(used)
 
+
 def fit_label_probe(
-    embedding:np.ndarray, # `(n,d)` float32
-    truth:np.ndarray, # `(n,c)` int8: 1 present, 0 absent, -1 not known
-    folds:np.ndarray, # `(n,)` int; -1: takes no part
-    classes, # c names
-    C:float=.01, # inverse strength of the penalty
-    report=None, # called after each fold with (step, values), for tracking
-) -> LabelProbe: # fitted, calibrated and cross-validated
+    embedding: np.ndarray,  # `(n,d)` float32
+    truth: np.ndarray,  # `(n,c)` int8: 1 present, 0 absent, -1 not known
+    folds: np.ndarray,  # `(n,)` int; -1: takes no part
+    classes,  # c names
+    C: float = 0.01,  # inverse strength of the penalty
+    report=None,  # called after each fold with (step, values), for tracking
+) -> LabelProbe:  # fitted, calibrated and cross-validated
     "Cross-validate and fit a calibrated linear head a label."
     embedding, truth, folds, start = np.asarray(embedding), np.asarray(truth), np.asarray(folds), time.perf_counter()
     names, used, logits, scores = _check(embedding, truth, folds, classes), folds >= 0, np.full(truth.shape, np.nan), []
@@ -146,8 +221,19 @@ def fit_label_probe(
         weight, bias = label_heads(embedding[learn], truth[learn], C)
         logits[ask] = embedding[ask] @ weight.T + bias
         scores.append(mean_average_precision(truth[ask], logits[ask]))
-        if report: report(f"fold {name}", {"average_precision": scores[-1], "images": int(ask.sum())})
+        if report:
+            report(f"fold {name}", {"average_precision": scores[-1], "images": int(ask.sum())})
     (probabilities, calibration), middle = calibrate_labels(logits, truth, folds), time.perf_counter()
     (weight, bias), (scale, shift) = label_heads(embedding[used], truth[used], C), calibration.T
     weight, bias = (scale[:, None] * weight).astype(np.float32), (scale * bias + shift).astype(np.float32)
-    return LabelProbe(tuple(classes), weight, bias, calibration, logits, probabilities, folds, np.array(scores), {"folds": middle - start, "final": time.perf_counter() - middle})
+    return LabelProbe(
+        tuple(classes),
+        weight,
+        bias,
+        calibration,
+        logits,
+        probabilities,
+        folds,
+        np.array(scores),
+        {"folds": middle - start, "final": time.perf_counter() - middle},
+    )

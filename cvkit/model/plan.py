@@ -18,83 +18,138 @@ from ..core import ParameterError, need, read_json, write_json
 @dataclass(frozen=True)
 class Plan:
     "How a network is trained here."
-    device:str="cpu" # or `"cuda"`
-    layout:str="channels_last" # or `"contiguous"`: how pixels lie in memory
-    precision:str="float32" # or `"bfloat16"` where it loses nothing: weights stay float32
-    threads:int=1 # of torch
-    batch:int=32 # images a step
-    allocator:str="default" # or `"keeping"`: memory that is freed is kept for the next step, and goes back to the system at the end (glibc, cpu)
-    because:str=field(default="", compare=False) # in words
+
+    device: str = "cpu"  # or `"cuda"`
+    layout: str = "channels_last"  # or `"contiguous"`: how pixels lie in memory
+    precision: str = "float32"  # or `"bfloat16"` where it loses nothing: weights stay float32
+    threads: int = 1  # of torch
+    batch: int = 32  # images a step
+    # or `"keeping"`: memory that is freed is kept for the next step, and goes back to the system at the end (glibc,
+    # cpu)
+    allocator: str = "default"
+    because: str = field(default="", compare=False)  # in words
 
     def __post_init__(self):
-        rules = {"device": self.device in ("cpu", "cuda"), "layout": self.layout in ("channels_last", "contiguous"), "precision": self.precision in ("float32", "bfloat16"),
-                 "threads": isinstance(self.threads, int) and self.threads > 0, "batch": isinstance(self.batch, int) and self.batch > 1, "allocator": self.allocator in ("default", "keeping")}
-        wanted = {"device": "cpu or cuda", "layout": "channels_last or contiguous", "precision": "float32 or bfloat16", "threads": "a whole number above 0", "batch": "a whole number above 1", "allocator": "default or keeping"}
+        rules = {
+            "device": self.device in ("cpu", "cuda"),
+            "layout": self.layout in ("channels_last", "contiguous"),
+            "precision": self.precision in ("float32", "bfloat16"),
+            "threads": isinstance(self.threads, int) and self.threads > 0,
+            "batch": isinstance(self.batch, int) and self.batch > 1,
+            "allocator": self.allocator in ("default", "keeping"),
+        }
+        wanted = {
+            "device": "cpu or cuda",
+            "layout": "channels_last or contiguous",
+            "precision": "float32 or bfloat16",
+            "threads": "a whole number above 0",
+            "batch": "a whole number above 1",
+            "allocator": "default or keeping",
+        }
         for name, holds in rules.items():
-            if not holds: raise ParameterError(f"expected {name} of a plan to be {wanted[name]}, got {getattr(self, name)!r}; correct it")
-    def to_dict(self) -> dict: # plain data
+            if not holds:
+                raise ParameterError(
+                    f"expected {name} of a plan to be {wanted[name]}, got {getattr(self, name)!r}; correct it"
+                )
+
+    def to_dict(self) -> dict:  # plain data
         "What was chosen, without the reason."
         return {k: v for k, v in asdict(self).items() if k != "because"}
-    def __repr__(self): return f"Plan: {self.device}, {self.layout.replace('_', ' ')}, {self.precision}, {self.threads} thread{'s' * (self.threads > 1)}, batch {self.batch}, allocator {self.allocator}" + f"; {self.because}" * bool(self.because)
+
+    def __repr__(self):
+        return (
+            f"Plan: {self.device}, {self.layout.replace('_', ' ')}, {self.precision}, {self.threads} "
+            f"thread{'s' * (self.threads > 1)}, batch {self.batch}, allocator {self.allocator}"
+        ) + f"; {self.because}" * bool(self.because)
 
 # %% ../../nbs/2_model/27_plan.ipynb #c152c14a
 def _glibc():
     "The C library, where it is glibc."
-    try: return ctypes.CDLL("libc.so.6") if hasattr(ctypes.CDLL("libc.so.6"), "gnu_get_libc_version") else None
-    except OSError: return None
+    try:
+        return ctypes.CDLL("libc.so.6") if hasattr(ctypes.CDLL("libc.so.6"), "gnu_get_libc_version") else None
+    except OSError:
+        return None
 
-MMAP_THRESHOLD, TRIM_THRESHOLD, USUAL = -3, -1, 32 * 2**20 # of malloc.h; what glibc's own adaptation ends at on 64 bits
+
+MMAP_THRESHOLD, TRIM_THRESHOLD, USUAL = (
+    -3,
+    -1,
+    32 * 2**20,
+)  # of malloc.h; what glibc's own adaptation ends at on 64 bits
+
 
 @contextmanager
-def as_planned(plan:Plan): # whose threads and allocator are used inside the block
+def as_planned(plan: Plan):  # whose threads and allocator are used inside the block
     "Use threads and memory as the plan says, for the length of a `with` block."
     torch, libc = need("torch", "train"), _glibc() if plan.allocator == "keeping" else None
     before = torch.get_num_threads()
     torch.set_num_threads(plan.threads)
-    if libc: libc.mallopt(MMAP_THRESHOLD, 2**30); libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
-    try: yield
+    if libc:
+        libc.mallopt(MMAP_THRESHOLD, 2**30)
+        libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
     finally:
         torch.set_num_threads(before)
-        if libc: libc.mallopt(MMAP_THRESHOLD, USUAL); libc.mallopt(TRIM_THRESHOLD, 2 * USUAL); libc.malloc_trim(0)
+        if libc:
+            libc.mallopt(MMAP_THRESHOLD, USUAL)
+            libc.mallopt(TRIM_THRESHOLD, 2 * USUAL)
+            libc.malloc_trim(0)
+
 
 def place_network(
-    network, # torch module
-    plan:Plan, # where and how it lies
-): # the same module, moved
+    network,  # torch module
+    plan: Plan,  # where and how it lies
+):  # the same module, moved
     "A network on the plan's device, in its layout."
     torch = need("torch", "train")
-    return network.to(device=plan.device, memory_format=torch.channels_last if plan.layout == "channels_last" else torch.contiguous_format)
+    return network.to(
+        device=plan.device,
+        memory_format=torch.channels_last if plan.layout == "channels_last" else torch.contiguous_format,
+    )
+
 
 def place_batch(
-    array, # `(n,...)` float32
-    plan:Plan, # where it shall lie
-): # tensor
+    array,  # `(n,...)` float32
+    plan: Plan,  # where it shall lie
+):  # tensor
     "Images or activations on the plan's device, in its layout."
     torch = need("torch", "train")
     found = torch.from_numpy(array).to(plan.device)
-    return found.contiguous(memory_format=torch.channels_last) if plan.layout == "channels_last" and found.ndim == 4 else found
+    return (
+        found.contiguous(memory_format=torch.channels_last)
+        if plan.layout == "channels_last" and found.ndim == 4
+        else found
+    )
 
 # %% ../../nbs/2_model/27_plan.ipynb #a6d52012
 def _step_seconds(network, images, plan):
     "Seconds of a training step."
     torch, start = need("torch", "train"), time.perf_counter()
     torch.set_num_threads(plan.threads)
-    with torch.autocast(plan.device, torch.bfloat16, plan.precision == "bfloat16"): total = network.forward_features(place_batch(images, plan)).float().square().mean()
+    with torch.autocast(plan.device, torch.bfloat16, plan.precision == "bfloat16"):
+        total = network.forward_features(place_batch(images, plan)).float().square().mean()
     total.backward()
     return time.perf_counter() - start
 
+
 def _half_helps():
-    "Whether half precision is quicker here at all: on one small product, since a whole network without the hardware takes minutes."
+    """Whether half precision is quicker here at all: on one small product, since a whole network without the hardware
+    takes minutes."""
     torch, seconds = need("torch", "train"), {}
     for kind in (torch.float32, torch.bfloat16):
         matrix = torch.ones(384, 384, dtype=kind)
         matrix @ matrix
         start = time.perf_counter()
-        for _ in range(3): matrix @ matrix
+        for _ in range(3):
+            matrix @ matrix
         seconds[kind] = time.perf_counter() - start
     return seconds[torch.bfloat16] < seconds[torch.float32]
 
-def _allocator(device="cpu"): return "keeping" if device == "cpu" and _glibc() else "default"
+
+def _allocator(device="cpu"):
+    return "keeping" if device == "cpu" and _glibc() else "default"
+
 
 def _cores():
     "Cores that this process may use: as many as OMP_NUM_THREADS allows, where somebody has set it."
@@ -102,42 +157,73 @@ def _cores():
     said = os.environ.get("OMP_NUM_THREADS", "")
     return min(there, int(said)) if said.isdigit() and int(said) else there
 
+
 def propose_plan(
-    trunk, # timm's network
-    size:int=224, # side of its images, in pixels
-    batch:int=32, # images a step
-    images:int=4, # in a step of the probe
-) -> Plan: # with its reason
+    trunk,  # timm's network
+    size: int = 224,  # side of its images, in pixels
+    batch: int = 32,  # images a step
+    images: int = 4,  # in a step of the probe
+) -> Plan:  # with its reason
     "Try how this machine trains a network fastest."
     torch, cores = need("torch", "train"), _cores()
-    if torch.cuda.is_available(): return Plan("cuda", "channels_last", "bfloat16", cores, batch, "default", f"there is {torch.cuda.get_device_name(0)}")
-    pixels, layouts, best = need("numpy", "train").zeros((images, 3, size, size), "float32"), ("contiguous", "channels_last"), {}
-    plans = [Plan("cpu", layout, precision, threads, batch, _allocator()) for threads in sorted({cores, 1}, reverse=True) for precision in ("float32", "bfloat16")[:1 + _half_helps()] for layout in layouts]
+    if torch.cuda.is_available():
+        return Plan(
+            "cuda", "channels_last", "bfloat16", cores, batch, "default", f"there is {torch.cuda.get_device_name(0)}"
+        )
+    pixels, layouts, best = (
+        need("numpy", "train").zeros((images, 3, size, size), "float32"),
+        ("contiguous", "channels_last"),
+        {},
+    )
+    plans = [
+        Plan("cpu", layout, precision, threads, batch, _allocator())
+        for threads in sorted({cores, 1}, reverse=True)
+        for precision in ("float32", "bfloat16")[: 1 + _half_helps()]
+        for layout in layouts
+    ]
     networks = {plan.layout: place_network(copy.deepcopy(trunk), plan).train().requires_grad_(True) for plan in plans}
-    for hopeless in (6, 2, 2): # times the best of all
+    for hopeless in (6, 2, 2):  # times the best of all
         with as_planned(plans[0]):
-            for plan in plans: best[plan] = min(best.get(plan, float("inf")), _step_seconds(networks[plan.layout], pixels, plan))
+            for plan in plans:
+                best[plan] = min(best.get(plan, float("inf")), _step_seconds(networks[plan.layout], pixels, plan))
         plans = [plan for plan in plans if best[plan] < hopeless * min(best.values())]
     (plain, *_), plan = best, min(best, key=best.get)
-    return replace(plan, because=f"{images / best[plan]:.1f} images a second in a trial, {best[plain] / best[plan]:.1f} times contiguous float32")
-
+    return replace(
+        plan,
+        because=(
+            f"{images / best[plan]:.1f} images a second in a trial, {best[plain] / best[plan]:.1f} times contiguous "
+            "float32"
+        ),
+    )
 
 # %% ../../nbs/2_model/27_plan.ipynb #8df759f9
 def stored_plan(
-    path, # JSON file where the plan is kept
-    propose, # called without arguments where none is: a Plan
-    **fixed, # fields that somebody has chosen
-) -> Plan: # the one on record, or a new one
+    path,  # JSON file where the plan is kept
+    propose,  # called without arguments where none is: a Plan
+    **fixed,  # fields that somebody has chosen
+) -> Plan:  # the one on record, or a new one
     "The plan of a training: made once, then found again."
     path = Path(path)
     unknown = set(fixed) - set(Plan.__dataclass_fields__)
-    if unknown: raise ParameterError(f"expected fields of a plan ({', '.join(k for k in Plan.__dataclass_fields__ if k != 'because')}), got {', '.join(sorted(unknown))}; correct it")
+    if unknown:
+        raise ParameterError(
+            f"expected fields of a plan ({', '.join(k for k in Plan.__dataclass_fields__ if k != 'because')}), got "
+            f"{', '.join(sorted(unknown))}; correct it"
+        )
     if path.exists():
         kept = Plan(**read_json(path))
         other = [k for k, v in fixed.items() if getattr(kept, k) != v]
-        if other and not (other == ["batch"] and "halved" in kept.because): raise ParameterError(f"expected the plan that this training began with ({other[0]} {getattr(kept, other[0])}), got {other[0]} {fixed[other[0]]}; leave it out, or train into another folder")
+        if other and not (other == ["batch"] and "halved" in kept.because):
+            raise ParameterError(
+                f"expected the plan that this training began with ({other[0]} {getattr(kept, other[0])}), got "
+                f"{other[0]} {fixed[other[0]]}; leave it out, or train into another folder"
+            )
         return kept
     whole = {"device", "layout", "precision", "threads"} <= set(fixed)
-    plan = Plan(**{"allocator": _allocator(fixed["device"]), "because": "as asked for", **fixed}) if whole else replace(propose(), **fixed)
+    plan = (
+        Plan(**{"allocator": _allocator(fixed["device"]), "because": "as asked for", **fixed})
+        if whole
+        else replace(propose(), **fixed)
+    )
     write_json(path, asdict(plan))
     return plan

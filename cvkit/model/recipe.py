@@ -16,114 +16,191 @@ from ..core import DataError, ParameterError, need
 @dataclass(frozen=True)
 class Recipe:
     "What a training does."
-    name:str="full" # probe, tail or full
-    epochs:int=10 # at most; 0 for a probe
-    rate:float=3e-4 # the highest learning rate, of the last layer
-    decay:float=.05 # weight decay of AdamW
-    layer_decay:float=.75 # factor of the learning rate from a layer to the one before
-    warmup:float=1. # epochs until the highest rate; then a cosine to 0
-    average:float=.998 # of the weights (EMA), at most; 0: none
-    mixup:float=0. # alpha of mixup (Zhang et al. 2018); 0: none
-    cutmix:float=0. # alpha of CutMix (Yun et al. 2019); 0: none
-    smoothing:float=.05 # of labels
-    balance:str="none" # weights: of the loss; sampling: of the draw; by class
-    clip:float=1. # norm of the gradient, at most
-    patience:int=3 # epochs without improvement before it stops; 0: all epochs, and nothing is watched
-    watched:float=.15 # share of the training folds that early stopping watches
-    mirror:bool=True # left and right may be exchanged
-    flip:bool=False # above and below too
-    turns:bool=False # and by quarter turns
-    crop:int=0 # side of a random window in pixels (full only); 0: the whole square
-    stages:int=1 # at the end that are trained (tail only)
-    head:str="probe" # what the head starts as: probe or random
-    C:float=.01 # of the probe
-    hidden:int=0 # units of a layer between the features and the classes (probe only); 0: none
+
+    name: str = "full"  # probe, tail or full
+    epochs: int = 10  # at most; 0 for a probe
+    rate: float = 3e-4  # the highest learning rate, of the last layer
+    decay: float = 0.05  # weight decay of AdamW
+    layer_decay: float = 0.75  # factor of the learning rate from a layer to the one before
+    warmup: float = 1.0  # epochs until the highest rate; then a cosine to 0
+    average: float = 0.998  # of the weights (EMA), at most; 0: none
+    mixup: float = 0.0  # alpha of mixup (Zhang et al. 2018); 0: none
+    cutmix: float = 0.0  # alpha of CutMix (Yun et al. 2019); 0: none
+    smoothing: float = 0.05  # of labels
+    balance: str = "none"  # weights: of the loss; sampling: of the draw; by class
+    clip: float = 1.0  # norm of the gradient, at most
+    patience: int = 3  # epochs without improvement before it stops; 0: all epochs, and nothing is watched
+    watched: float = 0.15  # share of the training folds that early stopping watches
+    mirror: bool = True  # left and right may be exchanged
+    flip: bool = False  # above and below too
+    turns: bool = False  # and by quarter turns
+    crop: int = 0  # side of a random window in pixels (full only); 0: the whole square
+    stages: int = 1  # at the end that are trained (tail only)
+    head: str = "probe"  # what the head starts as: probe or random
+    C: float = 0.01  # of the probe
+    hidden: int = 0  # units of a layer between the features and the classes (probe only); 0: none
 
     def __post_init__(self):
         share = lambda v: 0 <= v < 1
-        rules = {"name": (self.name in ("probe", "tail", "full"), "probe, tail or full"), "balance": (self.balance in ("none", "weights", "sampling"), "none, weights or sampling"), "head": (self.head in ("probe", "random"), "probe or random"),
-                 "epochs": (self.epochs >= (self.name != "probe"), "at least 1"), "stages": (self.stages >= 1, "at least 1"), "rate": (self.rate > 0, "above 0"), "layer_decay": (0 < self.layer_decay <= 1, "in (0, 1]"), "clip": (self.clip > 0, "above 0"),
-                 "C": (self.C > 0, "above 0"), "hidden": (self.hidden >= 0 and (self.name == "probe" or not self.hidden), "0 or more for a probe, else 0"), "watched": (0 < self.watched < .5, "a share in (0, .5)"), "smoothing": (share(self.smoothing), "a share in [0, 1)"), "average": (share(self.average), "in [0, 1)"), "warmup": (self.warmup >= 0, "0 or more"),
-                 "patience": (self.patience >= 0, "0 or more"), "mixup": (self.mixup >= 0, "0 or more"), "cutmix": (self.cutmix >= 0, "0 or more"), "crop": (self.crop >= 0 and (self.name == "full" or not self.crop), "0, as only full sees pixels again")}
+        rules = {
+            "name": (self.name in ("probe", "tail", "full"), "probe, tail or full"),
+            "balance": (self.balance in ("none", "weights", "sampling"), "none, weights or sampling"),
+            "head": (self.head in ("probe", "random"), "probe or random"),
+            "epochs": (self.epochs >= (self.name != "probe"), "at least 1"),
+            "stages": (self.stages >= 1, "at least 1"),
+            "rate": (self.rate > 0, "above 0"),
+            "layer_decay": (0 < self.layer_decay <= 1, "in (0, 1]"),
+            "clip": (self.clip > 0, "above 0"),
+            "C": (self.C > 0, "above 0"),
+            "hidden": (self.hidden >= 0 and (self.name == "probe" or not self.hidden), "0 or more for a probe, else 0"),
+            "watched": (0 < self.watched < 0.5, "a share in (0, .5)"),
+            "smoothing": (share(self.smoothing), "a share in [0, 1)"),
+            "average": (share(self.average), "in [0, 1)"),
+            "warmup": (self.warmup >= 0, "0 or more"),
+            "patience": (self.patience >= 0, "0 or more"),
+            "mixup": (self.mixup >= 0, "0 or more"),
+            "cutmix": (self.cutmix >= 0, "0 or more"),
+            "crop": (self.crop >= 0 and (self.name == "full" or not self.crop), "0, as only full sees pixels again"),
+        }
         for name, (holds, expected) in rules.items():
-            if not holds: raise ParameterError(f"expected {name} of the recipe {self.name} to be {expected}, got {getattr(self, name)!r}; correct it")
-    def to_dict(self) -> dict: return asdict(self) # all knobs
-    def __repr__(self): return f"Recipe {self.name}: " + (f"C {self.C:g}" + f", {self.hidden} hidden units" * bool(self.hidden) if self.name == "probe" else f"{self.epochs} epochs at {self.rate:g}" + f", stops after {self.patience} without improvement" * bool(self.patience))
+            if not holds:
+                raise ParameterError(
+                    f"expected {name} of the recipe {self.name} to be {expected}, got {getattr(self, name)!r}; "
+                    "correct it"
+                )
+
+    def to_dict(self) -> dict:  # all knobs
+        return asdict(self)
+
+    def __repr__(self):
+        return f"Recipe {self.name}: " + (
+            f"C {self.C:g}" + f", {self.hidden} hidden units" * bool(self.hidden)
+            if self.name == "probe"
+            else f"{self.epochs} epochs at {self.rate:g}"
+            + f", stops after {self.patience} without improvement" * bool(self.patience)
+        )
 
 # %% ../../nbs/2_model/28_recipe.ipynb #283f87e1
 RECIPES = {"probe": Recipe("probe", epochs=0), "tail": Recipe("tail", epochs=12, rate=5e-4), "full": Recipe("full")}
 
+
 def read_knobs(
-    knobs, # a mapping, or text such as `"rate=1e-3,turns=True"`
-) -> dict: # name to value
+    knobs,  # a mapping, or text such as `"rate=1e-3,turns=True"`
+) -> dict:  # name to value
     "Knobs from a mapping or from text."
-    if not isinstance(knobs, str): return dict(knobs or {})
+    if not isinstance(knobs, str):
+        return dict(knobs or {})
     pairs = [part.partition("=") for part in knobs.split(",") if part.strip()]
     bad = [name for name, sign, _ in pairs if not sign]
-    if bad: raise ParameterError(f"expected knobs as name=value, got {bad[0].strip()!r}; write {bad[0].strip()}=VALUE")
+    if bad:
+        raise ParameterError(f"expected knobs as name=value, got {bad[0].strip()!r}; write {bad[0].strip()}=VALUE")
+
     def value(text):
-        try: return ast.literal_eval(text)
-        except (ValueError, SyntaxError): return text
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
+
     return {name.strip(): value(text.strip()) for name, _, text in pairs}
 
+
 def read_recipe(
-    name, # probe, tail or full; or a Recipe
-    knobs=None, # what differs from its defaults, see `read_knobs`
-) -> Recipe: # checked
+    name,  # probe, tail or full; or a Recipe
+    knobs=None,  # what differs from its defaults, see `read_knobs`
+) -> Recipe:  # checked
     "A recipe by its name, with some knobs turned."
     changes = read_knobs(knobs)
-    if not isinstance(name, Recipe) and name not in RECIPES: raise ParameterError(f"expected a recipe ({', '.join(RECIPES)}), got {name!r}; choose one of them")
+    if not isinstance(name, Recipe) and name not in RECIPES:
+        raise ParameterError(f"expected a recipe ({', '.join(RECIPES)}), got {name!r}; choose one of them")
     known = set(Recipe.__dataclass_fields__) - {"name"}
-    for knob in changes.keys() - known: raise ParameterError(f"expected a knob of the recipe, got {knob!r}; did you mean {', '.join(difflib.get_close_matches(knob, known, 3, .3)) or ', '.join(sorted(known))}?")
+    for knob in changes.keys() - known:
+        raise ParameterError(
+            f"expected a knob of the recipe, got {knob!r}; did you mean "
+            f"{', '.join(difflib.get_close_matches(knob, known, 3, 0.3)) or ', '.join(sorted(known))}?"
+        )
     usual = asdict(name if isinstance(name, Recipe) else RECIPES[name])
-    wrong = [k for k, v in changes.items() if not (isinstance(v, type(usual[k])) and not (isinstance(v, bool) and type(usual[k]) is not bool) or isinstance(usual[k], float) and type(v) is int)]
-    if wrong: raise ParameterError(f"expected {wrong[0]} as {type(usual[wrong[0]]).__name__}, got {changes[wrong[0]]!r}; correct it")
+    wrong = [
+        k
+        for k, v in changes.items()
+        if not (
+            isinstance(v, type(usual[k]))
+            and not (isinstance(v, bool) and type(usual[k]) is not bool)
+            or isinstance(usual[k], float)
+            and type(v) is int
+        )
+    ]
+    if wrong:
+        raise ParameterError(
+            f"expected {wrong[0]} as {type(usual[wrong[0]]).__name__}, got {changes[wrong[0]]!r}; correct it"
+        )
     return Recipe(**usual | changes)
 
 # %% ../../nbs/2_model/28_recipe.ipynb #649ff712
 def soft_labels(
-    probability, # `(n,)` float in [0, 1]: of the positive class
-    classes, # two names
-    positive:str, # the one that the probability speaks of
-) -> np.ndarray: # `(n,2)` float32, rows sum to 1
+    probability,  # `(n,)` float in [0, 1]: of the positive class
+    classes,  # two names
+    positive: str,  # the one that the probability speaks of
+) -> np.ndarray:  # `(n,2)` float32, rows sum to 1
     "Class shares from the probability of one class."
     p = np.asarray(probability, np.float64)
-    if len(classes) != 2 or positive not in classes: raise DataError(f"expected two classes, one of them the positive one, got {', '.join(classes)} and {positive!r}; give class shares (n,c) instead")
+    if len(classes) != 2 or positive not in classes:
+        raise DataError(
+            f"expected two classes, one of them the positive one, got {', '.join(classes)} and {positive!r}; give "
+            "class shares (n,c) instead"
+        )
     wrong = np.flatnonzero(~((p >= 0) & (p <= 1)))
-    if len(wrong): raise DataError(f"expected a probability from 0 to 1 for each image, got {p[wrong[0]]} in row {wrong[0]}" + f" and {len(wrong) - 1} more" * (len(wrong) > 1) + "; correct the column")
+    if len(wrong):
+        raise DataError(
+            f"expected a probability from 0 to 1 for each image, got {p[wrong[0]]} in row {wrong[0]}"
+            + f" and {len(wrong) - 1} more" * (len(wrong) > 1)
+            + "; correct the column"
+        )
     other = 1 - list(classes).index(positive)
     return np.stack([1 - p, p] if other == 0 else [p, 1 - p], 1).astype(np.float32)
 
+
 def label_shares(
-    targets:np.ndarray, # `(n,)` int, 0 to c-1
-    classes:int, # c
-    soft:np.ndarray|None=None, # `(n,c)` class shares to learn from instead
-) -> np.ndarray: # `(n,c)` float32, rows sum to 1
+    targets: np.ndarray,  # `(n,)` int, 0 to c-1
+    classes: int,  # c
+    soft: np.ndarray | None = None,  # `(n,c)` class shares to learn from instead
+) -> np.ndarray:  # `(n,c)` float32, rows sum to 1
     "What is learned from: labels, or the shares that stand in for them."
-    if soft is None: return np.eye(classes, dtype=np.float32)[targets]
+    if soft is None:
+        return np.eye(classes, dtype=np.float32)[targets]
     shares = np.asarray(soft, np.float32)
-    if shares.shape != (len(targets), classes) or not np.isfinite(shares).all() or shares.min() < 0 or np.abs(shares.sum(1) - 1).max() > 1e-4: raise DataError(f"expected class shares ({len(targets)}, {classes}) from 0 to 1 that sum to 1 in each row, got {shares.shape}; make them with soft_labels")
+    if (
+        shares.shape != (len(targets), classes)
+        or not np.isfinite(shares).all()
+        or shares.min() < 0
+        or np.abs(shares.sum(1) - 1).max() > 1e-4
+    ):
+        raise DataError(
+            f"expected class shares ({len(targets)}, {classes}) from 0 to 1 that sum to 1 in each row, got "
+            f"{shares.shape}; make them with soft_labels"
+        )
     return shares
 
 # %% ../../nbs/2_model/28_recipe.ipynb #06b6b6d5
 def class_weights(
-    shares:np.ndarray, # `(n,c)` class shares
-) -> np.ndarray: # `(c,)` float32, of mean 1 over the images
+    shares: np.ndarray,  # `(n,c)` class shares
+) -> np.ndarray:  # `(c,)` float32, of mean 1 over the images
     "The weight of each class that makes all classes equal in sum."
     total = shares.sum(0, dtype=np.float64)
     return (total.sum() / (len(total) * np.maximum(total, 1e-9))).astype(np.float32)
 
+
 def draw_order(
-    shares:np.ndarray, # `(n,c)` class shares of the images learned from
-    batch:int, # images a step, an even number
-    balance:str, # sampling, or another word: each image once
-    random:np.random.Generator, # of this epoch
-) -> list[np.ndarray]: # places in `shares`, a batch each
+    shares: np.ndarray,  # `(n,c)` class shares of the images learned from
+    batch: int,  # images a step, an even number
+    balance: str,  # sampling, or another word: each image once
+    random: np.random.Generator,  # of this epoch
+) -> list[np.ndarray]:  # places in `shares`, a batch each
     "Who comes when, in one epoch; the images that do not fill the last batch wait for the next epoch."
     n = len(shares)
     if balance == "sampling":
         chance = shares @ class_weights(shares).astype(np.float64)
         order = random.choice(n, n, p=chance / chance.sum())
-    else: order = random.permutation(n)
+    else:
+        order = random.permutation(n)
     size = min(batch, n) // 2 * 2
-    return [order[i:i + size] for i in range(0, n - size + 1, size)]
+    return [order[i : i + size] for i in range(0, n - size + 1, size)]

@@ -22,56 +22,83 @@ from .features import _session
 def _parts(trunk, cut):
     "Children by name, those on the way to the cut opened."
     opened = cut.rpartition(".")[0]
-    return {f"{name}.{inner}" if name == opened else name: part for name, child in trunk.named_children() for inner, part in (child.named_children() if name == opened else [("", child)])}
+    return {
+        f"{name}.{inner}" if name == opened else name: part
+        for name, child in trunk.named_children()
+        for inner, part in (child.named_children() if name == opened else [("", child)])
+    }
+
 
 def _in_order(trunk, parts, images):
     "Names of parts, in the order in which they run."
     seen, names = [], {part: name for name, part in parts.items()}
     hooks = [part.register_forward_hook(lambda part, *_: seen.append(names[part])) for part in names]
     try:
-        with need("torch", "train").no_grad(): trunk.forward_features(images)
+        with need("torch", "train").no_grad():
+            trunk.forward_features(images)
     finally:
-        for hook in hooks: hook.remove()
+        for hook in hooks:
+            hook.remove()
     return seen
 
+
 def cut_trunk(
-    trunk, # timm's network, in evaluation mode
-    size:int, # side of its images, in pixels
-    stages:int=1, # at the end that are cut off
-) -> tuple: # a copy that ends at the cut, the parts above it (of `trunk` itself, in order), and the name of the last part below
+    trunk,  # timm's network, in evaluation mode
+    size: int,  # side of its images, in pixels
+    stages: int = 1,  # at the end that are cut off
+    # a copy that ends at the cut, the parts above it (of `trunk` itself, in order), and the name of the last part below
+) -> tuple:
     "Cut a network below its last stages."
     torch, ends = need("torch", "train"), [f["module"] for f in getattr(trunk, "feature_info", [])]
-    if not 1 <= stages < len(ends): raise ParameterError(f"expected 1 to {max(len(ends) - 1, 1)} stages of {type(trunk).__name__} to be trained, got {stages}; take fewer, or recipe full")
+    if not 1 <= stages < len(ends):
+        raise ParameterError(
+            f"expected 1 to {max(len(ends) - 1, 1)} stages of {type(trunk).__name__} to be trained, got {stages}; "
+            "take fewer, or recipe full"
+        )
     cut, images = ends[-1 - stages], torch.linspace(-1, 1, 3 * size * size).reshape(1, 3, size, size)
     parts = _parts(trunk, cut)
     seen = _in_order(trunk, parts, images)
-    above, lower = seen[seen.index(cut) + 1:] if cut in seen else [], copy.deepcopy(trunk)
-    for name in above: lower.set_submodule(name, torch.nn.Identity())
-    with torch.no_grad(): whole, both = trunk.forward_features(images), torch.nn.Sequential(*(parts[n] for n in above))(lower.forward_features(images))
-    if not above or whole.shape != both.shape or not torch.allclose(whole, both, rtol=1e-3, atol=1e-4): raise ParameterError(f"expected parts of {type(trunk).__name__} that follow one another after {cut}, but together they answer otherwise than the network; use recipe full")
+    above, lower = seen[seen.index(cut) + 1 :] if cut in seen else [], copy.deepcopy(trunk)
+    for name in above:
+        lower.set_submodule(name, torch.nn.Identity())
+    with torch.no_grad():
+        whole, both = (
+            trunk.forward_features(images),
+            torch.nn.Sequential(*(parts[n] for n in above))(lower.forward_features(images)),
+        )
+    if not above or whole.shape != both.shape or not torch.allclose(whole, both, rtol=1e-3, atol=1e-4):
+        raise ParameterError(
+            f"expected parts of {type(trunk).__name__} that follow one another after {cut}, but together they answer "
+            "otherwise than the network; use recipe full"
+        )
     return lower, [parts[n] for n in above], cut
 
 # %% ../../nbs/2_model/30_tail.ipynb #0d714cf4
 @lru_cache(1)
 def _upper_class():
     torch = need("torch", "train")
+
     class Upper(torch.nn.Module):
         "What lies below the cut, to logits, embedding and feature map."
+
         def __init__(self, trunk, parts, head):
             super().__init__()
             self.parts, self.head = torch.nn.Sequential(*parts), head
             self.shaped = lambda found: as_feature_map(trunk, found)
+
         def forward(self, activation):
             feature_map = self.shaped(self.parts(activation))
             embedding = feature_map.mean((2, 3))
             return self.head(embedding), embedding, feature_map
+
     return Upper
 
+
 def upper_network(
-    trunk, # timm's network
-    parts, # above the cut, see `cut_trunk`
-    head, # torch's Linear
-): # torch module
+    trunk,  # timm's network
+    parts,  # above the cut, see `cut_trunk`
+    head,  # torch's Linear
+):  # torch module
     "The part of a network that is trained, with its head."
     return _upper_class()(trunk, parts, head)
 
@@ -79,45 +106,64 @@ def upper_network(
 @dataclass
 class Activations:
     "What the lower part of a network sees in n images, by position."
-    rows:dict # position to Rows `(n,...)` float16
-    def draw(self,
-        index, # `(k,)` rows
-        random:np.random.Generator|None, # a position for each image; None: as it is
-    ) -> np.ndarray: # `(k,...)` float32
+
+    rows: dict  # position to Rows `(n,...)` float16
+
+    def draw(
+        self,
+        index,  # `(k,)` rows
+        random: np.random.Generator | None,  # a position for each image; None: as it is
+    ) -> np.ndarray:  # `(k,...)` float32
         "Activations of some images."
         index = np.asarray(index)
         places = np.zeros(len(index), int) if random is None else random.choice(list(self.rows), len(index))
         out = np.empty((len(index), *self.rows[0].shape[1:]), np.float32)
-        for place in np.unique(places): out[places == place] = self.rows[int(place)][index[places == place]]
+        for place in np.unique(places):
+            out[places == place] = self.rows[int(place)][index[places == place]]
         return out
-    def __repr__(self): return f"Activations {self.rows[0].shape} in {len(self.rows)} position{'s' * (len(self.rows) > 1)}"
+
+    def __repr__(self):
+        return f"Activations {self.rows[0].shape} in {len(self.rows)} position{'s' * (len(self.rows) > 1)}"
+
 
 def _lower_graph(backbone, lower, cut):
     version = need("torch", "train").__version__.split("+")[0]
-    path = cache_folder("backbones")/f"{backbone.name}-{backbone.weights_digest[:24]}-{backbone.preprocess.size}-{cut}-torch{version}.onnx"
+    path = (
+        cache_folder("backbones")
+        / f"{backbone.name}-{backbone.weights_digest[:24]}-{backbone.preprocess.size}-{cut}-torch{version}.onnx"
+    )
     return path if path.exists() else write_atomic(path, export_graph(lower, backbone.preprocess.size, ("activation",)))
 
+
 def cached_activations(
-    manifest:Manifest, # n images
-    backbone:Backbone, # the whole network, untrained
-    stages:int=1, # at the end that will be trained
-    wanted=(0,), # positions, 0 among them
-    batch:int=8, # images at a time, a core
-) -> Activations: # in the order of the manifest
+    manifest: Manifest,  # n images
+    backbone: Backbone,  # the whole network, untrained
+    stages: int = 1,  # at the end that will be trained
+    wanted=(0,),  # positions, 0 among them
+    batch: int = 8,  # images at a time, a core
+) -> Activations:  # in the order of the manifest
     "What lies below the cut, of all images; a second call computes nothing."
     torch, spec, contents = need("torch", "train"), backbone.preprocess, manifest.table["content"].to_numpy(str)
     lower, _, cut = cut_trunk(backbone.module, spec.size, stages)
-    with torch.no_grad(): shape = tuple(lower.forward_features(torch.zeros(1, 3, spec.size, spec.size)).shape[1:])
+    with torch.no_grad():
+        shape = tuple(lower.forward_features(torch.zeros(1, 3, spec.size, spec.size)).shape[1:])
     name = [backbone.name, backbone.weights_digest, spec.digest, cut]
     stores = {p: Store(cache_folder("activations", digest_json([*name, p])[:24]), shape, np.float16) for p in wanted}
     pixels, missing = cached_pixels(manifest, spec), {p: store.missing(contents) for p, store in stores.items()}
     session = _session(_lower_graph(backbone, lower, cut)) if any(map(len, missing.values())) else None
+
     def look(index):
         found = session.run(["activation"], {"images": spec.tensor(in_position(pixels[index], p))})[0]
-        if np.abs(found).max() > 65000 or not np.isfinite(found).all(): raise DataError(f"expected activations that sixteen bits can hold, got {np.abs(found).max():.2g} below {cut} of {backbone.name}; use recipe full")
+        if np.abs(found).max() > 65000 or not np.isfinite(found).all():
+            raise DataError(
+                f"expected activations that sixteen bits can hold, got {np.abs(found).max():.2g} below {cut} of "
+                f"{backbone.name}; use recipe full"
+            )
         return found
+
     for p, store in stores.items():
-        work = [missing[p][i:i + batch] for i in range(0, len(missing[p]), batch)]
+        work = [missing[p][i : i + batch] for i in range(0, len(missing[p]), batch)]
         with store.adding() as keep:
-            for index, found in progress(work_ahead(look, work), f"looking, position {p}", len(work)): keep(contents[index], found)
+            for index, found in progress(work_ahead(look, work), f"looking, position {p}", len(work)):
+                keep(contents[index], found)
     return Activations({p: store.rows(contents) for p, store in stores.items()})

@@ -16,144 +16,217 @@ from ..core import DataError, ParameterError, need, progress, rng
 # %% ../../nbs/2_model/26_train.ipynb #4b74ea2b
 def _fitted(model, embedding, targets, C, shares):
     "A model of scikit-learn, fitted on standardised features; and the mean and spread that these had."
-    if not C > 0: raise ParameterError(f"expected C above 0, got {C}; .01 suits a thousand features, 1 a dozen")
+    if not C > 0:
+        raise ParameterError(f"expected C above 0, got {C}; .01 suits a thousand features, 1 a dozen")
     mean, spread = embedding.mean(0, dtype=np.float64), embedding.std(0, dtype=np.float64)
     spread = np.maximum(spread, np.median(spread))
     spread[spread == 0] = 1
     scaled, weights = ((embedding - mean) / spread).astype(np.float32), None
-    if shares is not None: rows, targets = np.nonzero(shares); scaled, weights = scaled[rows], shares[rows, targets] # an image is of each class in part
-    with need("threadpoolctl", "train").threadpool_limits(1, "blas"): return model.fit(scaled, targets, sample_weight=weights), mean, spread
+    if shares is not None:
+        rows, targets = np.nonzero(shares)
+        scaled, weights = scaled[rows], shares[rows, targets]  # an image is of each class in part
+    with need("threadpoolctl", "train").threadpool_limits(1, "blas"):
+        return model.fit(scaled, targets, sample_weight=weights), mean, spread
+
 
 def _each_class(weight, bias):
     "Rows for both of two classes, opposite ones, where there is one for the two."
-    return (weight, bias) if len(weight) > 1 else (np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2)
+    return (
+        (weight, bias)
+        if len(weight) > 1
+        else (np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2)
+    )
+
 
 def _folded(weight, bias, mean, spread):
     "The same for features as they come."
     weight = weight / spread
     return weight.astype(np.float32), (bias - weight @ mean).astype(np.float32)
 
+
 def fit_head(
-    embedding:np.ndarray, # `(n,d)` float
-    targets:np.ndarray, # `(n,)` int, 0 to c-1, each at least once
-    C:float=.01, # inverse strength of the penalty
-    shares:np.ndarray|None=None, # `(n,c)` class shares to learn from instead of targets; rows sum to 1
-) -> tuple[np.ndarray, np.ndarray]: # weight `(c,d)`, bias `(c,)` float32
+    embedding: np.ndarray,  # `(n,d)` float
+    targets: np.ndarray,  # `(n,)` int, 0 to c-1, each at least once
+    C: float = 0.01,  # inverse strength of the penalty
+    shares: np.ndarray | None = None,  # `(n,c)` class shares to learn from instead of targets; rows sum to 1
+) -> tuple[np.ndarray, np.ndarray]:  # weight `(c,d)`, bias `(c,)` float32
     "Logistic regression, its scaling folded into weight and bias."
-    head, mean, spread = _fitted(need("sklearn.linear_model", "train").LogisticRegression(C=C, tol=1e-5, max_iter=1000), embedding, targets, C, shares)
+    head, mean, spread = _fitted(
+        need("sklearn.linear_model", "train").LogisticRegression(C=C, tol=1e-5, max_iter=1000),
+        embedding,
+        targets,
+        C,
+        shares,
+    )
     weight, bias = _each_class(head.coef_.astype(np.float64), head.intercept_.astype(np.float64))
     return _folded(weight, bias, mean, spread)
 
 # %% ../../nbs/2_model/26_train.ipynb #9c726ccc
 def fit_mlp_head(
-    embedding:np.ndarray, # `(n,d)` float
-    targets:np.ndarray, # `(n,)` int, 0 to c-1, each at least once
-    hidden:int, # units h of the layer between
-    C:float=.01, # inverse strength of the penalty
-    shares:np.ndarray|None=None, # `(n,c)` class shares to learn from instead of targets; rows sum to 1
-    seed:int=0, # of the weights that it starts from
-) -> tuple[np.ndarray, np.ndarray, tuple]: # weight `(c,h)`, bias `(c,)`, and those of the hidden layer `(h,d)`, `(h,)`; float32
+    embedding: np.ndarray,  # `(n,d)` float
+    targets: np.ndarray,  # `(n,)` int, 0 to c-1, each at least once
+    hidden: int,  # units h of the layer between
+    C: float = 0.01,  # inverse strength of the penalty
+    shares: np.ndarray | None = None,  # `(n,c)` class shares to learn from instead of targets; rows sum to 1
+    seed: int = 0,  # of the weights that it starts from
+    # weight `(c,h)`, bias `(c,)`, and those of the hidden layer `(h,d)`, `(h,)`; float32
+) -> tuple[np.ndarray, np.ndarray, tuple]:
     "A multilayer perceptron of one hidden layer, its scaling folded into that."
-    model = need("sklearn.neural_network", "train").MLPClassifier((hidden,), solver="lbfgs", alpha=1 / C if C > 0 else np.inf, max_iter=500, random_state=int(rng(seed, "mlp").integers(2**31)))
+    model = need("sklearn.neural_network", "train").MLPClassifier(
+        (hidden,),
+        solver="lbfgs",
+        alpha=1 / C if C > 0 else np.inf,
+        max_iter=500,
+        random_state=int(rng(seed, "mlp").integers(2**31)),
+    )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", need("sklearn.exceptions", "train").ConvergenceWarning) # stopped early or not, it is cross-validation that judges it
+        warnings.simplefilter(
+            "ignore", need("sklearn.exceptions", "train").ConvergenceWarning
+        )  # stopped early or not, it is cross-validation that judges it
         head, mean, spread = _fitted(model, embedding, targets, C, shares)
-    (first, last), (first_bias, last_bias) = ([v.T.astype(np.float64) for v in values] for values in (head.coefs_, head.intercepts_))
+    (first, last), (first_bias, last_bias) = (
+        [v.T.astype(np.float64) for v in values] for values in (head.coefs_, head.intercepts_)
+    )
     weight, bias = _each_class(last, last_bias)
     return weight.astype(np.float32), bias.astype(np.float32), _folded(first, first_bias, mean, spread)
 
+
 def probe_head(
-    embedding:np.ndarray, # `(n,d)` float
-    targets:np.ndarray, # `(n,)` int
-    C:float=.01, # inverse strength of the penalty
-    shares:np.ndarray|None=None, # `(n,c)` class shares to learn from instead of targets
-    hidden:int=0, # units of a hidden layer; 0: none
-    seed:int=0, # of a hidden layer
-) -> tuple: # what `head_logits` takes: weight, bias, and those of a hidden layer where there is one
+    embedding: np.ndarray,  # `(n,d)` float
+    targets: np.ndarray,  # `(n,)` int
+    C: float = 0.01,  # inverse strength of the penalty
+    shares: np.ndarray | None = None,  # `(n,c)` class shares to learn from instead of targets
+    hidden: int = 0,  # units of a hidden layer; 0: none
+    seed: int = 0,  # of a hidden layer
+) -> tuple:  # what `head_logits` takes: weight, bias, and those of a hidden layer where there is one
     "The head that a probe's recipe asks for."
-    return fit_mlp_head(embedding, targets, hidden, C, shares, seed) if hidden else fit_head(embedding, targets, C, shares)
+    return (
+        fit_mlp_head(embedding, targets, hidden, C, shares, seed) if hidden else fit_head(embedding, targets, C, shares)
+    )
+
 
 def head_logits(
-    embedding:np.ndarray, # `(n,d)`
-    weight:np.ndarray, # `(c,d)`, or `(c,h)`
-    bias:np.ndarray, # `(c,)`
-    hidden=None, # weight `(h,d)` and bias `(h,)` of a hidden layer
-) -> np.ndarray: # `(n,c)`
+    embedding: np.ndarray,  # `(n,d)`
+    weight: np.ndarray,  # `(c,d)`, or `(c,h)`
+    bias: np.ndarray,  # `(c,)`
+    hidden=None,  # weight `(h,d)` and bias `(h,)` of a hidden layer
+) -> np.ndarray:  # `(n,c)`
     "What a head says of features."
-    if hidden is not None: embedding = np.maximum(embedding @ hidden[0].T + hidden[1], 0)
+    if hidden is not None:
+        embedding = np.maximum(embedding @ hidden[0].T + hidden[1], 0)
     return embedding @ weight.T + bias
 
 # %% ../../nbs/2_model/26_train.ipynb #473ec16b
 def log_loss(
-    logits:np.ndarray, # `(n,c)`
-    targets:np.ndarray, # `(n,)` int
-    temperature:float=1., # above 0
-) -> float: # 0 (sure and right) upwards, in nats
+    logits: np.ndarray,  # `(n,c)`
+    targets: np.ndarray,  # `(n,)` int
+    temperature: float = 1.0,  # above 0
+) -> float:  # 0 (sure and right) upwards, in nats
     "Mean negative logarithm of the probability of the right class."
     z = logits / temperature
     z = z - z.max(1, keepdims=True)
     return float((np.log(np.exp(z).sum(1)) - z[np.arange(len(z)), targets]).mean())
 
+
 def fit_temperature(
-    logits:np.ndarray, # `(n,c)`, of images that were not trained on
-    targets:np.ndarray, # `(n,)` int
-) -> float: # .05 to 20; over 1 makes less sure
+    logits: np.ndarray,  # `(n,c)`, of images that were not trained on
+    targets: np.ndarray,  # `(n,)` int
+) -> float:  # .05 to 20; over 1 makes less sure
     "The temperature of least log loss (Guo et al. 2017, section 4.2)."
-    found = need("scipy.optimize", "train").minimize_scalar(lambda t: log_loss(logits, targets, np.exp(t)), bounds=(-3, 3), method="bounded")
+    found = need("scipy.optimize", "train").minimize_scalar(
+        lambda t: log_loss(logits, targets, np.exp(t)), bounds=(-3, 3), method="bounded"
+    )
     return float(np.exp(found.x))
 
 # %% ../../nbs/2_model/26_train.ipynb #bd3f1d80
 @dataclass
 class Probe:
     "A head, and what heads like it say of images that they had not seen."
-    classes:tuple # c names
-    weight:np.ndarray # `(c,d)` float32, fitted on all images that take part; `(c,h)` where there is a hidden layer
-    bias:np.ndarray # `(c,)` float32
-    temperature:float # fitted on all out-of-fold logits
-    oof_logits:np.ndarray # `(n,c)`; nan where an image took no part
-    oof_probabilities:np.ndarray # `(n,c)`, calibrated on the other folds; nan likewise
-    folds:np.ndarray # `(n,)` int
-    accuracies:np.ndarray # `(k,)` of each fold
-    seconds:dict = field(default_factory=dict) # folds, final
-    hidden:tuple|None = None # weight `(h,d)` and bias `(h,)` float32 of a hidden layer
 
-    def to_dict(self) -> dict: # plain data, without the arrays
+    classes: tuple  # c names
+    weight: np.ndarray  # `(c,d)` float32, fitted on all images that take part; `(c,h)` where there is a hidden layer
+    bias: np.ndarray  # `(c,)` float32
+    temperature: float  # fitted on all out-of-fold logits
+    oof_logits: np.ndarray  # `(n,c)`; nan where an image took no part
+    oof_probabilities: np.ndarray  # `(n,c)`, calibrated on the other folds; nan likewise
+    folds: np.ndarray  # `(n,)` int
+    accuracies: np.ndarray  # `(k,)` of each fold
+    seconds: dict = field(default_factory=dict)  # folds, final
+    hidden: tuple | None = None  # weight `(h,d)` and bias `(h,)` float32 of a hidden layer
+
+    def to_dict(self) -> dict:  # plain data, without the arrays
         "The cross-validation in numbers."
-        return {"folds": len(self.accuracies), "images": int((self.folds >= 0).sum()), "accuracy_mean": float(self.accuracies.mean()),
-                "accuracy_sd": float(self.accuracies.std(ddof=1)), "temperature": self.temperature}
+        return {
+            "folds": len(self.accuracies),
+            "images": int((self.folds >= 0).sum()),
+            "accuracy_mean": float(self.accuracies.mean()),
+            "accuracy_sd": float(self.accuracies.std(ddof=1)),
+            "temperature": self.temperature,
+        }
+
     def __repr__(self):
         about = self.to_dict()
-        return f"Probe for {len(self.classes)} classes: accuracy {about['accuracy_mean']:.3f} ± {about['accuracy_sd']:.3f} over {about['folds']} folds of {about['images']} images, temperature {self.temperature:.2f}"
+        return (
+            f"Probe for {len(self.classes)} classes: accuracy {about['accuracy_mean']:.3f} ± "
+            f"{about['accuracy_sd']:.3f} over {about['folds']} folds of {about['images']} images, temperature "
+            f"{self.temperature:.2f}"
+        )
+
     def _repr_html_(self):
         from cvkit.pages import fragment, table
-        return fragment(table([{"fold": k, "images": int((self.folds == f).sum()), "accuracy": f"{a:.3f}"} for k, (f, a) in enumerate(zip(np.unique(self.folds[self.folds >= 0]), self.accuracies))], caption=repr(self)))
+
+        return fragment(
+            table(
+                [
+                    {"fold": k, "images": int((self.folds == f).sum()), "accuracy": f"{a:.3f}"}
+                    for k, (f, a) in enumerate(zip(np.unique(self.folds[self.folds >= 0]), self.accuracies))
+                ],
+                caption=repr(self),
+            )
+        )
 
 # %% ../../nbs/2_model/26_train.ipynb #49d02773
 def _check(embedding, targets, folds, classes):
     "Refuse what cannot be cross-validated."
-    if not len(embedding) == len(targets) == len(folds): raise DataError(f"expected a target and a fold for each embedding, got {len(embedding)} embeddings, {len(targets)} targets and {len(folds)} folds; take all three from one manifest")
-    if not np.isfinite(embedding).all(): raise DataError(f"expected finite embeddings, but row {int(np.flatnonzero(~np.isfinite(embedding).all(1))[0])} is not; extract the features again")
+    if not len(embedding) == len(targets) == len(folds):
+        raise DataError(
+            f"expected a target and a fold for each embedding, got {len(embedding)} embeddings, {len(targets)} "
+            f"targets and {len(folds)} folds; take all three from one manifest"
+        )
+    if not np.isfinite(embedding).all():
+        raise DataError(
+            f"expected finite embeddings, but row {int(np.flatnonzero(~np.isfinite(embedding).all(1))[0])} is not; "
+            "extract the features again"
+        )
     names = np.unique(folds[folds >= 0])
-    if len(names) < 2: raise DataError(f"expected at least 2 folds, got {len(names)}; make them with make_splits")
+    if len(names) < 2:
+        raise DataError(f"expected at least 2 folds, got {len(names)}; make them with make_splits")
     for name in names:
         absent = set(range(len(classes))) - set(targets[(folds >= 0) & (folds != name)].tolist())
-        if absent: raise DataError(f"expected every class outside fold {name}, but {classes[min(absent)]!r} is not; add images or use fewer folds")
+        if absent:
+            raise DataError(
+                f"expected every class outside fold {name}, but {classes[min(absent)]!r} is not; add images or use "
+                "fewer folds"
+            )
     return names
 
+
 def softmax(
-    logits:np.ndarray, # `(n,c)`
-    temperature:float=1., # above 0
-) -> np.ndarray: # `(n,c)` float64, rows sum to 1
+    logits: np.ndarray,  # `(n,c)`
+    temperature: float = 1.0,  # above 0
+) -> np.ndarray:  # `(n,c)` float64, rows sum to 1
     "Probabilities from logits (Guo et al. 2017, eq. 9)."
     z = np.asarray(logits, np.float64) / temperature
     e = np.exp(z - z.max(1, keepdims=True))
     return e / e.sum(1, keepdims=True)
 
+
 def calibrate_folds(
-    logits:np.ndarray, # `(n,c)` out of fold
-    targets:np.ndarray, # `(n,)` int
-    folds:np.ndarray, # `(n,)` int; -1: takes no part
-) -> tuple[np.ndarray, np.ndarray]: # probabilities `(n,c)`, nan where an image takes no part, and the accuracy of each fold
+    logits: np.ndarray,  # `(n,c)` out of fold
+    targets: np.ndarray,  # `(n,)` int
+    folds: np.ndarray,  # `(n,)` int; -1: takes no part
+    # probabilities `(n,c)`, nan where an image takes no part, and the accuracy of each fold
+) -> tuple[np.ndarray, np.ndarray]:
     "Out-of-fold probabilities, the temperature of each fold from the others."
     probabilities, accuracies = np.full(logits.shape, np.nan), []
     for name in np.unique(folds[folds >= 0]):
@@ -164,24 +237,46 @@ def calibrate_folds(
 
 # %% ../../nbs/2_model/26_train.ipynb #d5e09cd6
 def fit_probe(
-    embedding:np.ndarray, # `(n,d)` float32
-    targets:np.ndarray, # `(n,)` int, index into classes
-    folds:np.ndarray, # `(n,)` int; -1: takes no part
-    classes, # c names
-    C:float=.01, # inverse strength of the penalty
-    shares:np.ndarray|None=None, # `(n,c)` class shares to learn from instead of targets
-    report=None, # called after each fold with (step, values), for tracking
-    hidden:int=0, # units of a hidden layer; 0: none
-    seed:int=0, # of a hidden layer
-) -> Probe: # fitted, calibrated and cross-validated
+    embedding: np.ndarray,  # `(n,d)` float32
+    targets: np.ndarray,  # `(n,)` int, index into classes
+    folds: np.ndarray,  # `(n,)` int; -1: takes no part
+    classes,  # c names
+    C: float = 0.01,  # inverse strength of the penalty
+    shares: np.ndarray | None = None,  # `(n,c)` class shares to learn from instead of targets
+    report=None,  # called after each fold with (step, values), for tracking
+    hidden: int = 0,  # units of a hidden layer; 0: none
+    seed: int = 0,  # of a hidden layer
+) -> Probe:  # fitted, calibrated and cross-validated
     "Cross-validate and fit a calibrated head."
     targets, folds, start = np.asarray(targets), np.asarray(folds), time.perf_counter()
-    names, used, logits = _check(embedding, targets, folds, classes), folds >= 0, np.full((len(targets), len(classes)), np.nan)
-    def head(learn): return probe_head(embedding[learn], targets[learn], C, None if shares is None else shares[learn], hidden, seed)
+    names, used, logits = (
+        _check(embedding, targets, folds, classes),
+        folds >= 0,
+        np.full((len(targets), len(classes)), np.nan),
+    )
+
+    def head(learn):
+        return probe_head(embedding[learn], targets[learn], C, None if shares is None else shares[learn], hidden, seed)
+
     for name in progress(names, "cross-validating"):
         ask, learn = folds == name, used & (folds != name)
         logits[ask] = head_logits(embedding[ask], *head(learn))
-        if report: report(f"fold {name}", {"accuracy": float((logits[ask].argmax(1) == targets[ask]).mean()), "images": int(ask.sum())})
+        if report:
+            report(
+                f"fold {name}",
+                {"accuracy": float((logits[ask].argmax(1) == targets[ask]).mean()), "images": int(ask.sum())},
+            )
     (probabilities, accuracies), middle = calibrate_folds(logits, targets, folds), time.perf_counter()
     weight, bias, *layer = head(used)
-    return Probe(tuple(classes), weight, bias, fit_temperature(logits[used], targets[used]), logits, probabilities, folds, accuracies, {"folds": middle - start, "final": time.perf_counter() - middle}, *layer)
+    return Probe(
+        tuple(classes),
+        weight,
+        bias,
+        fit_temperature(logits[used], targets[used]),
+        logits,
+        probabilities,
+        folds,
+        accuracies,
+        {"folds": middle - start, "final": time.perf_counter() - middle},
+        *layer,
+    )

@@ -18,12 +18,13 @@ from ..model.train import softmax
 
 # %% ../../nbs/5_operate/62_answers.ipynb #33630865
 def class_probabilities(
-    logits:np.ndarray, # `(n,c)`
-    spec:dict, # of the bundle: classes, temperature, and perhaps positive and isotonic
-) -> np.ndarray: # `(n,c)` float64, rows sum to 1
+    logits: np.ndarray,  # `(n,c)`
+    spec: dict,  # of the bundle: classes, temperature, and perhaps positive and isotonic
+) -> np.ndarray:  # `(n,c)` float64, rows sum to 1
     "Calibrated probabilities of classes that exclude each other."
     p, stairs = softmax(logits, spec["temperature"]), spec.get("isotonic")
-    if not stairs: return p
+    if not stairs:
+        return p
     i = list(spec["classes"]).index(spec["positive"])
     p[:, i] = np.interp(p[:, i], stairs["x"], stairs["y"])
     p[:, 1 - i] = 1 - p[:, i]
@@ -33,111 +34,201 @@ def class_probabilities(
 @dataclass
 class Predictions:
     "What a model says of n images, one label each."
-    classes:list[str] # c names
-    logits:np.ndarray # `(n,c)` float32
-    probabilities:np.ndarray # `(n,c)` float64, rows sum to 1
-    embedding:np.ndarray # `(n,d)` float32
-    positive:str|None=None # of two classes, the one that has a threshold
-    threshold:float|None=None # from this probability on it is the label; the most probable class is, where there is none
 
-    def __len__(self): return len(self.logits)
+    classes: list[str]  # c names
+    logits: np.ndarray  # `(n,c)` float32
+    probabilities: np.ndarray  # `(n,c)` float64, rows sum to 1
+    embedding: np.ndarray  # `(n,d)` float32
+    positive: str | None = None  # of two classes, the one that has a threshold
+    # from this probability on it is the label; the most probable class is, where there is none
+    threshold: float | None = None
+
+    def __len__(self):
+        return len(self.logits)
+
     @property
-    def labels(self) -> list[str]: # n names
+    def labels(self) -> list[str]:  # n names
         "What is said of each image."
         positive = None if self.threshold is None else self.classes.index(self.positive)
         return [self.classes[i] for i in said_classes(self.probabilities, positive, self.threshold)]
-    def to_dict(self) -> dict: # a list with a label and probabilities an image
+
+    def to_dict(self) -> dict:  # a list with a label and probabilities an image
         "Plain data, without the embedding."
-        return {"predictions": [{"label": l, "probabilities": dict(zip(self.classes, map(float, p)))} for l, p in zip(self.labels, self.probabilities)]}
-    def __str__(self): return "\n".join(f"{l:12} {p[self.classes.index(l)]:.3f}" for l, p in zip(self.labels, self.probabilities))
+        return {
+            "predictions": [
+                {"label": l, "probabilities": dict(zip(self.classes, map(float, p)))}
+                for l, p in zip(self.labels, self.probabilities)
+            ]
+        }
+
+    def __str__(self):
+        return "\n".join(f"{l:12} {p[self.classes.index(l)]:.3f}" for l, p in zip(self.labels, self.probabilities))
+
     def _repr_html_(self):
         from cvkit.pages import fragment, table
-        return fragment(table([{"image": i, "label": l, **{c: round(float(x), 4) for c, x in zip(self.classes, p)}} for i, (l, p) in enumerate(zip(self.labels, self.probabilities))]))
+
+        return fragment(
+            table([
+                {"image": i, "label": l, **{c: round(float(x), 4) for c, x in zip(self.classes, p)}}
+                for i, (l, p) in enumerate(zip(self.labels, self.probabilities))
+            ])
+        )
 
 # %% ../../nbs/5_operate/62_answers.ipynb #c52572de
 @dataclass
 class LabelPredictions:
     "What a model says of n images, any number of labels each."
-    classes:list[str] # c names
-    thresholds:list[float] # c, in (0, 1): from this probability on a label is said
-    logits:np.ndarray # `(n,c)` float32
-    probabilities:np.ndarray # `(n,c)` float64, each of its own
-    embedding:np.ndarray # `(n,d)` float32
 
-    def __len__(self): return len(self.logits)
+    classes: list[str]  # c names
+    thresholds: list[float]  # c, in (0, 1): from this probability on a label is said
+    logits: np.ndarray  # `(n,c)` float32
+    probabilities: np.ndarray  # `(n,c)` float64, each of its own
+    embedding: np.ndarray  # `(n,d)` float32
+
+    def __len__(self):
+        return len(self.logits)
+
     @property
-    def labels(self) -> list[list[str]]: # n lists of names, in the order of classes
+    def labels(self) -> list[list[str]]:  # n lists of names, in the order of classes
         "What is said of each image."
-        return [[c for c, yes in zip(self.classes, row) if yes] for row in self.probabilities >= np.asarray(self.thresholds)]
-    def to_dict(self) -> dict: # a list with labels and probabilities an image
+        return [
+            [c for c, yes in zip(self.classes, row) if yes] for row in self.probabilities >= np.asarray(self.thresholds)
+        ]
+
+    def to_dict(self) -> dict:  # a list with labels and probabilities an image
         "Plain data, without the embedding."
-        return {"predictions": [{"labels": l, "probabilities": dict(zip(self.classes, map(float, p)))} for l, p in zip(self.labels, self.probabilities)]}
-    def __str__(self): return "\n".join(", ".join(f"{c} {p[self.classes.index(c)]:.3f}" for c in l) or "no label" for l, p in zip(self.labels, self.probabilities))
+        return {
+            "predictions": [
+                {"labels": l, "probabilities": dict(zip(self.classes, map(float, p)))}
+                for l, p in zip(self.labels, self.probabilities)
+            ]
+        }
+
+    def __str__(self):
+        return "\n".join(
+            ", ".join(f"{c} {p[self.classes.index(c)]:.3f}" for c in l) or "no label"
+            for l, p in zip(self.labels, self.probabilities)
+        )
+
     def _repr_html_(self):
         from cvkit.pages import fragment, table
-        return fragment(table([{"image": i, "labels": ", ".join(l) or "none", **{c: round(float(x), 4) for c, x in zip(self.classes, p)}} for i, (l, p) in enumerate(zip(self.labels, self.probabilities))]))
+
+        return fragment(
+            table([
+                {
+                    "image": i,
+                    "labels": ", ".join(l) or "none",
+                    **{c: round(float(x), 4) for c, x in zip(self.classes, p)},
+                }
+                for i, (l, p) in enumerate(zip(self.labels, self.probabilities))
+            ])
+        )
 
 # %% ../../nbs/5_operate/62_answers.ipynb #bd537c55
 @dataclass
 class Detections:
     "What a detector says of n images."
-    classes:list[str] # c names
-    thresholds:list[float] # c, in (0, 1): from this score on a box is said
-    rows:list[dict] # n: boxes `(k,4)` float32 in pixels of the picture, labels `(k,)` int64, scores `(k,)` float32; all, by falling score
-    sizes:list # n (width, height) of the pictures, in pixels
-    embedding:np.ndarray # `(n,d)` float32
 
-    def __len__(self): return len(self.rows)
+    classes: list[str]  # c names
+    thresholds: list[float]  # c, in (0, 1): from this score on a box is said
+    # n: boxes `(k,4)` float32 in pixels of the picture, labels `(k,)` int64, scores `(k,)` float32; all, by falling
+    # score
+    rows: list[dict]
+    sizes: list  # n (width, height) of the pictures, in pixels
+    embedding: np.ndarray  # `(n,d)` float32
+
+    def __len__(self):
+        return len(self.rows)
+
     @property
-    def boxes(self) -> list[list[dict]]: # n lists: label, score, box (x1, y1, x2, y2)
+    def boxes(self) -> list[list[dict]]:  # n lists: label, score, box (x1, y1, x2, y2)
         "What is said of each image."
         said = said_boxes(self.rows, self.thresholds)
-        return [[{"label": self.classes[l], "score": s, "box": b} for l, s, b in zip(r["labels"], r["scores"].tolist(), r["boxes"].tolist())] for r in said]
+        return [
+            [
+                {"label": self.classes[l], "score": s, "box": b}
+                for l, s, b in zip(r["labels"], r["scores"].tolist(), r["boxes"].tolist())
+            ]
+            for r in said
+        ]
+
     @property
-    def labels(self) -> list[list[str]]: return [[b["label"] for b in row] for row in self.boxes] # n lists of names
-    def to_dict(self) -> dict: # a list with the boxes of each image
+    def labels(self) -> list[list[str]]:  # n lists of names
+        return [[b["label"] for b in row] for row in self.boxes]
+
+    def to_dict(self) -> dict:  # a list with the boxes of each image
         "Plain data, without the embedding and without the boxes that are not said."
         return {"predictions": [{"boxes": row} for row in self.boxes]}
-    def _counts(self, labels): return ", ".join(f"{labels.count(c)} {c}" for c in self.classes if c in labels) or "no box"
-    def __str__(self): return "\n".join(map(self._counts, self.labels))
+
+    def _counts(self, labels):
+        return ", ".join(f"{labels.count(c)} {c}" for c in self.classes if c in labels) or "no box"
+
+    def __str__(self):
+        return "\n".join(map(self._counts, self.labels))
+
     def _repr_html_(self):
         from cvkit.pages import fragment, table
+
         best = lambda row: f"{row[0]['score']:.3f}" if row else ""
-        return fragment(table([{"image": i, "width": w, "height": h, "boxes": self._counts(l), "highest score": best(b)} for i, ((w, h), l, b) in enumerate(zip(self.sizes, self.labels, self.boxes))]))
+        return fragment(
+            table([
+                {"image": i, "width": w, "height": h, "boxes": self._counts(l), "highest score": best(b)}
+                for i, ((w, h), l, b) in enumerate(zip(self.sizes, self.labels, self.boxes))
+            ])
+        )
 
 # %% ../../nbs/5_operate/62_answers.ipynb #ad07aab8
 def answer_names(
-    task:str, # classification, multilabel or detection
-    classes, # c names
-) -> list[str]: # k names, one a column of `answers_of`
+    task: str,  # classification, multilabel or detection
+    classes,  # c names
+) -> list[str]:  # k names, one a column of `answers_of`
     "What the numbers of the answers are."
-    return ["boxes", "mean score", "share covered", "mean size"] if task == "detection" else [f"probability of {c}" for c in classes]
+    return (
+        ["boxes", "mean score", "share covered", "mean size"]
+        if task == "detection"
+        else [f"probability of {c}" for c in classes]
+    )
+
 
 def _covered(boxes):
     "The area that boxes `(k,4)` cover together, in square pixels."
     (xs, ys), corners = (np.unique(boxes[:, [i, i + 2]]) for i in (0, 1)), np.empty(boxes.shape, int)
-    for i, edges in enumerate((xs, ys, xs, ys)): corners[:, i] = np.searchsorted(edges, boxes[:, i])
+    for i, edges in enumerate((xs, ys, xs, ys)):
+        corners[:, i] = np.searchsorted(edges, boxes[:, i])
     inside = np.zeros((max(0, len(ys) - 1), max(0, len(xs) - 1)), bool)
-    for x1, y1, x2, y2 in corners: inside[y1:y2, x1:x2] = True
+    for x1, y1, x2, y2 in corners:
+        inside[y1:y2, x1:x2] = True
     return float(np.diff(ys) @ inside @ np.diff(xs))
 
+
 def detection_answers(
-    rows:list[dict], # of each image: boxes, labels, scores
-    sizes:list, # n (width, height) of the pictures, in pixels
-    thresholds, # c, in (0, 1)
-) -> np.ndarray: # `(n,4)` float64: boxes said, mean score, share of the picture covered, mean of sqrt(area of a box / area of the picture); 0 where no box is said
+    rows: list[dict],  # of each image: boxes, labels, scores
+    sizes: list,  # n (width, height) of the pictures, in pixels
+    thresholds,  # c, in (0, 1)
+    # `(n,4)` float64: boxes said, mean score, share of the picture covered, mean of sqrt(area of a box / area of the
+    # picture); 0 where no box is said
+) -> np.ndarray:
     "The boxes that are said, as four numbers an image."
-    if len(rows) != len(sizes): raise DataError(f"expected a size for each of {len(rows)} images, got {len(sizes)}; pass (width, height) of every picture")
+    if len(rows) != len(sizes):
+        raise DataError(
+            f"expected a size for each of {len(rows)} images, got {len(sizes)}; pass (width, height) of every picture"
+        )
     found = np.zeros((len(rows), 4))
     for answer, row, (w, h) in zip(found, said_boxes(rows, thresholds), sizes):
         boxes = row["boxes"].astype(float)
-        if not len(boxes): continue
+        if not len(boxes):
+            continue
         sides = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (w * h))
         answer[:] = len(boxes), row["scores"].mean(dtype=float), _covered(boxes) / (w * h), sides.mean()
     return found
 
+
 def answers_of(
-    predictions, # Predictions, LabelPredictions or Detections
-) -> np.ndarray: # `(n,k)` float64, named by `answer_names`
+    predictions,  # Predictions, LabelPredictions or Detections
+) -> np.ndarray:  # `(n,k)` float64, named by `answer_names`
     "What a monitor compares of the answers."
-    return detection_answers(predictions.rows, predictions.sizes, predictions.thresholds) if isinstance(predictions, Detections) else predictions.probabilities
+    return (
+        detection_answers(predictions.rows, predictions.sizes, predictions.thresholds)
+        if isinstance(predictions, Detections)
+        else predictions.probabilities
+    )

@@ -21,11 +21,12 @@ from ..release.bundle import Bundle
 
 # %% ../../nbs/5_operate/65_component.ipynb #4f291417
 def _refusal(
-    text:str, # what was expected, what came, what to do
-    status:int=400, # of HTTP
-) -> Exception: # to be raised
+    text: str,  # what was expected, what came, what to do
+    status: int = 400,  # of HTTP
+) -> Exception:  # to be raised
     "An error that Seldon's wrapper reports with its own status and text."
     from seldon_core.flask_utils import SeldonMicroserviceException
+
     error = SeldonMicroserviceException(text, status_code=status)
     error.args = (text,)
     return error
@@ -33,141 +34,246 @@ def _refusal(
 # %% ../../nbs/5_operate/65_component.ipynb #c865c9b8
 PREDICT = ("/predict", "/api/v1.0/predictions", "/api/v0.1/predictions")
 
+
 def _complaint(
-    request, # Flask's
-    most:int, # bytes of one image
-) -> tuple[str, int]|None: # (text, status), or nothing to complain about
+    request,  # Flask's
+    most: int,  # bytes of one image
+) -> tuple[str, int] | None:  # (text, status), or nothing to complain about
     "What is wrong with a request, before its image is decoded."
     size, fits = request.content_length, most * 4 // 3 + 65_536
-    if size is None: return "expected a Content-Length, got none; send the body whole, not in chunks", 411
-    if size > fits: return f"expected at most {fits:,} bytes (an image of {most:,} bytes as base64), got {size:,}; send a smaller image", 413
-    if request.path not in PREDICT or "binData" in request.files: return None
-    try: body = json.loads(request.form["json"]) if "json" in request.form else request.get_json(silent=True)
-    except ValueError: body = None
+    if size is None:
+        return "expected a Content-Length, got none; send the body whole, not in chunks", 411
+    if size > fits:
+        return (
+            (
+                f"expected at most {fits:,} bytes (an image of {most:,} bytes as base64), got {size:,}; send a "
+                "smaller image"
+            ),
+            413,
+        )
+    if request.path not in PREDICT or "binData" in request.files:
+        return None
+    try:
+        body = json.loads(request.form["json"]) if "json" in request.form else request.get_json(silent=True)
+    except ValueError:
+        body = None
     text = body.get("binData") if isinstance(body, dict) else None
-    if not isinstance(text, str): return 'expected {"binData": "..."}, the base64 of one JPEG or PNG file, as JSON; got something else', 400
-    try: base64.b64decode(text, validate=True)
-    except ValueError: return "expected base64 in binData, got other characters or a wrong length; encode the bytes of the file", 400
+    if not isinstance(text, str):
+        return 'expected {"binData": "..."}, the base64 of one JPEG or PNG file, as JSON; got something else', 400
+    try:
+        base64.b64decode(text, validate=True)
+    except ValueError:
+        return "expected base64 in binData, got other characters or a wrong length; encode the bytes of the file", 400
     meta = body.get("meta", {})
-    if not isinstance(meta, dict) or not isinstance(meta.get("tags", {}), dict): return 'expected {"tags": {...}} as meta, got something else; leave it out, or write {"tags": {"draw": true}} for a picture with its boxes', 400
+    if not isinstance(meta, dict) or not isinstance(meta.get("tags", {}), dict):
+        return (
+            (
+                'expected {"tags": {...}} as meta, got something else; leave it out, or write {"tags": {"draw": '
+                "true}} for a picture with its boxes"
+            ),
+            400,
+        )
+
 
 def _gate(
-    model:"SeldonModel", # whose limits hold
-): # a Flask blueprint
+    model: "SeldonModel",  # whose limits hold
+):  # a Flask blueprint
     "Look at each request before the wrapper does."
     from flask import Blueprint, jsonify, request
+
     gate = Blueprint("cvkit", __name__)
+
     @gate.before_app_request
     def look():
         found = _complaint(request, model.max_bytes) if request.method == "POST" else None
-        if not found: return None
+        if not found:
+            return None
         model.refused += 1
         for _ in range(1024):
-            if not request.stream.read(65_536): break
+            if not request.stream.read(65_536):
+                break
         answer = jsonify(_refusal(*found).to_dict())
         answer.status_code = found[1]
         return answer
+
     return gate
 
 # %% ../../nbs/5_operate/65_component.ipynb #48c1831b
 def _append(
-    log:str, # file; "" for none
-    line:str, # with its end
+    log: str,  # file; "" for none
+    line: str,  # with its end
 ):
     "Add a line to a log in one write; only its owner can read it."
-    if not log: return
-    try: file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    except OSError as error: raise ServeError(f"expected a file to append to, but {log} cannot be written ({error.strerror.lower()}); choose another log") from None
-    try: os.write(file, line.encode())
-    finally: os.close(file)
+    if not log:
+        return
+    try:
+        file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ServeError(
+            f"expected a file to append to, but {log} cannot be written ({error.strerror.lower()}); choose another log"
+        ) from None
+    try:
+        os.write(file, line.encode())
+    finally:
+        os.close(file)
 
 # %% ../../nbs/5_operate/65_component.ipynb #487eb038
 def _said(
-    found, # Predictions, LabelPredictions or Detections of one image
-) -> tuple[dict, dict, list[dict]]: # the answer, what the log keeps of it, and metrics
+    found,  # Predictions, LabelPredictions or Detections of one image
+) -> tuple[dict, dict, list[dict]]:  # the answer, what the log keeps of it, and metrics
     "What a client is told, what is written down, and what is counted."
     answer, values = found.to_dict()["predictions"][0], answers_of(found)[0].tolist()
     count = lambda key, n, **tags: {"type": "COUNTER", "key": key, "value": n, **({"tags": tags} if tags else {})}
-    if "label" in answer: log, metrics = {"label": answer["label"]}, [count("cvkit_images", 1, label=answer["label"])]
-    elif "labels" in answer: log, metrics = {"labels": answer["labels"]}, [count("cvkit_images", 1), *(count("cvkit_labels", 1, label=l) for l in answer["labels"])]
+    if "label" in answer:
+        log, metrics = {"label": answer["label"]}, [count("cvkit_images", 1, label=answer["label"])]
+    elif "labels" in answer:
+        log, metrics = (
+            {"labels": answer["labels"]},
+            [count("cvkit_images", 1), *(count("cvkit_labels", 1, label=l) for l in answer["labels"])],
+        )
     else:
         (answer["width"], answer["height"]), counts = found.sizes[0], Counter(found.labels[0])
-        log, metrics = {"boxes": dict(counts)}, [count("cvkit_images", 1), *(count("cvkit_boxes", n, label=l) for l, n in counts.items())]
+        log, metrics = (
+            {"boxes": dict(counts)},
+            [count("cvkit_images", 1), *(count("cvkit_boxes", n, label=l) for l, n in counts.items())],
+        )
     sure = values[1] if "boxes" in answer else max(values)
     return answer, {**log, "answers": values}, [*metrics, {"type": "GAUGE", "key": "cvkit_confidence", "value": sure}]
 
+
 def _drawn(
-    image:bytes, # of one file
-    boxes:list[dict], # label and box
-    classes, # for the colours
-) -> str: # base64 of a PNG file, 512 pixels at its longest side
+    image: bytes,  # of one file
+    boxes: list[dict],  # label and box
+    classes,  # for the colours
+) -> str:  # base64 of a PNG file, 512 pixels at its longest side
     "The picture with its boxes."
     out, corners = BytesIO(), ("x1", "y1", "x2", "y2")
-    draw_boxes(decode_image(image), [{"label": b["label"], **dict(zip(corners, b["box"]))} for b in boxes], classes).save(out, "PNG")
+    draw_boxes(
+        decode_image(image), [{"label": b["label"], **dict(zip(corners, b["box"]))} for b in boxes], classes
+    ).save(out, "PNG")
     return base64.b64encode(out.getvalue()).decode()
 
-def _asks_to_draw(meta): # True only where the tag says so
+
+def _asks_to_draw(meta):  # True only where the tag says so
     tags = meta.get("tags") if isinstance(meta, dict) else None
     return isinstance(tags, dict) and tags.get("draw") is True
 
 # %% ../../nbs/5_operate/65_component.ipynb #e4d6f0df
 class SeldonModel:
     "A bundle as a Seldon Core component."
-    def __init__(self,
-        bundle:str="/cvkit/bundle", # folder of the bundle
-        log:str="", # JSONL file for monitoring; `CVKIT_REQUEST_LOG` by default, none where that is not set
-        digest:str="", # of the bundle that was approved; any by default
-        max_bytes:int=20_000_000, # of one image
-        threads:int=0, # of onnxruntime; 0: as many as there are cores
+
+    def __init__(
+        self,
+        bundle: str = "/cvkit/bundle",  # folder of the bundle
+        log: str = "",  # JSONL file for monitoring; `CVKIT_REQUEST_LOG` by default, none where that is not set
+        digest: str = "",  # of the bundle that was approved; any by default
+        max_bytes: int = 20_000_000,  # of one image
+        threads: int = 0,  # of onnxruntime; 0: as many as there are cores
     ):
         self.bundle, self.predictor, self.refused = Bundle.load(bundle), None, 0
         self.max_bytes, self.threads, self.reference = int(max_bytes), int(threads), self.bundle.reference
         if digest and digest != self.bundle.digest:
-            raise BundleError(f"expected bundle {digest[:12]} in {bundle}, found {self.bundle.digest[:12]}; mount the bundle that was approved, or approve this one")
+            raise BundleError(
+                f"expected bundle {digest[:12]} in {bundle}, found {self.bundle.digest[:12]}; mount the bundle that "
+                "was approved, or approve this one"
+            )
         self.log = log or os.environ.get("CVKIT_REQUEST_LOG", "")
         _append(self.log, "")
-    def load(self): # called in each process that answers
+
+    def load(self):  # called in each process that answers
         "Open the graph and run it once."
         self.predictor = Predictor(self.bundle, self.threads).warm()
-    @property
-    def model_error_handler(self): return _gate(self) # the name under which the wrapper looks for a blueprint
 
-    def init_metadata(self) -> dict: # what /metadata says
+    @property
+    def model_error_handler(self):  # the name under which the wrapper looks for a blueprint
+        return _gate(self)
+
+    def init_metadata(self) -> dict:  # what /metadata says
         "Name, digest of the bundle, classes, licence."
         spec = self.bundle.spec
-        more = {"task": spec["task"], "thresholds": ",".join(f"{t:g}" for t in spec["thresholds"])} if spec.get("thresholds") else {"threshold": f"{spec['positive']} from {spec['threshold']:g}"} if spec.get("threshold") else {}
-        return {"name": spec["name"], "versions": [self.bundle.digest], "platform": "cvkit", "inputs": [{"messagetype": "binData"}], "outputs": [{"messagetype": "jsonData"}],
-                "custom": {"classes": ",".join(self.bundle.classes), "licence": spec["licence"], "preprocess": self.bundle.preprocess.digest, **more}}
-    def health_status(self) -> dict: # what /health/status says
+        more = (
+            {"task": spec["task"], "thresholds": ",".join(f"{t:g}" for t in spec["thresholds"])}
+            if spec.get("thresholds")
+            else {"threshold": f"{spec['positive']} from {spec['threshold']:g}"}
+            if spec.get("threshold")
+            else {}
+        )
+        return {
+            "name": spec["name"],
+            "versions": [self.bundle.digest],
+            "platform": "cvkit",
+            "inputs": [{"messagetype": "binData"}],
+            "outputs": [{"messagetype": "jsonData"}],
+            "custom": {
+                "classes": ",".join(self.bundle.classes),
+                "licence": spec["licence"],
+                "preprocess": self.bundle.preprocess.digest,
+                **more,
+            },
+        }
+
+    def health_status(self) -> dict:  # what /health/status says
         "Ready, with the digest of the bundle; 503 while the graph is not open."
-        if self.predictor is None: raise _refusal("the model is not loaded in this process; see its log", 503)
+        if self.predictor is None:
+            raise _refusal("the model is not loaded in this process; see its log", 503)
         return {"status": "ready", "bundle": self.bundle.digest}
-    def tags(self) -> dict: return {"bundle": self.bundle.digest} # in `meta` of every answer
-    def metrics(self) -> list[dict]: # requests refused since the last call
+
+    def tags(self) -> dict:  # in `meta` of every answer
+        return {"bundle": self.bundle.digest}
+
+    def metrics(self) -> list[dict]:  # requests refused since the last call
         "What is counted besides answers; the wrapper asks after each answer and each health check."
         refused, self.refused = self.refused, 0
         return [{"type": "COUNTER", "key": "cvkit_refused", "value": refused}]
 
-    def answer(self,
-        image:bytes, # of one file
-        draw:bool=False, # a detector adds `png`, the picture with its boxes as base64
-    ) -> tuple[dict, list[dict]]: # (answer, metrics)
+    def answer(
+        self,
+        image: bytes,  # of one file
+        draw: bool = False,  # a detector adds `png`, the picture with its boxes as base64
+    ) -> tuple[dict, list[dict]]:  # (answer, metrics)
         "Labels and probabilities or boxes, model and bundle; DataError for what is no image."
-        if not isinstance(image, bytes): raise DataError(f"expected binData with the bytes of one image file, got {type(image).__name__}; send JPEG or PNG")
-        if len(image) > self.max_bytes: raise DataError(f"expected at most {self.max_bytes:,} bytes, got {len(image):,}; send a smaller image")
+        if not isinstance(image, bytes):
+            raise DataError(
+                f"expected binData with the bytes of one image file, got {type(image).__name__}; send JPEG or PNG"
+            )
+        if len(image) > self.max_bytes:
+            raise DataError(f"expected at most {self.max_bytes:,} bytes, got {len(image):,}; send a smaller image")
         start = time.perf_counter()
         found = self.predictor.predict([image])
         milliseconds = 1000 * (time.perf_counter() - start)
         answer, log, metrics = _said(found)
-        seen = [float(f"{x:.5g}") for x in project(found.embedding, self.reference)[0]] if "directions" in self.reference else []
-        _append(self.log, canonical_json({"at": utc_now(), "bundle": self.bundle.digest[:12], **log, "projected": seen, "milliseconds": round(milliseconds, 2)}) + "\n")
-        if draw and "boxes" in answer: answer["png"] = _drawn(image, answer["boxes"], found.classes)
-        return {**answer, "model": self.bundle.spec["name"], "bundle": self.bundle.digest}, [*metrics, {"type": "TIMER", "key": "cvkit_seconds", "value": milliseconds}]
-    def predict(self, X, names=None, meta=None): # X: bytes of one image file
+        seen = (
+            [float(f"{x:.5g}") for x in project(found.embedding, self.reference)[0]]
+            if "directions" in self.reference
+            else []
+        )
+        _append(
+            self.log,
+            canonical_json({
+                "at": utc_now(),
+                "bundle": self.bundle.digest[:12],
+                **log,
+                "projected": seen,
+                "milliseconds": round(milliseconds, 2),
+            })
+            + "\n",
+        )
+        if draw and "boxes" in answer:
+            answer["png"] = _drawn(image, answer["boxes"], found.classes)
+        return {**answer, "model": self.bundle.spec["name"], "bundle": self.bundle.digest}, [
+            *metrics,
+            {"type": "TIMER", "key": "cvkit_seconds", "value": milliseconds},
+        ]
+
+    def predict(self, X, names=None, meta=None):  # X: bytes of one image file
         "Answer one request; what Seldon calls."
         from seldon_core.user_model import SeldonResponse
-        try: found, metrics = self.answer(X, _asks_to_draw(meta))
+
+        try:
+            found, metrics = self.answer(X, _asks_to_draw(meta))
         except DataError as error:
             self.refused += 1
-            raise _refusal(str(error).removeprefix("image 0: "), 413 if isinstance(X, bytes) and len(X) > self.max_bytes else 400) from None
+            raise _refusal(
+                str(error).removeprefix("image 0: "), 413 if isinstance(X, bytes) and len(X) > self.max_bytes else 400
+            ) from None
         return SeldonResponse(found, metrics=metrics)

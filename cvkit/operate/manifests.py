@@ -14,122 +14,221 @@ from .seldon import LIMITS
 from ..release.bundle import Bundle
 
 # %% ../../nbs/5_operate/67_manifests.ipynb #c4b8db70
-MOUNT, LOG = "/cvkit/bundle", "/cvkit/log" # in the container, and nowhere else
+MOUNT, LOG = "/cvkit/bundle", "/cvkit/log"  # in the container, and nowhere else
 CLOSED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 
+
 def _pod(
-    name:str, # of the container and of the graph's node
-    image:str, # with cvkit and Seldon's wrapper
-    claim:str, # persistent volume claim of the bundle; "" when the image holds it
-    path:str, # of the bundle in the claim
-    cpus:int, # whole processors
-    memory:str, # such as "1Gi"
-) -> dict: # a PodSpec
+    name: str,  # of the container and of the graph's node
+    image: str,  # with cvkit and Seldon's wrapper
+    claim: str,  # persistent volume claim of the bundle; "" when the image holds it
+    path: str,  # of the bundle in the claim
+    cpus: int,  # whole processors
+    memory: str,  # such as "1Gi"
+) -> dict:  # a PodSpec
     "A pod with one closed container."
-    volumes, mounts = [{"name": "tmp", "emptyDir": {}}, {"name": "log", "emptyDir": {}}], [{"name": "tmp", "mountPath": "/tmp"}, {"name": "log", "mountPath": LOG}]
+    volumes, mounts = (
+        [{"name": "tmp", "emptyDir": {}}, {"name": "log", "emptyDir": {}}],
+        [{"name": "tmp", "mountPath": "/tmp"}, {"name": "log", "mountPath": LOG}],
+    )
     if claim:
         volumes.append({"name": "bundle", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}})
         mounts.append({"name": "bundle", "mountPath": MOUNT, "readOnly": True, **({"subPath": path} if path else {})})
-    container = {"name": name, "image": image, "env": [{"name": "CVKIT_REQUEST_LOG", "value": f"{LOG}/requests.jsonl"}], "volumeMounts": mounts, "securityContext": CLOSED,
-                 "resources": {"requests": {"cpu": str(cpus), "memory": memory}, "limits": {"cpu": str(cpus), "memory": memory}},
-                 "readinessProbe": {"httpGet": {"path": "/health/status", "port": "http"}, "initialDelaySeconds": 2, "periodSeconds": 5},
-                 "livenessProbe": {"httpGet": {"path": "/health/ping", "port": "http"}, "initialDelaySeconds": 20, "periodSeconds": 10}}
-    closed = {"runAsNonRoot": True, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
-    return {"automountServiceAccountToken": False, "terminationGracePeriodSeconds": 20, "securityContext": closed, "containers": [container], "volumes": volumes}
+    container = {
+        "name": name,
+        "image": image,
+        "env": [{"name": "CVKIT_REQUEST_LOG", "value": f"{LOG}/requests.jsonl"}],
+        "volumeMounts": mounts,
+        "securityContext": CLOSED,
+        "resources": {"requests": {"cpu": str(cpus), "memory": memory}, "limits": {"cpu": str(cpus), "memory": memory}},
+        "readinessProbe": {
+            "httpGet": {"path": "/health/status", "port": "http"},
+            "initialDelaySeconds": 2,
+            "periodSeconds": 5,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/health/ping", "port": "http"},
+            "initialDelaySeconds": 20,
+            "periodSeconds": 10,
+        },
+    }
+    closed = {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "fsGroup": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    return {
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 20,
+        "securityContext": closed,
+        "containers": [container],
+        "volumes": volumes,
+    }
 
 # %% ../../nbs/5_operate/67_manifests.ipynb #01d1e639
 def seldon_v1(
-    bundle, # a Bundle, or a dict with `name` and `digest`
-    image:str, # with cvkit and Seldon's wrapper, best by its own digest
-    uri:str="", # `pvc://CLAIM/PATH` of the bundle; "" when the image holds it at /cvkit/bundle
-    namespace:str="models", # of the cluster
-    replicas:int=1, # pods
-    cpus:int=1, # of each, whole
-    memory:str="1Gi", # of each
-) -> dict: # a SeldonDeployment
+    bundle,  # a Bundle, or a dict with `name` and `digest`
+    image: str,  # with cvkit and Seldon's wrapper, best by its own digest
+    uri: str = "",  # `pvc://CLAIM/PATH` of the bundle; "" when the image holds it at /cvkit/bundle
+    namespace: str = "models",  # of the cluster
+    replicas: int = 1,  # pods
+    cpus: int = 1,  # of each, whole
+    memory: str = "1Gi",  # of each
+) -> dict:  # a SeldonDeployment
     "The manifest of one model behind Seldon Core v1."
-    name, digest = (bundle.spec["name"], bundle.digest) if isinstance(bundle, Bundle) else (bundle["name"], bundle["digest"])
+    name, digest = (
+        (bundle.spec["name"], bundle.digest) if isinstance(bundle, Bundle) else (bundle["name"], bundle["digest"])
+    )
     name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-")
     found = re.fullmatch(r"pvc://([a-z0-9.-]+)(?:/(.*?)/?)?", uri)
-    if uri and (not found or ".." in (found[2] or "").split("/")): raise ParameterError(f"expected pvc://CLAIM/PATH, or nothing when the image holds the bundle, got {uri!r}; copy the bundle to a volume first")
-    if min(replicas, cpus) < 1: raise ParameterError(f"expected at least one pod and one processor, got replicas={replicas} and cpus={cpus}")
+    if uri and (not found or ".." in (found[2] or "").split("/")):
+        raise ParameterError(
+            f"expected pvc://CLAIM/PATH, or nothing when the image holds the bundle, got {uri!r}; copy the bundle to "
+            "a volume first"
+        )
+    if min(replicas, cpus) < 1:
+        raise ParameterError(f"expected at least one pod and one processor, got replicas={replicas} and cpus={cpus}")
     claim, path = (found[1], found[2] or "") if found else ("", "")
     values = [("bundle", MOUNT, "STRING"), ("digest", digest, "STRING"), ("threads", str(cpus), "INT")]
-    graph = {"name": name, "type": "MODEL", "children": [], "parameters": [dict(zip(("name", "value", "type"), v)) for v in values]}
-    predictor = {"name": "main", "traffic": 100, "replicas": replicas, "labels": {"bundle": digest[:12]}, "graph": graph, "componentSpecs": [{"spec": _pod(name, image, claim, path, cpus, memory)}]}
-    made = {"apiVersion": "machinelearning.seldon.io/v1", "kind": "SeldonDeployment", "metadata": {"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": "cvkit"}},
-            "spec": {"name": name, "protocol": "seldon", "annotations": dict(LIMITS), "predictors": [predictor]}}
+    graph = {
+        "name": name,
+        "type": "MODEL",
+        "children": [],
+        "parameters": [dict(zip(("name", "value", "type"), v)) for v in values],
+    }
+    predictor = {
+        "name": "main",
+        "traffic": 100,
+        "replicas": replicas,
+        "labels": {"bundle": digest[:12]},
+        "graph": graph,
+        "componentSpecs": [{"spec": _pod(name, image, claim, path, cpus, memory)}],
+    }
+    made = {
+        "apiVersion": "machinelearning.seldon.io/v1",
+        "kind": "SeldonDeployment",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": "cvkit"}},
+        "spec": {"name": name, "protocol": "seldon", "annotations": dict(LIMITS), "predictors": [predictor]},
+    }
     return check_seldon_v1(made)
 
 # %% ../../nbs/5_operate/67_manifests.ipynb #edece217
 TYPES = ("MODEL", "ROUTER", "COMBINER", "TRANSFORMER", "OUTPUT_TRANSFORMER")
 
-def _nodes(graph): return [graph, *(n for child in graph.get("children") or [] for n in _nodes(child))]
+
+def _nodes(graph):
+    return [graph, *(n for child in graph.get("children") or [] for n in _nodes(child))]
+
 
 def _predictor_findings(
-    predictor:dict, # of a SeldonDeployment
-) -> list[str]: # in sentences
+    predictor: dict,  # of a SeldonDeployment
+) -> list[str]:  # in sentences
     "What is wrong with the graph and the containers of one predictor."
     name, found = predictor.get("name"), []
-    containers = {c.get("name"): c.get("image") or "" for part in predictor.get("componentSpecs") or [] for c in (part.get("spec") or {}).get("containers") or []}
+    containers = {
+        c.get("name"): c.get("image") or ""
+        for part in predictor.get("componentSpecs") or []
+        for c in (part.get("spec") or {}).get("containers") or []
+    }
     for node in _nodes(predictor.get("graph") or {}):
-        if node.get("type", "MODEL") not in TYPES: found.append(f"expected {node.get('name')} in the graph of {name} to be one of {', '.join(TYPES)}, got {node['type']}")
+        if node.get("type", "MODEL") not in TYPES:
+            found.append(
+                f"expected {node.get('name')} in the graph of {name} to be one of {', '.join(TYPES)}, got "
+                f"{node['type']}"
+            )
         if node.get("name") not in containers and not (node.get("implementation") and node.get("modelUri")):
-            found.append(f"expected a container named {node.get('name')} for the graph of {name}, or implementation and modelUri, got {', '.join(map(str, containers)) or 'none'}")
+            found.append(
+                f"expected a container named {node.get('name')} for the graph of {name}, or implementation and "
+                f"modelUri, got {', '.join(map(str, containers)) or 'none'}"
+            )
     for image in containers.values():
         tag = image.rpartition("/")[2]
-        if "@sha256:" not in image and (":" not in tag or tag.endswith(":latest")): found.append(f"expected an image with a digest or a version, got {image or 'none'}")
+        if "@sha256:" not in image and (":" not in tag or tag.endswith(":latest")):
+            found.append(f"expected an image with a digest or a version, got {image or 'none'}")
     return found
 
+
 def seldon_v1_findings(
-    manifest:dict, # a SeldonDeployment
-) -> list[str]: # what is wrong, in sentences; empty when nothing is
+    manifest: dict,  # a SeldonDeployment
+) -> list[str]:  # what is wrong, in sentences; empty when nothing is
     "The rules of Seldon's webhook, and ours."
-    name, predictors, found = (manifest.get("metadata") or {}).get("name"), (manifest.get("spec") or {}).get("predictors") or [], []
+    name, predictors, found = (
+        (manifest.get("metadata") or {}).get("name"),
+        (manifest.get("spec") or {}).get("predictors") or [],
+        [],
+    )
     names, live = [str(p.get("name")) for p in predictors], [p for p in predictors if not p.get("shadow")]
     shares = [p.get("traffic", 100 if len(live) == 1 else 0) for p in live]
-    if manifest.get("kind") != "SeldonDeployment": found.append(f"expected kind SeldonDeployment, got {manifest.get('kind')}")
-    if not re.fullmatch(r"[a-z]([a-z0-9-]{0,48}[a-z0-9])?", str(name or "")): found.append(f"expected a name of at most 50 small letters, digits and hyphens that starts with a letter, got {name!r}")
-    if not live: found.append("expected a predictor that is no shadow, got none")
-    if live and (sum(shares) != 100 or min(shares) < 0): found.append(f"expected traffic of 100 in all, got {' + '.join(map(str, shares))}")
-    if len(predictors) - len(live) > 1: found.append(f"expected at most one shadow, got {len(predictors) - len(live)}")
-    if len(set(names)) < len(names): found.append(f"expected different names of predictors, got {', '.join(names)}")
+    if manifest.get("kind") != "SeldonDeployment":
+        found.append(f"expected kind SeldonDeployment, got {manifest.get('kind')}")
+    if not re.fullmatch(r"[a-z]([a-z0-9-]{0,48}[a-z0-9])?", str(name or "")):
+        found.append(
+            f"expected a name of at most 50 small letters, digits and hyphens that starts with a letter, got {name!r}"
+        )
+    if not live:
+        found.append("expected a predictor that is no shadow, got none")
+    if live and (sum(shares) != 100 or min(shares) < 0):
+        found.append(f"expected traffic of 100 in all, got {' + '.join(map(str, shares))}")
+    if len(predictors) - len(live) > 1:
+        found.append(f"expected at most one shadow, got {len(predictors) - len(live)}")
+    if len(set(names)) < len(names):
+        found.append(f"expected different names of predictors, got {', '.join(names)}")
     return found + [f for p in predictors for f in _predictor_findings(p)]
 
+
 def check_seldon_v1(
-    manifest:dict, # a SeldonDeployment
-) -> dict: # the same
+    manifest: dict,  # a SeldonDeployment
+) -> dict:  # the same
     "Refuse a manifest with findings."
     found = seldon_v1_findings(manifest)
-    if found: raise ParameterError(f"{'; '.join(found)}; correct the manifest of {(manifest.get('metadata') or {}).get('name')}")
+    if found:
+        raise ParameterError(
+            f"{'; '.join(found)}; correct the manifest of {(manifest.get('metadata') or {}).get('name')}"
+        )
     return manifest
 
 # %% ../../nbs/5_operate/67_manifests.ipynb #1f859fc9
 EXAMPLE = ({"name": "surfaces", "digest": "0" * 64}, "registry.example/cvkit-seldon:0.1.0", "pvc://bundles/surfaces")
 
+
 def manifest_text(
-    manifest:dict, # plain data
-    command:str="", # that writes it, for the first line
-) -> str: # YAML
+    manifest: dict,  # plain data
+    command: str = "",  # that writes it, for the first line
+) -> str:  # YAML
     "A manifest as YAML, in the order in which it was made."
     import yaml
+
     class Whole(yaml.SafeDumper):
-        def ignore_aliases(self, data): return True
-    return (f"# Written by `{command}`; do not edit.\n" if command else "") + yaml.dump(manifest, Dumper=Whole, sort_keys=False, width=120)
+        def ignore_aliases(self, data):
+            return True
+
+    return (f"# Written by `{command}`; do not edit.\n" if command else "") + yaml.dump(
+        manifest, Dumper=Whole, sort_keys=False, width=120
+    )
+
 
 def _print_manifest(
-    arguments:list[str]|None=None, # of the command line; of this process by default
+    arguments: list[str] | None = None,  # of the command line; of this process by default
 ):
     "Write a SeldonDeployment (machinelearning.seldon.io/v1) for a bundle."
     parser = argparse.ArgumentParser("python -m cvkit.operate.manifests", description=_print_manifest.__doc__)
-    for name, words in (("bundle", "folder of the bundle; without it, an example"), ("image", "with cvkit and Seldon's wrapper"), ("uri", "pvc://CLAIM/PATH of the bundle"), ("out", "file to write; printed by default")):
+    for name, words in (
+        ("bundle", "folder of the bundle; without it, an example"),
+        ("image", "with cvkit and Seldon's wrapper"),
+        ("uri", "pvc://CLAIM/PATH of the bundle"),
+        ("out", "file to write; printed by default"),
+    ):
         parser.add_argument(f"--{name}", default="", help=words)
     words = parser.parse_args(arguments)
-    if words.bundle and not words.image: parser.error("--bundle needs --image")
+    if words.bundle and not words.image:
+        parser.error("--bundle needs --image")
     made = seldon_v1(Bundle.load(words.bundle), words.image, words.uri) if words.bundle else seldon_v1(*EXAMPLE)
     given = "".join(f" --{k} {v}" for k, v in vars(words).items() if v and k != "out")
     text = manifest_text(made, f"python -m cvkit.operate.manifests{given}")
     print(f"written to {write_atomic(Path(words.out), text)}") if words.out else print(text, end="")
 
 # %% ../../nbs/5_operate/67_manifests.ipynb #bb0d16df
-if __name__ == "__main__" and "__file__" in globals(): _print_manifest()
+if __name__ == "__main__" and "__file__" in globals():
+    _print_manifest()

@@ -16,15 +16,18 @@ from .answers import answer_names, answers_of, detection_answers
 
 # %% ../../nbs/5_operate/64_monitor.ipynb #57d7b2bd
 def fit_reference(
-    embedding:np.ndarray, # `(n,d)` float32, of development images
-    answers:np.ndarray, # `(n,k)`, out of fold: probabilities, or what `answers_of` makes of boxes
-    directions:int=16, # how many are kept
-    most:int=2000, # images that are kept
-    seed:int=0, # of the choice
-) -> dict[str, np.ndarray]: # centre `(d,)`, directions `(k,d)`, projected `(m,k)`, answers `(m,a)`
+    embedding: np.ndarray,  # `(n,d)` float32, of development images
+    answers: np.ndarray,  # `(n,k)`, out of fold: probabilities, or what `answers_of` makes of boxes
+    directions: int = 16,  # how many are kept
+    most: int = 2000,  # images that are kept
+    seed: int = 0,  # of the choice
+) -> dict[str, np.ndarray]:  # centre `(d,)`, directions `(k,d)`, projected `(m,k)`, answers `(m,a)`
     "What monitoring will compare with: directions from a third of the images, places of the others."
     if len(embedding) != len(answers) or len(embedding) < 6:
-        raise DataError(f"expected an embedding and answers of the same six or more images, got {len(embedding)} and {len(answers)}; pass both of the development images")
+        raise DataError(
+            f"expected an embedding and answers of the same six or more images, got {len(embedding)} and "
+            f"{len(answers)}; pass both of the development images"
+        )
     learn, keep = np.split(rng(seed, "reference").permutation(len(embedding)), [len(embedding) // 3])
     learn, keep = np.sort(learn[:most]), np.sort(keep[:most])
     centre = embedding[learn].mean(0, dtype=np.float64).astype(np.float32)
@@ -34,79 +37,99 @@ def fit_reference(
     reference = {"centre": centre, "directions": axes}
     return {**reference, "projected": project(embedding[keep], reference), "answers": answers[keep].astype(np.float32)}
 
+
 def project(
-    embedding:np.ndarray, # `(n,d)` float32
-    reference:dict[str, np.ndarray], # from `fit_reference`
-) -> np.ndarray: # `(n,k)` float32
+    embedding: np.ndarray,  # `(n,d)` float32
+    reference: dict[str, np.ndarray],  # from `fit_reference`
+) -> np.ndarray:  # `(n,k)` float32
     "An embedding along the directions of the reference."
     wide = len(reference["centre"])
     if np.ndim(embedding) != 2 or np.shape(embedding)[1] != wide:
-        raise DataError(f"expected an embedding (n,{wide}), got {np.shape(embedding)}; project with the reference of the same bundle")
+        raise DataError(
+            f"expected an embedding (n,{wide}), got {np.shape(embedding)}; project with the reference of the same "
+            "bundle"
+        )
     return ((embedding - reference["centre"]) @ reference["directions"].T).astype(np.float32)
 
 # %% ../../nbs/5_operate/64_monitor.ipynb #bc5f6d14
 def ks_statistics(
-    reference:np.ndarray, # `(n,k)`
-    window:np.ndarray, # `(m,k)`
-) -> np.ndarray: # `(k,)` in [0, 1]
+    reference: np.ndarray,  # `(n,k)`
+    window: np.ndarray,  # `(m,k)`
+) -> np.ndarray:  # `(k,)` in [0, 1]
     "Largest distance between the distribution functions, column by column."
     n, m, found = len(reference), len(window), np.empty(reference.shape[1])
     for k, (r, w) in enumerate(zip(np.sort(reference.T, 1), np.sort(window.T, 1))):
-        found[k] = max(np.abs(np.searchsorted(r, w, side) / n - np.searchsorted(w, w, side) / m).max() for side in ("left", "right"))
+        found[k] = max(
+            np.abs(np.searchsorted(r, w, side) / n - np.searchsorted(w, w, side) / m).max()
+            for side in ("left", "right")
+        )
     return found
+
 
 def _stephens(n, m):
     "What a distance is multiplied by, so that samples of n and m compare with any others (Stephens 1970)."
     root = np.sqrt(n * m / (n + m))
-    return root + .12 + .11 / root
+    return root + 0.12 + 0.11 / root
+
 
 def ks_p_values(
-    statistics:np.ndarray, # `(k,)`
-    n:int, # images in the reference
-    m:int, # images in the window
-) -> np.ndarray: # `(k,)`
+    statistics: np.ndarray,  # `(k,)`
+    n: int,  # images in the reference
+    m: int,  # images in the window
+) -> np.ndarray:  # `(k,)`
     "Asymptotic p-values (Kolmogorov's distribution, Stephens' correction)."
     x = _stephens(n, m) * np.asarray(statistics)[:, None]
     j = np.arange(1, 101)
-    return np.where(x[:, 0] < .2, 1., np.clip(2 * ((-1.)**(j - 1) * np.exp(-2 * j**2 * x**2)).sum(1), 0, 1))
+    return np.where(x[:, 0] < 0.2, 1.0, np.clip(2 * ((-1.0) ** (j - 1) * np.exp(-2 * j**2 * x**2)).sum(1), 0, 1))
 
 # %% ../../nbs/5_operate/64_monitor.ipynb #0fa58c07
 def _channels(
-    pair:tuple, # (projected `(n,k)`, answers `(n,a)`)
-    name:str, # for the error
-) -> np.ndarray: # `(n,k+a)` float32
+    pair: tuple,  # (projected `(n,k)`, answers `(n,a)`)
+    name: str,  # for the error
+) -> np.ndarray:  # `(n,k+a)` float32
     "Directions and answers side by side."
     found = np.concatenate([np.asarray(x, np.float32) for x in pair], 1)
-    if not np.isfinite(found).all(): raise DataError(f"expected finite numbers in the {name}, got {(~np.isfinite(found)).sum()} that are not; find the images that they belong to")
+    if not np.isfinite(found).all():
+        raise DataError(
+            f"expected finite numbers in the {name}, got {(~np.isfinite(found)).sum()} that are not; find the images "
+            "that they belong to"
+        )
     return found
+
 
 def _draw(random, windows, size, images):
     "Which images are in each window: `(windows,images)` bool, `size` a row."
     return random.random((windows, images)).argsort(1) < size
 
+
 def _distances(
-    inside:np.ndarray, # `(w,h)` bool: the images of each window
-    pool:np.ndarray, # `(h,)`, what the windows are drawn from
-    reference:np.ndarray, # `(n,)`
-) -> np.ndarray: # `(w,)` in [0, 1]
+    inside: np.ndarray,  # `(w,h)` bool: the images of each window
+    pool: np.ndarray,  # `(h,)`, what the windows are drawn from
+    reference: np.ndarray,  # `(n,)`
+) -> np.ndarray:  # `(w,)` in [0, 1]
     "The Kolmogorov-Smirnov statistic of many windows of one pool, in one channel."
     order = pool.argsort()
     last = np.flatnonzero(np.diff(pool[order], append=np.inf))
     share = inside[:, order].cumsum(1, dtype=np.float64)
-    if len(last) < len(pool): share = share[:, last]
+    if len(last) < len(pool):
+        share = share[:, last]
     share /= inside[0].sum()
-    left, right = (np.searchsorted(np.sort(reference), pool[order][last], side) / len(reference) for side in ("left", "right"))
+    left, right = (
+        np.searchsorted(np.sort(reference), pool[order][last], side) / len(reference) for side in ("left", "right")
+    )
     return np.maximum((share - right).max(1), (left[1:] - share[:, :-1]).max(1, initial=left[0]))
 
+
 def null_distances(
-    reference:tuple, # (projected `(n,k)`, answers `(n,a)`)
-    window:int, # images in a window
-    windows:int=1000, # how many are drawn
-    seed:int=0, # of the draw
-) -> np.ndarray: # `(windows,)`, distances times Stephens' factor
+    reference: tuple,  # (projected `(n,k)`, answers `(n,a)`)
+    window: int,  # images in a window
+    windows: int = 1000,  # how many are drawn
+    seed: int = 0,  # of the draw
+) -> np.ndarray:  # `(windows,)`, distances times Stephens' factor
     "The largest distance of any channel, of windows of the reference from the rest of it."
     ours = _channels(reference, "reference")
-    if len(ours) < 20: raise DataError(f"expected at least 20 images in the reference, got {len(ours)}; train on more images")
+    if len(ours) < 20:
+        raise DataError(f"expected at least 20 images in the reference, got {len(ours)}; train on more images")
     n, m = len(ours), min(window, len(ours) // 2)
     inside = _draw(rng(seed, "null distances"), windows, m, n)
     return np.max([_distances(inside, x, x) for x in ours.T], 0) * n / (n - m) * _stephens(n - m, m)
@@ -115,72 +138,117 @@ def null_distances(
 @dataclass
 class Drift:
     "Whether a window differs from the reference, and in what."
-    alarm:bool # p below alpha
-    p:float # of all channels together
-    channels:dict[str, float] # distance of each direction and each answer
-    images:int # in the window
-    alpha:float # false alarms allowed
-    limit:float # the distance beyond which a channel rings the alarm
+
+    alarm: bool  # p below alpha
+    p: float  # of all channels together
+    channels: dict[str, float]  # distance of each direction and each answer
+    images: int  # in the window
+    alpha: float  # false alarms allowed
+    limit: float  # the distance beyond which a channel rings the alarm
+
     @property
-    def answer(self) -> str: return "alarm" if self.alarm else "quiet"
-    def to_dict(self) -> dict: return dict(vars(self))
-    def __str__(self): return f"{self.answer}: p {self.p:.2g} on {self.images} images, most moved {max(self.channels, key=self.channels.get)}"
+    def answer(self) -> str:
+        return "alarm" if self.alarm else "quiet"
+
+    def to_dict(self) -> dict:
+        return dict(vars(self))
+
+    def __str__(self):
+        return (
+            f"{self.answer}: p {self.p:.2g} on {self.images} images, most moved "
+            f"{max(self.channels, key=self.channels.get)}"
+        )
+
     def _repr_html_(self):
         from cvkit.pages import fragment, verdict
+
         return fragment(verdict(self.answer, str(self)))
 
+
 def _ring(
-    null:np.ndarray, # `(w,)` from `null_distances`
-    alpha:float, # false alarms allowed
-) -> float: # times Stephens' factor
+    null: np.ndarray,  # `(w,)` from `null_distances`
+    alpha: float,  # false alarms allowed
+) -> float:  # times Stephens' factor
     "The largest value that does not ring: p = (1 + those at least as large) / (1 + all) is below alpha beyond it."
-    if not 2 / (1 + len(null)) < alpha < 1: raise ParameterError(f"expected alpha above {2 / (1 + len(null)):.2g} and below 1, got {alpha:g}; it is the share of windows that may ring falsely, such as 0.05")
+    if not 2 / (1 + len(null)) < alpha < 1:
+        raise ParameterError(
+            f"expected alpha above {2 / (1 + len(null)):.2g} and below 1, got {alpha:g}; it is the share of windows "
+            "that may ring falsely, such as 0.05"
+        )
     return float(np.sort(null)[-int(np.ceil(alpha * (1 + len(null)))) + 1])
+
 
 def _names(reference, names):
     "What the channels are called."
     k, a = (np.shape(x)[1] for x in reference)
     names = [f"answer {i + 1}" for i in range(a)] if names is None else list(names)
-    if len(names) != a: raise DataError(f"expected names of {a} answers, got {len(names)} ({', '.join(names)}); take them from `answer_names` with the task and the classes of the bundle")
+    if len(names) != a:
+        raise DataError(
+            f"expected names of {a} answers, got {len(names)} ({', '.join(names)}); take them from `answer_names` "
+            "with the task and the classes of the bundle"
+        )
     return [f"direction {i + 1}" for i in range(k)] + names
 
+
 def drift_test(
-    reference:tuple, # (projected `(n,k)`, answers `(n,a)`)
-    window:tuple, # the same of today's images
-    names=None, # of the answers, from `answer_names`; numbers by default
-    alpha:float=.05, # false alarms allowed
-) -> Drift: # with the distance of each channel
+    reference: tuple,  # (projected `(n,k)`, answers `(n,a)`)
+    window: tuple,  # the same of today's images
+    names=None,  # of the answers, from `answer_names`; numbers by default
+    alpha: float = 0.05,  # false alarms allowed
+) -> Drift:  # with the distance of each channel
     "Compare a window with the reference."
     ours, theirs = _channels(reference, "reference"), _channels(window, "window")
-    if len(theirs) < 10: raise DataError(f"expected at least 10 images in a window, got {len(theirs)}; wait for more requests")
+    if len(theirs) < 10:
+        raise DataError(f"expected at least 10 images in a window, got {len(theirs)}; wait for more requests")
     if ours.shape[1] != theirs.shape[1]:
-        raise DataError(f"expected as many channels in the window as in the reference ({ours.shape[1]}), got {theirs.shape[1]}; compare requests with the reference of the bundle that answered them")
-    distance, null, factor = ks_statistics(ours, theirs), null_distances(reference, len(theirs)), _stephens(len(ours), len(theirs))
+        raise DataError(
+            f"expected as many channels in the window as in the reference ({ours.shape[1]}), got {theirs.shape[1]}; "
+            "compare requests with the reference of the bundle that answered them"
+        )
+    distance, null, factor = (
+        ks_statistics(ours, theirs),
+        null_distances(reference, len(theirs)),
+        _stephens(len(ours), len(theirs)),
+    )
     beyond, ring = int((null >= factor * distance.max()).sum()), _ring(null, alpha)
     p = (1 + beyond) / (1 + len(null))
-    if not beyond: p = min(p, float(ks_p_values([distance.max()], len(ours), len(theirs))[0]) * len(distance)) # Bonferroni's bound tells one in a thousand from one in a million
-    return Drift(p < alpha, p, dict(zip(_names(reference, names), distance.round(4).tolist())), len(theirs), alpha, float(ring / factor))
+    if not beyond:
+        p = min(
+            p, float(ks_p_values([distance.max()], len(ours), len(theirs))[0]) * len(distance)
+        )  # Bonferroni's bound tells one in a thousand from one in a million
+    return Drift(
+        p < alpha,
+        p,
+        dict(zip(_names(reference, names), distance.round(4).tolist())),
+        len(theirs),
+        alpha,
+        float(ring / factor),
+    )
 
 # %% ../../nbs/5_operate/64_monitor.ipynb #17d5613f
 def _worth(windows, size, pool, reference, alpha):
     "How many independent windows overlapping ones are worth (Kish's design effect), at least."
     z, c = NormalDist().inv_cdf(1 - alpha / 2), (1 / pool + 1 / reference) / (1 / size + 1 / reference)
-    quadratic = 2 * (z * NormalDist().pdf(z))**2 / (alpha * (1 - alpha))
+    quadratic = 2 * (z * NormalDist().pdf(z)) ** 2 / (alpha * (1 - alpha))
     return windows / (1 + (windows - 1) * (quadratic * c**2 + (1 - quadratic) * c**4))
+
 
 def _window_size(window, pool):
     "The size asked for, or a tenth of the pool: larger windows would be nearly one and the same."
-    if len(pool[0]) < 20: raise DataError(f"expected at least 20 images outside the reference, got {len(pool[0])}; hold more images out")
+    if len(pool[0]) < 20:
+        raise DataError(f"expected at least 20 images outside the reference, got {len(pool[0])}; hold more images out")
     return min(window, max(10, len(pool[0]) // 10))
 
+
 def false_alarm_rate(
-    reference:tuple, # (projected `(n,k)`, answers `(n,a)`)
-    pool:tuple, # the same of images that are not in the reference and from the same world
-    window:int=50, # images in a window; a tenth of the pool at most, or 10
-    windows:int=1000, # how many
-    alpha:float=.05, # of each test
-    seed:int=0, # of the draw
-) -> dict: # value, low, high (Clopper-Pearson), n (independent windows that these are worth), windows, window, pool, alpha
+    reference: tuple,  # (projected `(n,k)`, answers `(n,a)`)
+    pool: tuple,  # the same of images that are not in the reference and from the same world
+    window: int = 50,  # images in a window; a tenth of the pool at most, or 10
+    windows: int = 1000,  # how many
+    alpha: float = 0.05,  # of each test
+    seed: int = 0,  # of the draw
+    # value, low, high (Clopper-Pearson), n (independent windows that these are worth), windows, window, pool, alpha
+) -> dict:
     "Share of windows that ring the alarm though nothing has changed."
     special, size = need("scipy.special", "train"), _window_size(window, pool)
     ours, theirs = _channels(reference, "reference"), _channels(pool, "pool")
@@ -188,51 +256,81 @@ def false_alarm_rate(
     largest = np.max([_distances(inside, x, r) for x, r in zip(theirs.T, ours.T)], 0) * _stephens(len(ours), size)
     value = float((largest > _ring(null_distances(reference, size), alpha)).mean())
     n = _worth(windows, size, len(theirs), len(ours), alpha)
-    low = float(special.betaincinv(value * n, n - value * n + 1, .025)) if value > 0 else 0.
-    high = float(special.betaincinv(value * n + 1, n - value * n, .975)) if value < 1 else 1.
-    return {"value": value, "low": low, "high": high, "n": max(1, int(n)), "method": "clopper-pearson", "windows": windows, "window": size, "pool": len(theirs), "alpha": alpha}
+    low = float(special.betaincinv(value * n, n - value * n + 1, 0.025)) if value > 0 else 0.0
+    high = float(special.betaincinv(value * n + 1, n - value * n, 0.975)) if value < 1 else 1.0
+    return {
+        "value": value,
+        "low": low,
+        "high": high,
+        "n": max(1, int(n)),
+        "method": "clopper-pearson",
+        "windows": windows,
+        "window": size,
+        "pool": len(theirs),
+        "alpha": alpha,
+    }
+
 
 def smallest_visible_shift(
-    reference:tuple, # (projected `(n,k)`, answers `(n,a)`)
-    pool:tuple, # the same of images from the same world
-    window:int=50, # images in a window; a tenth of the pool at most, or 10
-    alpha:float=.05, # of each test
-    seed:int=0, # of the draw
-) -> float|None: # standard deviations along the first direction; None above 2
+    reference: tuple,  # (projected `(n,k)`, answers `(n,a)`)
+    pool: tuple,  # the same of images from the same world
+    window: int = 50,  # images in a window; a tenth of the pool at most, or 10
+    alpha: float = 0.05,  # of each test
+    seed: int = 0,  # of the draw
+) -> float | None:  # standard deviations along the first direction; None above 2
     "The smallest shift of the first direction that rings the alarm in at least 80 of 100 windows."
     size = _window_size(window, pool)
     ours, theirs = _channels(reference, "reference"), _channels(pool, "pool")
     inside, spread = _draw(rng(seed, "visible"), 100, size, len(theirs)), float(ours[:, 0].std())
     others = np.max([_distances(inside, x, r) for x, r in zip(theirs.T[1:], ours.T[1:])], 0)
     ring = _ring(null_distances(reference, size), alpha) / _stephens(len(ours), size)
-    for shift in (.1, .2, .3, .4, .5, .6, .8, 1., 1.25, 1.5, 2.):
+    for shift in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0):
         moved = _distances(inside, theirs[:, 0] + np.float32(shift * spread), ours[:, 0])
-        if (np.maximum(moved, others) > ring).sum() >= 80: return shift
+        if (np.maximum(moved, others) > ring).sum() >= 80:
+            return shift
     return None
 
 # %% ../../nbs/5_operate/64_monitor.ipynb #676f5687
 def _bars(ax, found):
     "Distances of the channels that moved most in any window, with the alarm line of each."
-    names = sorted({c for d, _ in found.values() for c in sorted(d.channels, key=d.channels.get)[-4:]}, key=lambda c: max(d.channels[c] for d, _ in found.values()))[-8:]
-    high = .8 / len(found)
+    names = sorted(
+        {c for d, _ in found.values() for c in sorted(d.channels, key=d.channels.get)[-4:]},
+        key=lambda c: max(d.channels[c] for d, _ in found.values()),
+    )[-8:]
+    high = 0.8 / len(found)
     for i, (name, (drift, _)) in enumerate(found.items()):
         ax.barh(np.arange(len(names)) - i * high, [drift.channels[c] for c in names], high, label=name)
         ax.axvline(drift.limit, color=f"C{i}", ls=":")
-    ax.set(yticks=np.arange(len(names)) - .4 + high / 2, yticklabels=names, xlabel="distance from the reference", xlim=(0, 1), title="What moved")
+    ax.set(
+        yticks=np.arange(len(names)) - 0.4 + high / 2,
+        yticklabels=names,
+        xlabel="distance from the reference",
+        xlim=(0, 1),
+        title="What moved",
+    )
     ax.grid(False, axis="y")
+
 
 def _curves(ax, found, reference):
     "Distribution functions of the direction that moved most in any window."
     moved = {k: max(d.channels[f"direction {k + 1}"] for d, _ in found.values()) for k in range(reference[0].shape[1])}
     i = max(moved, key=moved.get)
     share = lambda x: (np.sort(x), np.arange(1, len(x) + 1) / len(x))
-    ax.plot(*share(reference[0][:, i]), color="#9aa5b3", lw=5, alpha=.7, label="reference")
-    for name, (_, window) in found.items(): ax.step(*share(window[0][:, i]), where="post", label=name)
-    ax.set(title=f"Where images lie along direction {i + 1}", xlabel=f"direction {i + 1} of the embedding", ylabel="share of images at or below", ylim=(0, 1.02))
+    ax.plot(*share(reference[0][:, i]), color="#9aa5b3", lw=5, alpha=0.7, label="reference")
+    for name, (_, window) in found.items():
+        ax.step(*share(window[0][:, i]), where="post", label=name)
+    ax.set(
+        title=f"Where images lie along direction {i + 1}",
+        xlabel=f"direction {i + 1} of the embedding",
+        ylabel="share of images at or below",
+        ylim=(0, 1.02),
+    )
+
 
 def _picture(found, reference):
     "Bars and curves side by side."
     from cvkit.pages import style_plots
+
     plt = need("matplotlib.pyplot", "train")
     with style_plots():
         fig, (left, right) = plt.subplots(1, 2, figsize=(10.4, 3.8), layout="constrained")
@@ -244,41 +342,110 @@ def _picture(found, reference):
 
 # %% ../../nbs/5_operate/64_monitor.ipynb #9b3614e2
 def _trust(
-    rate:dict, # from `false_alarm_rate`
-    visible:float|None, # from `smallest_visible_shift`
-) -> dict[str, str]: # what is said, by its name
+    rate: dict,  # from `false_alarm_rate`
+    visible: float | None,  # from `smallest_visible_shift`
+) -> dict[str, str]:  # what is said, by its name
     "How often the alarm is false, what the number covers, and what it misses, in words."
     percent = lambda x: f"{x:.1%}".replace("%", " %")
-    below = "above what is allowed, even at its lower end: the hold-out does not look like the development images; compare the two before you trust an alarm" if rate["low"] > rate["alpha"] else f"{percent(rate['alpha'])} are allowed"
-    blind = (f"A shift of {visible:g} standard deviations along the first direction rings in at least 80 of 100 windows of {rate['window']} images; a smaller one is often missed." if visible else
-             f"Even a shift of two standard deviations along the first direction is missed in more than 20 of 100 windows of {rate['window']} images: use larger windows.")
-    return {"Alarm line": "Set so that the allowed share of a thousand random windows of the reference, each compared with the rest of it, would ring; channels that move together are not counted twice.",
-            "False alarms": f"{percent(rate['value'])} of {rate['windows']:,} windows of {rate['window']} images, drawn from {rate['pool']:,} that took no part in the reference and among which nothing had changed "
-                            f"(95 % interval {percent(rate['low'])} to {percent(rate['high'])}; {below}). With one window a day, an alarm that rings in {percent(rate['alpha'])} rings falsely once in {1 / rate['alpha']:.0f} days.",
-            "The interval covers": f"The draw of the windows, of the {rate['pool']:,} images and of the reference: windows of one pool overlap, and these are worth about {rate['n']} independent ones. It does not cover "
-                                   "images that come in series, such as many of one building: windows of series differ more than windows of single images, and ring more often.",
-            "Smallest visible shift": blind,
-            "Never seen": "That the meaning of an image changed while images look the same. A quiet window is no proof that the model is still right; only new labels show that."}
+    below = (
+        (
+            "above what is allowed, even at its lower end: the hold-out does not look like the development images; "
+            "compare the two before you trust an alarm"
+        )
+        if rate["low"] > rate["alpha"]
+        else f"{percent(rate['alpha'])} are allowed"
+    )
+    blind = (
+        (
+            f"A shift of {visible:g} standard deviations along the first direction rings in at least 80 of 100 "
+            f"windows of {rate['window']} images; a smaller one is often missed."
+        )
+        if visible
+        else (
+            "Even a shift of two standard deviations along the first direction is missed in more than 20 of 100 "
+            f"windows of {rate['window']} images: use larger windows."
+        )
+    )
+    return {
+        "Alarm line": (
+            "Set so that the allowed share of a thousand random windows of the reference, each compared with the rest "
+            "of it, would ring; channels that move together are not counted twice."
+        ),
+        "False alarms": (
+            f"{percent(rate['value'])} of {rate['windows']:,} windows of {rate['window']} images, drawn from "
+            f"{rate['pool']:,} that took no part in the reference and among which nothing had changed "
+            f"(95 % interval {percent(rate['low'])} to {percent(rate['high'])}; {below}). With one window a day, an "
+            f"alarm that rings in {percent(rate['alpha'])} rings falsely once in {1 / rate['alpha']:.0f} days."
+        ),
+        "The interval covers": (
+            f"The draw of the windows, of the {rate['pool']:,} images and of the reference: windows of one pool "
+            f"overlap, and these are worth about {rate['n']} independent ones. It does not cover "
+            "images that come in series, such as many of one building: windows of series differ more than windows of "
+            "single images, and ring more often."
+        ),
+        "Smallest visible shift": blind,
+        "Never seen": (
+            "That the meaning of an image changed while images look the same. A quiet window is no proof that the "
+            "model is still right; only new labels show that."
+        ),
+    }
+
 
 def _rows(found):
     "The table of the windows."
     from cvkit.pages import badge
-    most = lambda d: ", ".join(f"{c} ({d.channels[c]:.2f})" for c in sorted(d.channels, key=d.channels.get, reverse=True)[:3])
-    return [{"window": name, "images": d.images, "answer": badge(d.answer), "p": "below 0.001" if d.p < .001 else f"{d.p:.3f}", "rings beyond": f"{d.limit:.2f}", "moved most (distance)": most(d)} for name, (d, _) in found.items()]
+
+    most = lambda d: ", ".join(
+        f"{c} ({d.channels[c]:.2f})" for c in sorted(d.channels, key=d.channels.get, reverse=True)[:3]
+    )
+    return [
+        {
+            "window": name,
+            "images": d.images,
+            "answer": badge(d.answer),
+            "p": "below 0.001" if d.p < 0.001 else f"{d.p:.3f}",
+            "rings beyond": f"{d.limit:.2f}",
+            "moved most (distance)": most(d),
+        }
+        for name, (d, _) in found.items()
+    ]
+
 
 def drift_report(
-    path, # of the HTML file
-    reference:tuple, # (projected, answers)
-    found:dict[str, tuple], # name to (Drift, (projected, answers)) of each window; the first is the verdict's
-    rate:dict, # from `false_alarm_rate`
-    visible:float|None, # from `smallest_visible_shift`
-    title:str="Drift", # of the page
-    says:str="", # a sentence on what the windows are
-): # the path
+    path,  # of the HTML file
+    reference: tuple,  # (projected, answers)
+    found: dict[str, tuple],  # name to (Drift, (projected, answers)) of each window; the first is the verdict's
+    rate: dict,  # from `false_alarm_rate`
+    visible: float | None,  # from `smallest_visible_shift`
+    title: str = "Drift",  # of the page
+    says: str = "",  # a sentence on what the windows are
+):  # the path
     "Write what the monitor saw as a self-contained page."
     from cvkit.pages import definition, figure, page, section, table, text
+
     name, (today, _) = next(iter(found.items()))
-    said = f"{name[:1].upper() + name[1:]}: {today.images} images, {'which differ from' if today.alarm else 'in which no difference was found from'} the {len(reference[0]):,} development images of the reference (p {'below 0.001' if today.p < .001 else f'{today.p:.3f}'})."
-    seen = figure(_picture(found, reference), "Distances are Kolmogorov-Smirnov statistics, 0 to 1; a bar beyond the dotted line of its colour rings the alarm. Direction 1 is the one along which development images differ most.", 960)
-    return write_atomic(path, page(title, section("Windows", text(says) if says else "", table(_rows(found))), section("What changed", seen), section("How far to trust it", definition(_trust(rate, visible))),
-                                   subtitle="Whether images and answers are still like those that the model was developed with.", answer=(today.answer, said), footer="Made by cvkit monitor."))
+    said = (
+        f"{name[:1].upper() + name[1:]}: {today.images} images, "
+        f"{'which differ from' if today.alarm else 'in which no difference was found from'} the {len(reference[0]):,} "
+        f"development images of the reference (p {'below 0.001' if today.p < 0.001 else f'{today.p:.3f}'})."
+    )
+    seen = figure(
+        _picture(found, reference),
+        (
+            "Distances are Kolmogorov-Smirnov statistics, 0 to 1; a bar beyond the dotted line of its colour rings "
+            "the alarm. Direction 1 is the one along which development images differ most."
+        ),
+        960,
+    )
+    return write_atomic(
+        path,
+        page(
+            title,
+            section("Windows", text(says) if says else "", table(_rows(found))),
+            section("What changed", seen),
+            section("How far to trust it", definition(_trust(rate, visible))),
+            subtitle="Whether images and answers are still like those that the model was developed with.",
+            answer=(today.answer, said),
+            footer="Made by cvkit monitor.",
+        ),
+    )

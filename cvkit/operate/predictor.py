@@ -19,49 +19,67 @@ from .answers import Detections, LabelPredictions, Predictions, class_probabilit
 from ..release.bundle import Bundle
 
 # %% ../../nbs/5_operate/63_predictor.ipynb #4b897282
-OUTPUTS = {"classification": ("logits", "embedding"), "multilabel": ("logits", "embedding"), "detection": ("boxes", "scores", "selected", "embedding")}
+OUTPUTS = {
+    "classification": ("logits", "embedding"),
+    "multilabel": ("logits", "embedding"),
+    "detection": ("boxes", "scores", "selected", "embedding"),
+}
+
 
 def _open_graph(
-    graph, # model.onnx of a bundle
-    task:str, # one of `OUTPUTS`
-    classes, # c names
-    threads:int, # of onnxruntime
-): # onnxruntime's InferenceSession
+    graph,  # model.onnx of a bundle
+    task: str,  # one of `OUTPUTS`
+    classes,  # c names
+    threads: int,  # of onnxruntime
+):  # onnxruntime's InferenceSession
     "The graph on the CPU, with the input and the outputs that a bundle promises."
     import onnxruntime as ort
+
     options, again = ort.SessionOptions(), "write the bundle again with `cvkit train`"
     options.intra_op_num_threads, options.log_severity_level = threads, 3
-    try: session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    except Exception as error: raise BundleError(f"expected an ONNX graph in {graph}, but onnxruntime says: {str(error).splitlines()[0]}; {again}") from None
+    try:
+        session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise BundleError(
+            f"expected an ONNX graph in {graph}, but onnxruntime says: {str(error).splitlines()[0]}; {again}"
+        ) from None
     given, made = [i.name for i in session.get_inputs()], {o.name: o.shape for o in session.get_outputs()}
     if given != ["images"] or set(OUTPUTS[task]) - set(made):
         *most, last = OUTPUTS[task]
-        raise BundleError(f"expected input images and outputs {', '.join(most)} and {last} in {graph}, got {', '.join(given)} and {', '.join(made)}; {again}")
+        raise BundleError(
+            f"expected input images and outputs {', '.join(most)} and {last} in {graph}, got {', '.join(given)} and "
+            f"{', '.join(made)}; {again}"
+        )
     key, axis = ("scores", 1) if task == "detection" else ("logits", -1)
     wide = made[key][axis]
-    if isinstance(wide, int) and wide != len(classes): raise BundleError(f"expected {len(classes)} {key} in {graph}, one for each of {', '.join(classes)}, got {wide}; {again}")
+    if isinstance(wide, int) and wide != len(classes):
+        raise BundleError(
+            f"expected {len(classes)} {key} in {graph}, one for each of {', '.join(classes)}, got {wide}; {again}"
+        )
     return session
 
 # %% ../../nbs/5_operate/63_predictor.ipynb #c560b292
 def upright_size(
-    image, # bytes of a file that can be decoded, or an array `(h,w)` or `(h,w,3)`
-) -> tuple[int, int]: # width and height, in pixels
+    image,  # bytes of a file that can be decoded, or an array `(h,w)` or `(h,w,3)`
+) -> tuple[int, int]:  # width and height, in pixels
     "Size of a picture as a viewer shows it, without decoding it."
-    if isinstance(image, np.ndarray): return image.shape[1], image.shape[0]
+    if isinstance(image, np.ndarray):
+        return image.shape[1], image.shape[0]
     with Image.open(BytesIO(image), formats=FORMATS) as picture:
         turned = picture.format != "TIFF" and picture.getexif().get(0x0112) in (5, 6, 7, 8)
         return picture.size[::-1] if turned else picture.size
 
 # %% ../../nbs/5_operate/63_predictor.ipynb #a0ffb28f
 def _read_image(
-    image, # bytes, a path or an array
-    i:int, # its place in the list, for the error
-    preprocess, # of the bundle
-    sized:bool, # whether its size is asked for
-) -> tuple: # `(size,size,3)` uint8, and (width, height) of the picture or None
+    image,  # bytes, a path or an array
+    i: int,  # its place in the list, for the error
+    preprocess,  # of the bundle
+    sized: bool,  # whether its size is asked for
+) -> tuple:  # `(size,size,3)` uint8, and (width, height) of the picture or None
     "One image, resized; an error names its file or its place."
     is_file = isinstance(image, (str, Path))
-    if not is_file and not isinstance(image, (bytes, bytearray, np.ndarray)): raise DataError(f"image {i}: expected bytes, a path or an array, got {type(image).__name__}; read it first")
+    if not is_file and not isinstance(image, (bytes, bytearray, np.ndarray)):
+        raise DataError(f"image {i}: expected bytes, a path or an array, got {type(image).__name__}; read it first")
     try:
         data = Path(image).read_bytes() if is_file else image
         return preprocess.pixels(data), upright_size(data) if sized else None
@@ -69,90 +87,146 @@ def _read_image(
         reason = f"cannot be read ({error.strerror.lower()}); check the path" if isinstance(error, OSError) else error
         raise DataError(f"{image if is_file else f'image {i}'}: {reason}") from None
 
+
 def _check_pixels(pixels, batch, size, sizes):
     "Refuse what predict_pixels cannot use."
-    if not len(pixels): raise DataError("expected at least one image to predict, got none")
-    if batch < 1: raise ParameterError(f"expected a batch of at least one image, got {batch}")
-    if np.shape(pixels)[1:3] != (size, size): raise DataError(f"expected pixels (n,{size},{size},3), got {np.shape(pixels)}; make them with `preprocess.pixels` of this bundle")
-    if sizes is not None and len(sizes) != len(pixels): raise DataError(f"expected a size for each of {len(pixels)} images, got {len(sizes)}; pass (width, height) of every picture")
+    if not len(pixels):
+        raise DataError("expected at least one image to predict, got none")
+    if batch < 1:
+        raise ParameterError(f"expected a batch of at least one image, got {batch}")
+    if np.shape(pixels)[1:3] != (size, size):
+        raise DataError(
+            f"expected pixels (n,{size},{size},3), got {np.shape(pixels)}; make them with `preprocess.pixels` of this "
+            "bundle"
+        )
+    if sizes is not None and len(sizes) != len(pixels):
+        raise DataError(
+            f"expected a size for each of {len(pixels)} images, got {len(sizes)}; pass (width, height) of every picture"
+        )
+
 
 class Predictor:
     "A verified bundle, loaded for inference on the CPU."
-    def __init__(self,
-        bundle, # a Bundle, or the folder of one
-        threads:int=0, # of onnxruntime; 0: as many as there are cores
+
+    def __init__(
+        self,
+        bundle,  # a Bundle, or the folder of one
+        threads: int = 0,  # of onnxruntime; 0: as many as there are cores
     ):
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)
-        self.classes, self.preprocess, self.task = list(self.bundle.classes), self.bundle.preprocess, self.bundle.spec["task"]
-        if self.preprocess.decoder == "simplejpeg": need("simplejpeg", "train") # now, and not at the first request
-        self.session = _open_graph(self.bundle.folder/"model.onnx", self.task, self.classes, threads)
+        self.classes, self.preprocess, self.task = (
+            list(self.bundle.classes),
+            self.bundle.preprocess,
+            self.bundle.spec["task"],
+        )
+        if self.preprocess.decoder == "simplejpeg":
+            need("simplejpeg", "train")  # now, and not at the first request
+        self.session = _open_graph(self.bundle.folder / "model.onnx", self.task, self.classes, threads)
         self.outputs = [o.name for o in self.session.get_outputs()]
 
-    def run(self,
-        tensor:np.ndarray, # `(n,3,h,w)` float32
-        outputs=("logits",), # names
-    ) -> list[np.ndarray]: # one array an output
+    def run(
+        self,
+        tensor: np.ndarray,  # `(n,3,h,w)` float32
+        outputs=("logits",),  # names
+    ) -> list[np.ndarray]:  # one array an output
         "The graph itself, on what preprocess made."
         return self.session.run(list(outputs), {"images": tensor})
 
-    def predict_pixels(self,
-        pixels:np.ndarray, # `(n,h,w,3)` uint8, as `preprocess.pixels` makes them
-        batch:int=32, # images at a time
-        sizes:list|None=None, # n (width, height) of the pictures, for their boxes; by default boxes are in pixels of the square
-    ) -> Predictions: # or LabelPredictions or Detections, in the order given
+    def predict_pixels(
+        self,
+        pixels: np.ndarray,  # `(n,h,w,3)` uint8, as `preprocess.pixels` makes them
+        batch: int = 32,  # images at a time
+        # n (width, height) of the pictures, for their boxes; by default boxes are in pixels of the square
+        sizes: list | None = None,
+    ) -> Predictions:  # or LabelPredictions or Detections, in the order given
         "Predict for images that are already decoded and resized."
         _check_pixels(pixels, batch, self.preprocess.size, sizes)
         starts = range(0, len(pixels), batch)
         steps = progress(starts, "predicting") if len(starts) > 1 else starts
-        made = (self.run(self.preprocess.tensor(pixels[i:i + batch]), OUTPUTS[self.task]) for i in steps)
+        made = (self.run(self.preprocess.tensor(pixels[i : i + batch]), OUTPUTS[self.task]) for i in steps)
         return self._detections(made, sizes, len(pixels)) if self.task == "detection" else self._classes(made)
+
     def _classes(self, made):
         (logits, embedding), spec = (np.concatenate(p) for p in zip(*made)), self.bundle.spec
-        if self.task == "multilabel": return LabelPredictions(self.classes, list(spec["thresholds"]), logits, sigmoid(logits), embedding)
-        return Predictions(self.classes, logits, class_probabilities(logits, spec), embedding, spec.get("positive"), spec.get("threshold"))
+        if self.task == "multilabel":
+            return LabelPredictions(self.classes, list(spec["thresholds"]), logits, sigmoid(logits), embedding)
+        return Predictions(
+            self.classes,
+            logits,
+            class_probabilities(logits, spec),
+            embedding,
+            spec.get("positive"),
+            spec.get("threshold"),
+        )
+
     def _detections(self, made, sizes, n):
         spec, size, rows, embedding = self.bundle.spec, self.preprocess.size, [], []
         sizes = [(size, size)] * n if sizes is None else [tuple(map(int, s)) for s in sizes]
         for boxes, scores, selected, seen in made:
-            part = sizes[len(rows):len(rows) + len(seen)]
-            rows += place_detections(boxes, scores, selected, [letterbox_geometry(*s, size) for s in part], part, spec["nms"]["most"])
+            part = sizes[len(rows) : len(rows) + len(seen)]
+            rows += place_detections(
+                boxes, scores, selected, [letterbox_geometry(*s, size) for s in part], part, spec["nms"]["most"]
+            )
             embedding.append(seen)
         return Detections(self.classes, list(spec["thresholds"]), rows, sizes, np.concatenate(embedding))
 
-    def predict(self,
-        images, # list of bytes, paths, or `(h,w,3)` or `(h,w)` uint8 arrays; or one of them
-        batch:int=32, # images at a time
-    ) -> Predictions: # or LabelPredictions or Detections, in the order given
+    def predict(
+        self,
+        images,  # list of bytes, paths, or `(h,w,3)` or `(h,w)` uint8 arrays; or one of them
+        batch: int = 32,  # images at a time
+    ) -> Predictions:  # or LabelPredictions or Detections, in the order given
         "Predict for image files or arrays."
         one = isinstance(images, (bytes, bytearray, str, Path)) or getattr(images, "ndim", 0) in (2, 3)
         images = [images] if one or not hasattr(images, "__iter__") else list(images)
         made = [_read_image(image, i, self.preprocess, self.task == "detection") for i, image in enumerate(images)]
         return self.predict_pixels(np.array([pixels for pixels, _ in made]), batch, [size for _, size in made])
-    def warm(self) -> "Predictor": # itself
+
+    def warm(self) -> "Predictor":  # itself
         "Run once on a gray image, so that the first request is as quick as the others."
         size = self.preprocess.size
         self.predict_pixels(np.full((1, size, size, 3), 128, np.uint8))
         return self
-    def __repr__(self): return f"Predictor of {self.bundle}"
+
+    def __repr__(self):
+        return f"Predictor of {self.bundle}"
 
 # %% ../../nbs/5_operate/63_predictor.ipynb #6b2a3769
 class PyfuncModel:
     "What MLflow calls."
-    def __init__(self, predictor:Predictor): self.predictor = predictor
-    def predict(self,
-        model_input, # a table with a column `image`, or a list of bytes or paths
-        params=None, # MLflow's; unused
-    ): # a table: label, labels or boxes, and a column a class where there are probabilities
+
+    def __init__(self, predictor: Predictor):
+        self.predictor = predictor
+
+    def predict(
+        self,
+        model_input,  # a table with a column `image`, or a list of bytes or paths
+        params=None,  # MLflow's; unused
+    ):  # a table: label, labels or boxes, and a column a class where there are probabilities
         "Predict for a table of images."
         pd, table = need("pandas", "train"), hasattr(model_input, "columns")
-        if table and "image" not in model_input: raise DataError(f"expected a column `image`, got {', '.join(map(str, model_input.columns))}; rename the one that holds paths or bytes")
+        if table and "image" not in model_input:
+            raise DataError(
+                f"expected a column `image`, got {', '.join(map(str, model_input.columns))}; rename the one that "
+                "holds paths or bytes"
+            )
         found = self.predictor.predict([_from_text(x) for x in (model_input["image"] if table else model_input)])
-        return pd.DataFrame([{"boxes": a["boxes"]} if "boxes" in a else {k: a[k] for k in ("label", "labels") if k in a} | {f"p.{c}": p for c, p in a["probabilities"].items()} for a in found.to_dict()["predictions"]])
+        return pd.DataFrame([
+            {"boxes": a["boxes"]}
+            if "boxes" in a
+            else {k: a[k] for k in ("label", "labels") if k in a} | {f"p.{c}": p for c, p in a["probabilities"].items()}
+            for a in found.to_dict()["predictions"]
+        ])
+
 
 def _from_text(image):
     "A file as its path, base64 text as bytes, everything else as it is."
-    if not isinstance(image, str) or os.path.isfile(image): return image
-    try: return base64.b64decode(image, validate=True)
-    except ValueError: return image # a path that does not exist; reading it says so
+    if not isinstance(image, str) or os.path.isfile(image):
+        return image
+    try:
+        return base64.b64decode(image, validate=True)
+    except ValueError:
+        return image  # a path that does not exist; reading it says so
 
-def _load_pyfunc(data_path): return PyfuncModel(Predictor(data_path))
+
+def _load_pyfunc(data_path):
+    return PyfuncModel(Predictor(data_path))

@@ -15,141 +15,246 @@ from .answers import said_boxes
 from ..release.bundle import Bundle
 
 # %% ../../nbs/5_operate/66_seldon.ipynb #c5bd6001
-LIMITS = {"seldon.io/grpc-max-message-size": "20065536", "seldon.io/rest-timeout": "30000"} # bytes, milliseconds
+LIMITS = {"seldon.io/grpc-max-message-size": "20065536", "seldon.io/rest-timeout": "30000"}  # bytes, milliseconds
+
 
 def _loopback(
-    wrapper, # the module `seldon_core.microservice`
+    wrapper,  # the module `seldon_core.microservice`
 ):
     "Rebind the three servers of Seldon's wrapper to 127.0.0.1."
+
     def closed(cls):
         class Closed(cls):
             def __init__(self, *args, options=None, **kwargs):
-                super().__init__(*args, options={**options, "bind": options["bind"].replace("0.0.0.0", "127.0.0.1")}, **kwargs)
+                super().__init__(
+                    *args, options={**options, "bind": options["bind"].replace("0.0.0.0", "127.0.0.1")}, **kwargs
+                )
+
         return Closed
-    wrapper.StandaloneApplication, wrapper.UserModelApplication = map(closed, (wrapper.StandaloneApplication, wrapper.UserModelApplication))
+
+    wrapper.StandaloneApplication, wrapper.UserModelApplication = map(
+        closed, (wrapper.StandaloneApplication, wrapper.UserModelApplication)
+    )
     run = wrapper._run_grpc_server
     wrapper._run_grpc_server = lambda *args: run(*args[:-1], args[-1].replace("0.0.0.0", "127.0.0.1"))
     wrapper.load_annotations = lambda: dict(LIMITS)
 
+
 def _end_with_starter():
     "End this process group when standard input closes: who started it has ended, however that came."
+
     def wait():
-        while os.read(0, 4096): pass
+        while os.read(0, 4096):
+            pass
         os.killpg(0, signal.SIGKILL)
+
     threading.Thread(target=wait, daemon=True).start()
 
+
 def _serve(
-    arguments:list[str]|None=None, # of the command line; of this process by default
+    arguments: list[str] | None = None,  # of the command line; of this process by default
 ):
     "Run Seldon's wrapper on loopback until it is ended; in Seldon's environment."
     parser = argparse.ArgumentParser("python -m cvkit.operate.seldon", description=_serve.__doc__)
     parser.add_argument("--bundle", required=True, help="folder of the bundle")
     parser.add_argument("--log", default="", help="JSONL file for requests")
     parser.add_argument("--digest", default="", help="of the bundle that was approved; any by default")
-    for name, port in (("rest", 9000), ("grpc", 9500), ("metrics", 6000)): parser.add_argument(f"--{name}", type=int, default=port, help=f"port, {port} by default")
+    for name, port in (("rest", 9000), ("grpc", 9500), ("metrics", 6000)):
+        parser.add_argument(f"--{name}", type=int, default=port, help=f"port, {port} by default")
     parser.add_argument("--follow", action="store_true", help="end when standard input closes")
     words = parser.parse_args(arguments)
-    if words.follow: _end_with_starter()
+    if words.follow:
+        _end_with_starter()
     from seldon_core import microservice
+
     _loopback(microservice)
-    parameters = [{"name": name, "value": getattr(words, name), "type": "STRING"} for name in ("bundle", "log", "digest")]
-    sys.argv = ["seldon-core-microservice", "cvkit.operate.component.SeldonModel", "--service-type", "MODEL", "--http-port", str(words.rest), "--grpc-port", str(words.grpc),
-                "--metrics-port", str(words.metrics), "--parameters", json.dumps(parameters), "--log-level", "WARNING"]
+    parameters = [
+        {"name": name, "value": getattr(words, name), "type": "STRING"} for name in ("bundle", "log", "digest")
+    ]
+    sys.argv = [
+        "seldon-core-microservice",
+        "cvkit.operate.component.SeldonModel",
+        "--service-type",
+        "MODEL",
+        "--http-port",
+        str(words.rest),
+        "--grpc-port",
+        str(words.grpc),
+        "--metrics-port",
+        str(words.metrics),
+        "--parameters",
+        json.dumps(parameters),
+        "--log-level",
+        "WARNING",
+    ]
     microservice.main()
 
 # %% ../../nbs/5_operate/66_seldon.ipynb #b773f454
-def free_port() -> int: # a port of 127.0.0.1 that nobody uses now
+def free_port() -> int:  # a port of 127.0.0.1 that nobody uses now
     "A free port."
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
 
+
 def port_in_use(
-    port:int, # 1 to 65535
-) -> bool: # True also for a port that this user may not open
+    port: int,  # 1 to 65535
+) -> bool:  # True also for a port that this user may not open
     "Whether a port of 127.0.0.1 cannot be bound."
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try: s.bind(("127.0.0.1", port))
-        except OSError: return True
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return True
     return False
 
-def seldon_python() -> str: # path of its Python
+
+def seldon_python() -> str:  # path of its Python
     "Python of Seldon's environment: `CVKIT_SELDON_PYTHON`, or `.venv-seldon` near by."
     named = os.environ.get("CVKIT_SELDON_PYTHON")
-    if named and not Path(named).exists(): raise ServeError(f"expected Python of Seldon's environment at CVKIT_SELDON_PYTHON, but {named} does not exist; correct it, or unset it")
+    if named and not Path(named).exists():
+        raise ServeError(
+            f"expected Python of Seldon's environment at CVKIT_SELDON_PYTHON, but {named} does not exist; correct it, "
+            "or unset it"
+        )
     near = [Path.cwd(), *Path.cwd().parents, Path(sys.prefix).parent]
-    for path in [named, *(p/".venv-seldon/bin/python" for p in near)]:
-        if path and Path(path).exists(): return str(path)
-    raise ServeError("expected Seldon's environment in .venv-seldon or at CVKIT_SELDON_PYTHON, found none; make it with `make setup`")
+    for path in [named, *(p / ".venv-seldon/bin/python" for p in near)]:
+        if path and Path(path).exists():
+            return str(path)
+    raise ServeError(
+        "expected Seldon's environment in .venv-seldon or at CVKIT_SELDON_PYTHON, found none; make it with `make setup`"
+    )
 
 # %% ../../nbs/5_operate/66_seldon.ipynb #0d055b84
 def _ask(
-    transport:str, # rest or grpc
-    port:int, # on 127.0.0.1
-    folder:str, # of image files
-    draw:str="", # any word: ask for pictures with boxes too, over grpc
+    transport: str,  # rest or grpc
+    port: int,  # on 127.0.0.1
+    folder: str,  # of image files
+    draw: str = "",  # any word: ask for pictures with boxes too, over grpc
 ):
     "Ask with Seldon's own client and print the answers as JSON; in Seldon's environment."
     from google.protobuf.json_format import MessageToDict
     from seldon_core.seldon_client import SeldonClient
+
     place, answers = f"127.0.0.1:{port}", []
-    client = SeldonClient(microservice_endpoint=place, grpc_max_send_message_length=64 << 20, grpc_max_receive_message_length=64 << 20)
+    client = SeldonClient(
+        microservice_endpoint=place, grpc_max_send_message_length=64 << 20, grpc_max_receive_message_length=64 << 20
+    )
     for path in sorted(Path(folder).iterdir()):
         found = None if draw else client.microservice(transport=transport, method="predict", bin_data=path.read_bytes())
-        if draw: answers.append(_ask_to_draw(place, path.read_bytes()))
-        elif found.success: answers.append(MessageToDict(found.response.jsonData))
-        else: answers.append({"error": found.response.status.info if found.response is not None else found.msg})
+        if draw:
+            answers.append(_ask_to_draw(place, path.read_bytes()))
+        elif found.success:
+            answers.append(MessageToDict(found.response.jsonData))
+        else:
+            answers.append({"error": found.response.status.info if found.response is not None else found.msg})
     print(json.dumps(answers))
 
+
 def _ask_to_draw(
-    place:str, # host:port
-    image:bytes, # of a file
-) -> dict: # the answer, or error
+    place: str,  # host:port
+    image: bytes,  # of a file
+) -> dict:  # the answer, or error
     "Ask over gRPC with Seldon's own messages and the tag `draw`, for which its client has no word."
     import grpc
     from google.protobuf.json_format import MessageToDict
     from seldon_core.proto import prediction_pb2, prediction_pb2_grpc
+
     message = prediction_pb2.SeldonMessage(binData=image)
     message.meta.tags["draw"].bool_value = True
-    with grpc.insecure_channel(place, options=[("grpc.max_send_message_length", 64 << 20), ("grpc.max_receive_message_length", 64 << 20)]) as channel:
-        try: return MessageToDict(prediction_pb2_grpc.ModelStub(channel).Predict(message).jsonData)
-        except grpc.RpcError as error: return {"error": str(error)}
+    with grpc.insecure_channel(
+        place, options=[("grpc.max_send_message_length", 64 << 20), ("grpc.max_receive_message_length", 64 << 20)]
+    ) as channel:
+        try:
+            return MessageToDict(prediction_pb2_grpc.ModelStub(channel).Predict(message).jsonData)
+        except grpc.RpcError as error:
+            return {"error": str(error)}
 
 # %% ../../nbs/5_operate/66_seldon.ipynb #a375e089
 class SeldonQuestions:
     "What can be asked of a server on 127.0.0.1, whose `ports` are known by name."
+
     def _get(self, path, body=None, port="rest"):
-        request = urllib.request.Request(f"http://127.0.0.1:{self.ports[port]}{path}", None if body is None else json.dumps(body).encode(), {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.ports[port]}{path}",
+            None if body is None else json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer: return answer.read().decode()
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.read().decode()
         except urllib.error.HTTPError as error:
             body = error.read().decode(errors="replace")
-            with contextlib.suppress(ValueError, LookupError, TypeError): body = json.loads(body)["status"]["info"]
+            with contextlib.suppress(ValueError, LookupError, TypeError):
+                body = json.loads(body)["status"]["info"]
             raise ServeError(f"{error.code}: {body.strip() or error.reason}") from None
-        except OSError as error: raise ServeError(f"expected an answer on port {self.ports[port]} of 127.0.0.1, got none ({getattr(error, 'reason', error)}); is the server running?") from None
-    def health(self) -> dict: return json.loads(self._get("/health/status"))["jsonData"] # status and bundle
-    def metadata(self) -> dict: return json.loads(self._get("/metadata")) # name, versions, inputs, custom
-    def metrics(self) -> str: return self._get("/metrics", port="metrics") # in the format of Prometheus
-    def rest(self, images:list[bytes], draw:bool=False) -> list[dict]: # answer of each; a detector that is asked to draw adds `png`
+        except OSError as error:
+            raise ServeError(
+                f"expected an answer on port {self.ports[port]} of 127.0.0.1, got none "
+                f"({getattr(error, 'reason', error)}); is the server running?"
+            ) from None
+
+    def health(self) -> dict:  # status and bundle
+        return json.loads(self._get("/health/status"))["jsonData"]
+
+    def metadata(self) -> dict:  # name, versions, inputs, custom
+        return json.loads(self._get("/metadata"))
+
+    def metrics(self) -> str:  # in the format of Prometheus
+        return self._get("/metrics", port="metrics")
+
+    def rest(
+        self, images: list[bytes], draw: bool = False
+    ) -> list[dict]:  # answer of each; a detector that is asked to draw adds `png`
         "Ask over REST, one request an image."
         meta = {"meta": {"tags": {"draw": True}}} if draw else {}
-        return [json.loads(self._get("/api/v1.0/predictions", {"binData": base64.b64encode(i).decode(), **meta}))["jsonData"] for i in images]
-    def grpc(self, images:list[bytes], draw:bool=False) -> list[dict]: # answer of each; a detector that is asked to draw adds `png`
+        return [
+            json.loads(self._get("/api/v1.0/predictions", {"binData": base64.b64encode(i).decode(), **meta}))[
+                "jsonData"
+            ]
+            for i in images
+        ]
+
+    def grpc(
+        self, images: list[bytes], draw: bool = False
+    ) -> list[dict]:  # answer of each; a detector that is asked to draw adds `png`
         "Ask over gRPC with Seldon's own client, one request an image."
         return self.client(images, "grpc", draw)
-    def client(self, images:list[bytes], transport:str="rest", draw:bool=False) -> list[dict]: # answer of each
+
+    def client(self, images: list[bytes], transport: str = "rest", draw: bool = False) -> list[dict]:  # answer of each
         "Ask over either protocol with Seldon's own client; it can ask for drawn boxes over gRPC only."
-        if draw and transport != "grpc": raise ServeError(f"expected grpc for drawn boxes with Seldon's client, got {transport}; ask with `rest(images, draw=True)`")
+        if draw and transport != "grpc":
+            raise ServeError(
+                f"expected grpc for drawn boxes with Seldon's client, got {transport}; ask with `rest(images, "
+                "draw=True)`"
+            )
         with tempfile.TemporaryDirectory() as folder:
-            for i, image in enumerate(images): (Path(folder)/f"{i:06}").write_bytes(image)
-            words = [seldon_python(), "-W", "ignore", "-c", "import sys; from cvkit.operate.seldon import _ask; _ask(*sys.argv[1:])", transport, str(self.ports[transport]), folder, *(["draw"] if draw else [])]
+            for i, image in enumerate(images):
+                (Path(folder) / f"{i:06}").write_bytes(image)
+            words = [
+                seldon_python(),
+                "-W",
+                "ignore",
+                "-c",
+                "import sys; from cvkit.operate.seldon import _ask; _ask(*sys.argv[1:])",
+                transport,
+                str(self.ports[transport]),
+                folder,
+                *(["draw"] if draw else []),
+            ]
             done = subprocess.run(words, capture_output=True, text=True, timeout=600)
-        if done.returncode: raise ServeError(f"expected answers from Seldon's client, but it failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
+        if done.returncode:
+            raise ServeError(
+                "expected answers from Seldon's client, but it failed: "
+                f"{(done.stderr.strip().splitlines() or ['no output'])[-1]}"
+            )
         answers = json.loads(done.stdout.splitlines()[-1])
         for i, answer in enumerate(answers):
-            if "error" in answer: raise ServeError(f"image {i} over {transport}: {_detail(answer['error'])}")
+            if "error" in answer:
+                raise ServeError(f"image {i} over {transport}: {_detail(answer['error'])}")
         return answers
+
 
 def _detail(text):
     "The sentence in what gRPC prints of an error."
@@ -157,144 +262,258 @@ def _detail(text):
 
 # %% ../../nbs/5_operate/66_seldon.ipynb #bb826049
 def _group(
-    number:int, # of a process group
-) -> list[int]: # its processes that still run
+    number: int,  # of a process group
+) -> list[int]:  # its processes that still run
     "The processes of a group, without the dead that nobody has buried."
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             state, _, group = stat.read_text().rpartition(") ")[2].split()[:3]
-            if int(group) == number and state not in "ZX": found.append(int(stat.parent.name))
+            if int(group) == number and state not in "ZX":
+                found.append(int(stat.parent.name))
     return sorted(found)
+
 
 class SeldonServer(SeldonQuestions):
     "Seldon's wrapper around a bundle, for the length of a `with` block."
-    def __init__(self,
-        bundle, # folder of the bundle
-        log="", # JSONL file for requests
-        rest:int=0, # port; 0: a free one
-        grpc:int=0, # port
-        metrics:int=0, # port
-        seconds:float=60, # to wait until it is ready
-        digest:str="", # of the bundle that was approved; any by default
+
+    def __init__(
+        self,
+        bundle,  # folder of the bundle
+        log="",  # JSONL file for requests
+        rest: int = 0,  # port; 0: a free one
+        grpc: int = 0,  # port
+        metrics: int = 0,  # port
+        seconds: float = 60,  # to wait until it is ready
+        digest: str = "",  # of the bundle that was approved; any by default
     ):
-        self.bundle, self.log, self.seconds, self.approved = Path(bundle).resolve(), str(Path(log).resolve()) if log else "", seconds, digest
-        self.ports, self.given, self.process = {"rest": rest or free_port(), "grpc": grpc or free_port(), "metrics": metrics or free_port()}, {rest, grpc, metrics}, None
+        self.bundle, self.log, self.seconds, self.approved = (
+            Path(bundle).resolve(),
+            str(Path(log).resolve()) if log else "",
+            seconds,
+            digest,
+        )
+        self.ports, self.given, self.process = (
+            {"rest": rest or free_port(), "grpc": grpc or free_port(), "metrics": metrics or free_port()},
+            {rest, grpc, metrics},
+            None,
+        )
+
     def __enter__(self):
         self.digest = Bundle.load(self.bundle).digest
-        self.ports = {name: free_port() if port not in self.given and port_in_use(port) else port for name, port in self.ports.items()} # taken since
+        self.ports = {
+            name: free_port() if port not in self.given and port_in_use(port) else port
+            for name, port in self.ports.items()
+        }  # taken since
         for name, port in self.ports.items():
-            if port_in_use(port) or list(self.ports.values()).count(port) > 1: raise ServeError(f"expected port {port} for {name} to be free, but it is in use; stop that server or choose another port")
+            if port_in_use(port) or list(self.ports.values()).count(port) > 1:
+                raise ServeError(
+                    f"expected port {port} for {name} to be free, but it is in use; stop that server or choose "
+                    "another port"
+                )
         self.folder = tempfile.TemporaryDirectory(prefix="cvkit-seldon-")
-        words = [seldon_python(), "-W", "ignore", "-m", "cvkit.operate.seldon", "--follow", "--bundle", str(self.bundle), "--log", self.log, "--digest", self.approved]
-        for name, port in self.ports.items(): words += [f"--{name}", str(port)]
+        words = [
+            seldon_python(),
+            "-W",
+            "ignore",
+            "-m",
+            "cvkit.operate.seldon",
+            "--follow",
+            "--bundle",
+            str(self.bundle),
+            "--log",
+            self.log,
+            "--digest",
+            self.approved,
+        ]
+        for name, port in self.ports.items():
+            words += [f"--{name}", str(port)]
         with open(self.output, "wb") as output:
-            self.process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.PIPE, start_new_session=True, env={**os.environ, "TMPDIR": self.folder.name})
-        try: self._wait()
+            self.process = subprocess.Popen(
+                words,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.PIPE,
+                start_new_session=True,
+                env={**os.environ, "TMPDIR": self.folder.name},
+            )
+        try:
+            self._wait()
         except BaseException:
             self.stop()
             raise
         return self
-    def __exit__(self, *error): self.stop()
+
+    def __exit__(self, *error):
+        self.stop()
+
     @property
-    def output(self) -> Path: return Path(self.folder.name)/"output.txt" # what the server prints
+    def output(self) -> Path:  # what the server prints
+        return Path(self.folder.name) / "output.txt"
 
     def _wait(self):
         end = time.monotonic() + self.seconds
         while time.monotonic() < end:
-            if self.process.poll() is not None or self._failed(): raise ServeError(f"expected Seldon to start, but it ended: {self.said()}")
+            if self.process.poll() is not None or self._failed():
+                raise ServeError(f"expected Seldon to start, but it ended: {self.said()}")
             with contextlib.suppress(ServeError):
-                if self.health() == {"status": "ready", "bundle": self.digest} and self.metrics() is not None and _listens(self.ports["grpc"]): return
-            time.sleep(.05)
+                if (
+                    self.health() == {"status": "ready", "bundle": self.digest}
+                    and self.metrics() is not None
+                    and _listens(self.ports["grpc"])
+                ):
+                    return
+            time.sleep(0.05)
         raise ServeError(f"expected Seldon to be ready within {self.seconds:g} s, but it was not: {self.said()}")
-    def _failed(self): return "Worker failed to boot" in self.output.read_text(errors="replace")
-    def said(self) -> str: # one line
+
+    def _failed(self):
+        return "Worker failed to boot" in self.output.read_text(errors="replace")
+
+    def said(self) -> str:  # one line
         "The error that the server printed, or its last line."
         lines = [l for l in self.output.read_text(errors="replace").splitlines() if l.strip()] or ["it printed nothing"]
         return next((l for l in reversed(lines) if l.startswith("cvkit.core.")), lines[-1]).removeprefix("cvkit.core.")
-    def stop(self) -> dict: # processes and ports that are left; both empty
+
+    def stop(self) -> dict:  # processes and ports that are left; both empty
         "End the whole process group and see that nothing is left."
-        if self.process is None: return {"processes": [], "ports": []}
+        if self.process is None:
+            return {"processes": [], "ports": []}
         group, end = self.process.pid, time.monotonic() + 10
-        for sign, seconds in ((signal.SIGTERM, .5), (signal.SIGKILL, 10)):
-            if _group(group): os.killpg(group, sign)
+        for sign, seconds in ((signal.SIGTERM, 0.5), (signal.SIGKILL, 10)):
+            if _group(group):
+                os.killpg(group, sign)
             end = time.monotonic() + seconds
-            while _group(group) and time.monotonic() < end: time.sleep(.02)
+            while _group(group) and time.monotonic() < end:
+                time.sleep(0.02)
         self.process.wait()
         self.process.stdin.close()
-        left = {"processes": _group(group), "ports": [p for p in self.ports.values() if _listens(p)]} # others may talk from such a port, but nobody else answers there
-        if left["processes"] or left["ports"]: raise ServeError(f"expected nothing left of the server, found {left}; end process group {group}")
+        left = {
+            "processes": _group(group),
+            "ports": [p for p in self.ports.values() if _listens(p)],
+        }  # others may talk from such a port, but nobody else answers there
+        if left["processes"] or left["ports"]:
+            raise ServeError(f"expected nothing left of the server, found {left}; end process group {group}")
         self.folder.cleanup()
         self.process = None
         return left
 
+
 def _listens(port):
-    with socket.socket() as s: return s.connect_ex(("127.0.0.1", port)) == 0
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
 
 # %% ../../nbs/5_operate/66_seldon.ipynb #7b4c9b3e
-if __name__ == "__main__" and "__file__" in globals(): _serve()
+if __name__ == "__main__" and "__file__" in globals():
+    _serve()
 
 # %% ../../nbs/5_operate/66_seldon.ipynb #78be83d2
 def _probability_difference(
-    answers:list[dict], # over one protocol
-    evaluated:np.ndarray, # `(n,c)`
-    classes, # c names
-    transport:str, # for the error
-) -> float: # the largest
+    answers: list[dict],  # over one protocol
+    evaluated: np.ndarray,  # `(n,c)`
+    classes,  # c names
+    transport: str,  # for the error
+) -> float:  # the largest
     "How far served probabilities are from evaluated ones."
     strange = next((a for a in answers if set(a.get("probabilities", ())) != set(classes)), None)
-    if strange: raise ServeError(f"expected probabilities of {', '.join(classes)} over {transport}, got {strange!r:.120}; is another model served?")
+    if strange:
+        raise ServeError(
+            f"expected probabilities of {', '.join(classes)} over {transport}, got {strange!r:.120}; is another model "
+            "served?"
+        )
     served = np.array([[a["probabilities"][c] for c in classes] for a in answers], float).reshape(-1, len(classes))
-    if not np.isfinite(served).all(): raise ServeError(f"expected finite probabilities over {transport}, got {(~np.isfinite(served)).sum()} that are not; do not serve this bundle")
-    return float(np.abs(served - evaluated).max(initial=0.))
+    if not np.isfinite(served).all():
+        raise ServeError(
+            f"expected finite probabilities over {transport}, got {(~np.isfinite(served)).sum()} that are not; do not "
+            "serve this bundle"
+        )
+    return float(np.abs(served - evaluated).max(initial=0.0))
+
 
 def _paired(
-    served:np.ndarray, # `(k,4)` corners
-    names:list[str], # k labels of them
-    evaluated:np.ndarray, # `(k,4)` corners
-    expected:list[str], # k labels of them: the same, perhaps in another order
-) -> list[int]: # k places in served, one for each that was evaluated
-    "Each evaluated box and the nearest served one of its label that is not taken: two scores that differ in the seventh place may change places."
+    served: np.ndarray,  # `(k,4)` corners
+    names: list[str],  # k labels of them
+    evaluated: np.ndarray,  # `(k,4)` corners
+    expected: list[str],  # k labels of them: the same, perhaps in another order
+) -> list[int]:  # k places in served, one for each that was evaluated
+    """Each evaluated box and the nearest served one of its label that is not taken: two scores that differ in the
+    seventh place may change places."""
     far, left, found = np.abs(served[:, None] - evaluated).max(2), list(range(len(names))), []
     for k, name in enumerate(expected):
         found.append(min((i for i in left if names[i] == name), key=lambda i: far[i, k]))
         left.remove(found[-1])
     return found
 
+
 def _box_differences(
-    answers:list[dict], # over one protocol
-    evaluated:list[dict], # n: boxes, labels, scores, as said
-    classes, # c names
-    transport:str, # for the error
-) -> np.ndarray: # the largest difference of scores, of corners in pixels, and of corners as a share of the longer side
+    answers: list[dict],  # over one protocol
+    evaluated: list[dict],  # n: boxes, labels, scores, as said
+    classes,  # c names
+    transport: str,  # for the error
+) -> np.ndarray:  # the largest difference of scores, of corners in pixels, and of corners as a share of the longer side
     "How far served boxes are from evaluated ones."
-    worst, count = np.zeros(3), lambda names: ", ".join(f"{names.count(c)} {c}" for c in dict.fromkeys(names)) or "no box"
+    worst, count = (
+        np.zeros(3),
+        lambda names: ", ".join(f"{names.count(c)} {c}" for c in dict.fromkeys(names)) or "no box",
+    )
     for i, (answer, row) in enumerate(zip(answers, evaluated)):
-        if not {"boxes", "width", "height"} <= set(answer): raise ServeError(f"expected boxes over {transport}, got {answer!r:.120}; is another model served?")
+        if not {"boxes", "width", "height"} <= set(answer):
+            raise ServeError(f"expected boxes over {transport}, got {answer!r:.120}; is another model served?")
         names, expected = [b["label"] for b in answer["boxes"]], [classes[k] for k in row["labels"]]
-        if sorted(names) != sorted(expected): raise ServeError(f"image {i} over {transport}: expected the boxes that were evaluated ({count(expected)}), got {count(names)}; is another model served?")
+        if sorted(names) != sorted(expected):
+            raise ServeError(
+                f"image {i} over {transport}: expected the boxes that were evaluated ({count(expected)}), got "
+                f"{count(names)}; is another model served?"
+            )
         served = np.array([[b["score"], *b["box"]] for b in answer["boxes"]], float).reshape(-1, 5)
-        if not np.isfinite(served).all(): raise ServeError(f"expected finite boxes over {transport}, got {(~np.isfinite(served)).sum()} numbers that are not; do not serve this bundle")
-        differ = np.abs(served[_paired(served[:, 1:], names, row["boxes"], expected)] - np.column_stack([row["scores"], row["boxes"]]))
-        pixels = differ[:, 1:].max(initial=0.)
-        worst = np.maximum(worst, [differ[:, 0].max(initial=0.), pixels, pixels / max(answer["width"], answer["height"])])
+        if not np.isfinite(served).all():
+            raise ServeError(
+                f"expected finite boxes over {transport}, got {(~np.isfinite(served)).sum()} numbers that are not; do "
+                "not serve this bundle"
+            )
+        differ = np.abs(
+            served[_paired(served[:, 1:], names, row["boxes"], expected)]
+            - np.column_stack([row["scores"], row["boxes"]])
+        )
+        pixels = differ[:, 1:].max(initial=0.0)
+        worst = np.maximum(
+            worst, [differ[:, 0].max(initial=0.0), pixels, pixels / max(answer["width"], answer["height"])]
+        )
     return worst
 
+
 def serving_parity(
-    rest:list[dict], # answers over REST
-    grpc:list[dict], # answers over gRPC, to the same images
-    evaluated, # `(n,c)` probabilities, or n dicts of boxes, labels and scores
-    classes, # c names
-    thresholds=None, # c, of boxes: those from here on were said
-) -> dict: # n, max_abs_diff, rest, grpc; of boxes also score and pixels
-    "The largest difference between what was evaluated and what is served; of boxes that of a score, or of a corner as a share of the picture's longer side."
+    rest: list[dict],  # answers over REST
+    grpc: list[dict],  # answers over gRPC, to the same images
+    evaluated,  # `(n,c)` probabilities, or n dicts of boxes, labels and scores
+    classes,  # c names
+    thresholds=None,  # c, of boxes: those from here on were said
+) -> dict:  # n, max_abs_diff, rest, grpc; of boxes also score and pixels
+    """The largest difference between what was evaluated and what is served; of boxes that of a score, or of a corner as
+    a share of the picture's longer side."""
     both = {"rest": rest, "grpc": grpc}
     for transport, answers in both.items():
-        if len(answers) != len(evaluated): raise ServeError(f"expected {len(evaluated)} answers over {transport}, got {len(answers)}; ask about the images that were evaluated")
+        if len(answers) != len(evaluated):
+            raise ServeError(
+                f"expected {len(evaluated)} answers over {transport}, got {len(answers)}; ask about the images that "
+                "were evaluated"
+            )
     if isinstance(evaluated, np.ndarray):
-        found = {transport: _probability_difference(answers, evaluated, classes, transport) for transport, answers in both.items()}
+        found = {
+            transport: _probability_difference(answers, evaluated, classes, transport)
+            for transport, answers in both.items()
+        }
         return {"n": len(rest), "max_abs_diff": max(found.values()), **found}
-    if thresholds is None: raise ServeError("expected the thresholds from which boxes are said, got none; pass those of the bundle")
-    worst = np.array([_box_differences(answers, said_boxes(evaluated, thresholds), classes, transport) for transport, answers in both.items()])
+    if thresholds is None:
+        raise ServeError("expected the thresholds from which boxes are said, got none; pass those of the bundle")
+    worst = np.array([
+        _box_differences(answers, said_boxes(evaluated, thresholds), classes, transport)
+        for transport, answers in both.items()
+    ])
     found = dict(zip(both, worst[:, [0, 2]].max(1).tolist()))
-    return {"n": len(rest), "max_abs_diff": max(found.values()), **found, "score": float(worst[:, 0].max()), "pixels": float(worst[:, 1].max())}
+    return {
+        "n": len(rest),
+        "max_abs_diff": max(found.values()),
+        **found,
+        "score": float(worst[:, 0].max()),
+        "pixels": float(worst[:, 1].max()),
+    }

@@ -15,15 +15,43 @@ from .policy import ROLES, STAGE_NAMES, same_person
 # %% ../../nbs/4_release/57_approvals.ipynb #49b912f0
 class Approvals(list):
     "Sign-offs, one dictionary each; shows itself as a table."
-    def to_dict(self) -> list[dict]: return list(self)
+
+    def to_dict(self) -> list[dict]:
+        return list(self)
+
     @property
-    def head(self) -> str: return self[-1]["digest"] if self else "" # of the last line among them
-    def __repr__(self): return "\n".join(f"{a['stage']:11} {a['role']:16} {a['decision']:8} {a['name']}" + f": {a['note']}" * bool(a["note"]) for a in self) or "no sign-off"
+    def head(self) -> str:  # of the last line among them
+        return self[-1]["digest"] if self else ""
+
+    def __repr__(self):
+        return (
+            "\n".join(
+                f"{a['stage']:11} {a['role']:16} {a['decision']:8} {a['name']}" + f": {a['note']}" * bool(a["note"])
+                for a in self
+            )
+            or "no sign-off"
+        )
+
     def _repr_html_(self):
         from cvkit.pages import badge, code, fragment, table
-        return fragment(table([{"role": a["role"], "name": a["name"], "stage": a["stage"], "decision": badge(a["decision"]), "model": code(a["digests"]["bundle"][:12]), "note": a["note"]} for a in self]))
+
+        return fragment(
+            table([
+                {
+                    "role": a["role"],
+                    "name": a["name"],
+                    "stage": a["stage"],
+                    "decision": badge(a["decision"]),
+                    "model": code(a["digests"]["bundle"][:12]),
+                    "note": a["note"],
+                }
+                for a in self
+            ])
+        )
+
 
 FIELDS = {"role", "name", "stage", "decision", "note", "author", "digests", "at", "before", "digest"}
+
 
 def _entries(path):
     "All lines of the file, checked."
@@ -32,24 +60,47 @@ def _entries(path):
     for number, line in enumerate(data.decode("utf-8", "replace").split("\n")[:-1], 1):
         try:
             entry = json.loads(line)
-            whole = isinstance(entry, dict) and set(entry) == FIELDS and canonical_json(entry) == line and entry["digest"] == digest_json({k: v for k, v in entry.items() if k != "digest"})
-        except ValueError: whole = False
-        if not whole: raise PolicyError(f"expected a sign-off as it was written on line {number} of {path}, but it was edited; restore the file from a copy")
-        if entry["before"] != before: raise PolicyError(f"expected line {number} of {path} to follow the line above it, but it does not; a sign-off was removed or moved, restore the file from a copy")
+            whole = (
+                isinstance(entry, dict)
+                and set(entry) == FIELDS
+                and canonical_json(entry) == line
+                and entry["digest"] == digest_json({k: v for k, v in entry.items() if k != "digest"})
+            )
+        except ValueError:
+            whole = False
+        if not whole:
+            raise PolicyError(
+                f"expected a sign-off as it was written on line {number} of {path}, but it was edited; restore the "
+                "file from a copy"
+            )
+        if entry["before"] != before:
+            raise PolicyError(
+                f"expected line {number} of {path} to follow the line above it, but it does not; a sign-off was "
+                "removed or moved, restore the file from a copy"
+            )
         before = entry["digest"]
         entries.append(entry)
-    if data and data[-1:] != b"\n": raise PolicyError(f"expected a whole sign-off at the end of {path}, but it is cut short; restore the file from a copy")
+    if data and data[-1:] != b"\n":
+        raise PolicyError(
+            f"expected a whole sign-off at the end of {path}, but it is cut short; restore the file from a copy"
+        )
     return entries
 
+
 def read_approvals(
-    path, # of the JSONL file
-    bundle:str|None=None, # digest; keep only the sign-offs that speak of this bundle
-    stage:str|None=None, # keep only those for this stage
-    head:str="", # digest of a line that was once the last, kept elsewhere
-) -> Approvals: # role, name, stage, decision, note, author, digests, at, before, digest; the last word of each role on each stage
+    path,  # of the JSONL file
+    bundle: str | None = None,  # digest; keep only the sign-offs that speak of this bundle
+    stage: str | None = None,  # keep only those for this stage
+    head: str = "",  # digest of a line that was once the last, kept elsewhere
+    # role, name, stage, decision, note, author, digests, at, before, digest; the last word of each role on each stage
+) -> Approvals:
     "The sign-offs that count; refuses a file whose chain is broken, or that no longer holds `head`."
     entries, latest = _entries(path), {}
-    if head and head not in {e["digest"] for e in entries}: raise PolicyError(f"expected sign-off {head[:12]} in {path}, but it is not there; lines were cut off at the end, restore the file from a copy")
+    if head and head not in {e["digest"] for e in entries}:
+        raise PolicyError(
+            f"expected sign-off {head[:12]} in {path}, but it is not there; lines were cut off at the end, restore "
+            "the file from a copy"
+        )
     for entry in entries:
         if bundle in (None, entry["digests"]["bundle"]) and stage in (None, entry["stage"]):
             latest.pop((entry["stage"], entry["role"]), None)
@@ -58,29 +109,54 @@ def read_approvals(
 
 # %% ../../nbs/4_release/57_approvals.ipynb #b09f5417
 def sign(
-    path, # of the JSONL file, made where it does not exist
-    role:str, # one of the five roles
-    name:str, # of the person
-    stage:str, # that is being decided, such as `"production"`
-    digests:dict, # what was read: `bundle` and `policy`; more where there was more
-    decision:str="approve", # or `"refuse"`
-    note:str="", # why
-    author:str="", # who made the model
-) -> dict: # the line
+    path,  # of the JSONL file, made where it does not exist
+    role: str,  # one of the five roles
+    name: str,  # of the person
+    stage: str,  # that is being decided, such as `"production"`
+    digests: dict,  # what was read: `bundle` and `policy`; more where there was more
+    decision: str = "approve",  # or `"refuse"`
+    note: str = "",  # why
+    author: str = "",  # who made the model
+) -> dict:  # the line
     "Record a sign-off."
-    for word, what, known in ((role, "a role", ROLES), (stage, "a stage", STAGE_NAMES), (decision, "a decision", ("approve", "refuse"))):
-        if word not in known: raise PolicyError(f"expected {what} ({', '.join(known)}), got {word!r}; sign with one of these")
+    for word, what, known in (
+        (role, "a role", ROLES),
+        (stage, "a stage", STAGE_NAMES),
+        (decision, "a decision", ("approve", "refuse")),
+    ):
+        if word not in known:
+            raise PolicyError(f"expected {what} ({', '.join(known)}), got {word!r}; sign with one of these")
     one_line = lambda words: " ".join(str(words).split())
-    if not one_line(name): raise PolicyError("expected the name of the person who signs, got none; sign with your own")
+    if not one_line(name):
+        raise PolicyError("expected the name of the person who signs, got none; sign with your own")
     for what in ("bundle", "policy"):
         found = str(digests.get(what, ""))
-        if len(found) != 64 or set(found) - set("0123456789abcdef"): raise PolicyError(f"expected the digest of the {what} that was read (64 hexadecimal digits), got {found!r:.70}; sign over what you saw")
-    if same_person(name, author): raise PolicyError(f"{name} made this model and cannot sign it as {role}; ask somebody else")
-    return _append(Path(path), {"role": role, "name": one_line(name), "stage": stage, "decision": decision, "note": one_line(note), "author": one_line(author), "digests": digests, "at": utc_now()})
+        if len(found) != 64 or set(found) - set("0123456789abcdef"):
+            raise PolicyError(
+                f"expected the digest of the {what} that was read (64 hexadecimal digits), got {found!r:.70}; sign "
+                "over what you saw"
+            )
+    if same_person(name, author):
+        raise PolicyError(f"{name} made this model and cannot sign it as {role}; ask somebody else")
+    return _append(
+        Path(path),
+        {
+            "role": role,
+            "name": one_line(name),
+            "stage": stage,
+            "decision": decision,
+            "note": one_line(note),
+            "author": one_line(author),
+            "digests": digests,
+            "at": utc_now(),
+        },
+    )
+
 
 def _append(path, entry):
     "Chain a sign-off to the last one; others who sign wait meanwhile."
     import fcntl
+
     private_folder(path.parent)
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -18,15 +18,18 @@ from ..core import BundleError, atomic_folder, digest_bytes, digest_file, need, 
 
 # %% ../../nbs/4_release/53_bundle.ipynb #e7083a7f
 def array_bytes(
-    arrays:dict[str, np.ndarray], # name to array; numbers, booleans or text, never objects
-) -> bytes: # an .npz file
+    arrays: dict[str, np.ndarray],  # name to array; numbers, booleans or text, never objects
+) -> bytes:  # an .npz file
     "Arrays as an .npz whose bytes depend on nothing but the arrays."
     out = BytesIO()
     with ZipFile(out, "w", ZIP_STORED) as archive:
         for name in sorted(arrays):
             item, array = BytesIO(), np.asarray(arrays[name], order="C")
             if array.dtype.hasobject:
-                raise BundleError(f"expected plain numbers or text in array {name!r}, got {array.dtype} objects, which only a pickle could hold; convert it")
+                raise BundleError(
+                    f"expected plain numbers or text in array {name!r}, got {array.dtype} objects, which only a "
+                    "pickle could hold; convert it"
+                )
             np.lib.format.write_array(item, array, allow_pickle=False)
             archive.writestr(ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), item.getvalue())
     return out.getvalue()
@@ -36,156 +39,293 @@ TASKS = ("classification", "multilabel", "detection")
 REQUIRED = ("name", "task", "classes", "preprocess", "temperature", "digests", "licence")
 FORMAT = 1
 
+
 def check_spec(
-    spec:dict, # what bundle.json says or shall say
-    where="the bundle's spec", # named in the error
-) -> dict: # the same
+    spec: dict,  # what bundle.json says or shall say
+    where="the bundle's spec",  # named in the error
+) -> dict:  # the same
     "Refuse a description that a server could misread."
+
     def expect(ok, what, came):
-        if not ok: raise BundleError(f"expected {what} in {where}, got {came!r:.80}; train again with `cvkit train`, or correct what you pass")
+        if not ok:
+            raise BundleError(
+                f"expected {what} in {where}, got {came!r:.80}; train again with `cvkit train`, or correct what you "
+                "pass"
+            )
+
     expect(isinstance(spec, dict), "a mapping of names to values", spec)
     missing = [key for key in REQUIRED if key not in spec]
-    if missing: raise BundleError(f"expected {', '.join(missing)} in {where}, got only {', '.join(sorted(spec)) or 'nothing'}; add them, or train again with `cvkit train`")
+    if missing:
+        raise BundleError(
+            f"expected {', '.join(missing)} in {where}, got only {', '.join(sorted(spec)) or 'nothing'}; add them, or "
+            "train again with `cvkit train`"
+        )
     expect(spec.get("format", FORMAT) == FORMAT, f"format {FORMAT}, which this cvkit reads,", spec.get("format"))
     expect(spec["task"] in TASKS, f"a task ({', '.join(TASKS)})", spec["task"])
     classes, temperature, one = spec["classes"], spec["temperature"], spec["task"] == "detection"
     named = isinstance(classes, (list, tuple)) and all(isinstance(c, str) and c for c in classes)
-    expect(named and len(set(classes)) == len(classes) > (0 if one else 1), f"{'one' if one else 'two'} or more different class names", classes)
-    expect(spec.get("positive") is None or spec["positive"] in classes, f"one of the classes ({', '.join(classes)}), or null, as `positive`", spec.get("positive"))
-    expect(isinstance(temperature, (int, float)) and not isinstance(temperature, bool) and 0 < temperature < float("inf"), "a temperature above 0", temperature)
+    expect(
+        named and len(set(classes)) == len(classes) > (0 if one else 1),
+        f"{'one' if one else 'two'} or more different class names",
+        classes,
+    )
+    expect(
+        spec.get("positive") is None or spec["positive"] in classes,
+        f"one of the classes ({', '.join(classes)}), or null, as `positive`",
+        spec.get("positive"),
+    )
+    expect(
+        isinstance(temperature, (int, float)) and not isinstance(temperature, bool) and 0 < temperature < float("inf"),
+        "a temperature above 0",
+        temperature,
+    )
     expect(isinstance(spec["digests"], dict), "a mapping of names to digests", spec["digests"])
     _check_answers(spec, expect)
     return spec
 
-def _number(value): return isinstance(value, (int, float)) and not isinstance(value, bool)
-def _between(value, low, high): return _number(value) and low < value < high
 
-def _rising(values, strictly): # numbers from 0 to 1, each at least as large as the one before
-    return isinstance(values, (list, tuple)) and len(values) > 1 and all(_number(v) and 0 <= v <= 1 for v in values) and all(a < b or a == b and not strictly for a, b in zip(values, values[1:]))
+def _number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _between(value, low, high):
+    return _number(value) and low < value < high
+
+
+def _rising(values, strictly):  # numbers from 0 to 1, each at least as large as the one before
+    return (
+        isinstance(values, (list, tuple))
+        and len(values) > 1
+        and all(_number(v) and 0 <= v <= 1 for v in values)
+        and all(a < b or a == b and not strictly for a, b in zip(values, values[1:]))
+    )
+
 
 def _check_answers(spec, expect):
     "What makes an answer of the graph's numbers: each task has its own, and no other."
-    task, classes, known = spec["task"], spec["classes"], {"threshold": TASKS[:1], "isotonic": TASKS[:1], "thresholds": TASKS[1:], "nms": TASKS[2:]}
-    for key, tasks in known.items(): expect(task in tasks or spec.get(key) is None, f"`{key}` for {' or '.join(tasks)} only", spec.get(key))
+    task, classes, known = (
+        spec["task"],
+        spec["classes"],
+        {"threshold": TASKS[:1], "isotonic": TASKS[:1], "thresholds": TASKS[1:], "nms": TASKS[2:]},
+    )
+    for key, tasks in known.items():
+        expect(task in tasks or spec.get(key) is None, f"`{key}` for {' or '.join(tasks)} only", spec.get(key))
     cut, stairs, thresholds, nms = (spec.get(key) for key in known)
-    expect(cut is None and stairs is None or len(classes) == 2 and spec.get("positive"), "two classes and which is `positive` beside `threshold` or `isotonic`", spec.get("positive"))
+    expect(
+        cut is None and stairs is None or len(classes) == 2 and spec.get("positive"),
+        "two classes and which is `positive` beside `threshold` or `isotonic`",
+        spec.get("positive"),
+    )
     expect(cut is None or _between(cut, 0, 1), "a `threshold` between 0 and 1", cut)
-    rises = isinstance(stairs, dict) and _rising(stairs.get("x"), True) and _rising(stairs.get("y"), False) and len(stairs["x"]) == len(stairs["y"])
+    rises = (
+        isinstance(stairs, dict)
+        and _rising(stairs.get("x"), True)
+        and _rising(stairs.get("y"), False)
+        and len(stairs["x"]) == len(stairs["y"])
+    )
     expect(stairs is None or rises, "`isotonic` with rising x and as many y that do not fall, from 0 to 1,", stairs)
-    if task == "classification": return
-    apart = isinstance(thresholds, (list, tuple)) and len(thresholds) == len(classes) and all(_between(t, 0, 1) for t in thresholds)
+    if task == "classification":
+        return
+    apart = (
+        isinstance(thresholds, (list, tuple))
+        and len(thresholds) == len(classes)
+        and all(_between(t, 0, 1) for t in thresholds)
+    )
     expect(apart, f"`thresholds`, a number between 0 and 1 for each of {', '.join(classes)},", thresholds)
-    expect(spec["temperature"] == 1, f"temperature 1 for {task}, whose calibration is in its graph,", spec["temperature"])
-    if task == "multilabel": return
-    whole = isinstance(nms, dict) and _between(nms.get("iou"), 0, 1) and _number(nms.get("score")) and 0 <= nms["score"] < 1 and isinstance(nms.get("most"), int) and _between(nms["most"], 0, float("inf"))
+    expect(
+        spec["temperature"] == 1, f"temperature 1 for {task}, whose calibration is in its graph,", spec["temperature"]
+    )
+    if task == "multilabel":
+        return
+    whole = (
+        isinstance(nms, dict)
+        and _between(nms.get("iou"), 0, 1)
+        and _number(nms.get("score"))
+        and 0 <= nms["score"] < 1
+        and isinstance(nms.get("most"), int)
+        and _between(nms["most"], 0, float("inf"))
+    )
     expect(whole, "`nms` with iou and score between 0 and 1 and most, a number of boxes,", nms)
-    expect(isinstance(spec["preprocess"], dict) and spec["preprocess"].get("resize") == "letterbox", "preprocess with resize letterbox, from which boxes find back to the picture,", spec["preprocess"])
+    expect(
+        isinstance(spec["preprocess"], dict) and spec["preprocess"].get("resize") == "letterbox",
+        "preprocess with resize letterbox, from which boxes find back to the picture,",
+        spec["preprocess"],
+    )
 
 # %% ../../nbs/4_release/53_bundle.ipynb #4dfd7bd4
 def read_listing(
-    folder, # of a bundle
-) -> dict[str, str]: # relative path to digest
+    folder,  # of a bundle
+) -> dict[str, str]:  # relative path to digest
     "What MANIFEST.sha256 lists."
-    path, listed, before = Path(folder)/"MANIFEST.sha256", {}, ""
+    path, listed, before = Path(folder) / "MANIFEST.sha256", {}, ""
     data = path.read_bytes()
     for number, line in enumerate(data.decode("utf-8", "replace").removesuffix("\n").split("\n"), 1):
         digest, _, name = line.partition("  ")
         inside = name == Path(name).as_posix() and not Path(name).is_absolute() and ".." not in Path(name).parts
         if len(digest) != 64 or set(digest) - set("0123456789abcdef") or not inside or name <= before:
-            raise BundleError(f"expected a digest, two spaces and a path inside the bundle, sorted by path, on line {number} of {path}, got {line!r:.90}; "
-                              "do not serve it, fetch or write the bundle again")
+            raise BundleError(
+                f"expected a digest, two spaces and a path inside the bundle, sorted by path, on line {number} of "
+                f"{path}, got {line!r:.90}; "
+                "do not serve it, fetch or write the bundle again"
+            )
         listed[name], before = digest, name
-    if data != _listing(listed): raise BundleError(f"expected {path} to end with a whole line, but it is cut short; do not serve it, fetch or write the bundle again")
+    if data != _listing(listed):
+        raise BundleError(
+            f"expected {path} to end with a whole line, but it is cut short; do not serve it, fetch or write the "
+            "bundle again"
+        )
     return listed
 
-def _listing(digests): return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()
+
+def _listing(digests):
+    return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()
+
 
 def compare_with_listing(
-    folder, # of a bundle
+    folder,  # of a bundle
 ):
     "Raise at the first file that is missing, changed, not listed, or a link; files under train/ may be absent."
     folder, listed = Path(folder), read_listing(folder)
     there = [(p, p.relative_to(folder).as_posix()) for p in sorted(folder.rglob("*"))]
     link = next((name for path, name in there if path.is_symlink()), None)
-    if link: raise BundleError(f"{link} in {folder} is a link, and what it points at can change after it was checked; put the file itself there, or write the bundle again")
+    if link:
+        raise BundleError(
+            f"{link} in {folder} is a link, and what it points at can change after it was checked; put the file "
+            "itself there, or write the bundle again"
+        )
     for name, digest in listed.items():
-        path = folder/name
-        if not path.exists() and name.startswith("train/"): continue
+        path = folder / name
+        if not path.exists() and name.startswith("train/"):
+            continue
         found = digest_file(path) if path.is_file() else "nothing"
         if found != digest:
-            raise BundleError(f"{name} in {folder} was changed: expected {digest[:12]}, found {found[:12]}; do not serve it, fetch or write the bundle again")
+            raise BundleError(
+                f"{name} in {folder} was changed: expected {digest[:12]}, found {found[:12]}; do not serve it, fetch "
+                "or write the bundle again"
+            )
     extra = next((name for path, name in there if not path.is_dir() and name not in {*listed, "MANIFEST.sha256"}), None)
-    if extra: raise BundleError(f"{extra} in {folder} is not in the manifest; remove it, or write the bundle again")
+    if extra:
+        raise BundleError(f"{extra} in {folder} is not in the manifest; remove it, or write the bundle again")
 
 # %% ../../nbs/4_release/53_bundle.ipynb #e86085a6
 @dataclass
 class Bundle:
     "A model, what it needs to be served, and where it came from."
-    folder:Path # where it lies
-    spec:dict # what bundle.json says
-    digest:str # of MANIFEST.sha256: 64 hexadecimal digits
+
+    folder: Path  # where it lies
+    spec: dict  # what bundle.json says
+    digest: str  # of MANIFEST.sha256: 64 hexadecimal digits
 
     @classmethod
-    def load(cls,
-        folder, # of a bundle
-        verify:bool=True, # compare every file with its digest
-    ) -> "Bundle": # ready to be served
+    def load(
+        cls,
+        folder,  # of a bundle
+        verify: bool = True,  # compare every file with its digest
+    ) -> "Bundle":  # ready to be served
         "Open a bundle and see that nothing in it was changed."
         folder = Path(folder)
         for name in ("MANIFEST.sha256", "bundle.json", "model.onnx"):
-            if not (folder/name).is_file(): raise BundleError(f"expected a bundle in {folder}, but {name} is missing; write it again with `cvkit train`")
-        if verify: compare_with_listing(folder)
-        try: spec = json.loads((folder/"bundle.json").read_text(encoding="utf-8"))
-        except ValueError as error: raise BundleError(f"expected JSON in {folder/'bundle.json'}, but {error}; fetch or write the bundle again") from None
-        return cls(folder, check_spec(spec, folder/"bundle.json"), digest_file(folder/"MANIFEST.sha256"))
-    def verify(self) -> "Bundle": # itself
+            if not (folder / name).is_file():
+                raise BundleError(
+                    f"expected a bundle in {folder}, but {name} is missing; write it again with `cvkit train`"
+                )
+        if verify:
+            compare_with_listing(folder)
+        try:
+            spec = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BundleError(
+                f"expected JSON in {folder / 'bundle.json'}, but {error}; fetch or write the bundle again"
+            ) from None
+        return cls(folder, check_spec(spec, folder / "bundle.json"), digest_file(folder / "MANIFEST.sha256"))
+
+    def verify(self) -> "Bundle":  # itself
         "Compare every file with the manifest, again."
         compare_with_listing(self.folder)
         return self
 
     @property
-    def files(self) -> dict[str, str]: return read_listing(self.folder) # relative path to digest
+    def files(self) -> dict[str, str]:  # relative path to digest
+        return read_listing(self.folder)
+
     @property
-    def classes(self) -> list[str]: return self.spec["classes"]
+    def classes(self) -> list[str]:
+        return self.spec["classes"]
+
     @property
-    def preprocess(self) -> "Preprocess": # how images become the model's input
+    def preprocess(self) -> "Preprocess":  # how images become the model's input
         "The one implementation that training used."
         from cvkit.data.preprocess import Preprocess
+
         return Preprocess.from_dict(self.spec["preprocess"])
+
     @property
-    def reference(self) -> dict[str, np.ndarray]: # arrays by name, empty where none were kept
+    def reference(self) -> dict[str, np.ndarray]:  # arrays by name, empty where none were kept
         "Statistics for monitoring."
-        if not (self.folder/"reference.npz").exists(): return {}
+        if not (self.folder / "reference.npz").exists():
+            return {}
         try:
-            with np.load(self.folder/"reference.npz", allow_pickle=False) as arrays: return dict(arrays)
-        except (ValueError, BadZipFile) as error: raise BundleError(f"expected plain arrays in {self.folder/'reference.npz'}, but {error}; do not serve it, train again with `cvkit train`") from None
-    def to_dict(self) -> dict: return {**self.spec, "digest": self.digest}
-    def __repr__(self): return f"Bundle {self.spec['name']} {self.digest[:12]}: {self.spec['task']}, {', '.join(self.classes)}"
+            with np.load(self.folder / "reference.npz", allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (ValueError, BadZipFile) as error:
+            raise BundleError(
+                f"expected plain arrays in {self.folder / 'reference.npz'}, but {error}; do not serve it, train again "
+                "with `cvkit train`"
+            ) from None
+
+    def to_dict(self) -> dict:
+        return {**self.spec, "digest": self.digest}
+
+    def __repr__(self):
+        return f"Bundle {self.spec['name']} {self.digest[:12]}: {self.spec['task']}, {', '.join(self.classes)}"
+
     def _repr_html_(self):
         from cvkit.pages import code, definition, fragment
-        least = self.spec.get("thresholds") or [self.spec.get("threshold") if c == self.spec.get("positive") else None for c in self.classes]
+
+        least = self.spec.get("thresholds") or [
+            self.spec.get("threshold") if c == self.spec.get("positive") else None for c in self.classes
+        ]
         said = ", ".join(c if t is None else f"{c} (from {t:.3g})" for c, t in zip(self.classes, least))
-        return fragment(definition({"bundle": self.spec["name"], "digest": code(self.digest[:12]), "task": self.spec["task"], "classes": said, "licence": self.spec["licence"], "files": ", ".join(self.files)}))
+        return fragment(
+            definition({
+                "bundle": self.spec["name"],
+                "digest": code(self.digest[:12]),
+                "task": self.spec["task"],
+                "classes": said,
+                "licence": self.spec["licence"],
+                "files": ", ".join(self.files),
+            })
+        )
 
 # %% ../../nbs/4_release/53_bundle.ipynb #f340beb6
 def write_bundle(
-    folder, # where it shall stand; replaced when it exists
-    model:bytes, # the ONNX graph
-    spec:dict, # what bundle.json says; see `check_spec`
-    reference:dict[str, np.ndarray]|None=None, # statistics for monitoring
-    network:tuple[dict, dict]|None=None, # (state: name to tensor, architecture: plain data), for gradients
-) -> Bundle: # verified
+    folder,  # where it shall stand; replaced when it exists
+    model: bytes,  # the ONNX graph
+    spec: dict,  # what bundle.json says; see `check_spec`
+    reference: dict[str, np.ndarray] | None = None,  # statistics for monitoring
+    network: tuple[dict, dict] | None = None,  # (state: name to tensor, architecture: plain data), for gradients
+) -> Bundle:  # verified
     "Write a bundle, whole or not at all."
-    text = lambda value: (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False, default=plain) + "\n").encode()
-    try: files = {"model.onnx": model, "bundle.json": text({"format": FORMAT, **check_spec(spec)})}
-    except (TypeError, ValueError) as error: raise BundleError(f"expected plain data without nan in the bundle's spec, but {error}; correct what you pass") from None
-    if reference: files["reference.npz"] = array_bytes(reference)
+    text = lambda value: (
+        json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False, default=plain) + "\n"
+    ).encode()
+    try:
+        files = {"model.onnx": model, "bundle.json": text({"format": FORMAT, **check_spec(spec)})}
+    except (TypeError, ValueError) as error:
+        raise BundleError(
+            f"expected plain data without nan in the bundle's spec, but {error}; correct what you pass"
+        ) from None
+    if reference:
+        files["reference.npz"] = array_bytes(reference)
     if network:
         state = {k: v.detach().cpu().contiguous() for k, v in network[0].items()}
-        files |= {"train/weights.safetensors": need("safetensors.torch", "train").save(state), "train/architecture.json": text(network[1])}
+        files |= {
+            "train/weights.safetensors": need("safetensors.torch", "train").save(state),
+            "train/architecture.json": text(network[1]),
+        }
     with atomic_folder(folder) as part:
         for name, data in files.items():
-            (part/name).parent.mkdir(exist_ok=True)
-            (part/name).write_bytes(data)
-        (part/"MANIFEST.sha256").write_bytes(_listing({name: digest_bytes(data) for name, data in files.items()}))
+            (part / name).parent.mkdir(exist_ok=True)
+            (part / name).write_bytes(data)
+        (part / "MANIFEST.sha256").write_bytes(_listing({name: digest_bytes(data) for name, data in files.items()}))
     return Bundle.load(folder)

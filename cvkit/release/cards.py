@@ -16,46 +16,57 @@ from .policy import Policy, judge, licence_allows, metric_words
 
 # %% ../../nbs/4_release/59_cards.ipynb #a071dd5c
 def quote(
-    path, # of an evidence file
-) -> str: # such as `evaluation.json@1f0c93a2b7d4`
+    path,  # of an evidence file
+) -> str:  # such as `evaluation.json@1f0c93a2b7d4`
     "Name a piece of evidence by its digest."
     return f"{Path(path).name}@{digest_file(path)[:12]}"
 
+
 def stale_quotes(
-    card:str, # text of a card
-    *files, # the evidence as it stands
-) -> list[str]: # quotes that no longer resolve
+    card: str,  # text of a card
+    *files,  # the evidence as it stands
+) -> list[str]:  # quotes that no longer resolve
     "The quotes of a card that no file answers to."
     known = {quote(f) for f in files if Path(f).exists()}
     return sorted(set(re.findall(r"[\w.-]+\.json@[0-9a-f]{12}", card)) - known)
 
+
 def check_card(
-    path, # of the card
-    *files, # the evidence as it stands
+    path,  # of the card
+    *files,  # the evidence as it stands
 ):
     "Refuse a card with stale numbers."
     stale = stale_quotes(Path(path).read_text(encoding="utf-8"), *files)
-    if stale: raise DataError(f"expected every quote of {Path(path).name} to resolve, but {', '.join(stale)} does not; write the card again with `cvkit release`")
+    if stale:
+        raise DataError(
+            f"expected every quote of {Path(path).name} to resolve, but {', '.join(stale)} does not; write the card "
+            "again with `cvkit release`"
+        )
 
 # %% ../../nbs/4_release/59_cards.ipynb #cabb68bc
-class Marked(str): "Text that is markdown already."
+class Marked(str):
+    "Text that is markdown already."
+
 
 def words(
-    value, # marked text, or anything that prints
-) -> str: # markdown on one line
+    value,  # marked text, or anything that prints
+) -> str:  # markdown on one line
     "Marked text as it is, everything else escaped; nothing becomes `not declared`."
-    if isinstance(value, Marked): return value
+    if isinstance(value, Marked):
+        return value
     said = " ".join(str(value if value not in (None, "") else "not declared").split())
     return Marked(re.sub(r"([\\`*\[\]<>|~#&!$]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z]))", r"\\\1", said))
 
-def code(value) -> str: # what would end the code goes out of it
+
+def code(value) -> str:  # what would end the code goes out of it
     "A digest or a command in a fixed width."
     return Marked(f"`{re.sub(r'[`|]', '', ' '.join(str(value).split())) or '-'}`")
 
+
 def table(
-    head:tuple, # names of the columns
-    rows:list, # tuples
-) -> str: # a markdown table
+    head: tuple,  # names of the columns
+    rows: list,  # tuples
+) -> str:  # a markdown table
     "Rows under their headings."
     lines = [head, ("---",) * len(head), *([words(cell) for cell in row] for row in rows)]
     return Marked("\n".join(f"| {' | '.join(line)} |" for line in lines))
@@ -63,59 +74,159 @@ def table(
 # %% ../../nbs/4_release/59_cards.ipynb #c0447d4b
 WORDS = {"pass": "pass", "fail": "fail", "insufficient": "insufficient evidence"}
 
-def _strong(answer): return Marked(f"**{words(WORDS.get(answer, answer))}**")
-def _list(lines): return Marked("\n".join(f"- {words(line)}" for line in lines))
-def _value(e): return "undefined here" if e.get("value") is None else f"{e['value']:.3f}"
-def _interval(e): return "none" if e.get("low") is None else f"{e['low']:.3f} to {e['high']:.3f}"
+
+def _strong(answer):
+    return Marked(f"**{words(WORDS.get(answer, answer))}**")
+
+
+def _list(lines):
+    return Marked("\n".join(f"- {words(line)}" for line in lines))
+
+
+def _value(e):
+    return "undefined here" if e.get("value") is None else f"{e['value']:.3f}"
+
+
+def _interval(e):
+    return "none" if e.get("low") is None else f"{e['low']:.3f} to {e['high']:.3f}"
+
 
 def _metric_rows(spec, evaluation):
     called = spec.get("positive") or "a class (mean over classes)"
-    return [(title, _value(e), _interval(e), e["n"], says.format(called) if e["value"] is not None else e["method"]) for name, e in evaluation["metrics"].items() for title, says in [metric_words(spec["task"], name)]]
+    return [
+        (title, _value(e), _interval(e), e["n"], says.format(called) if e["value"] is not None else e["method"])
+        for name, e in evaluation["metrics"].items()
+        for title, says in [metric_words(spec["task"], name)]
+    ]
+
 
 def _answer_rows(verdicts):
-    for v in reversed(verdicts): yield v.stage, _strong(v.verdict), f"{len(v.answers) - len(v.reasons)} of {len(v.answers)}", ", ".join(dict.fromkeys(r["role"] for r in v.reasons)) or "-"
+    for v in reversed(verdicts):
+        yield (
+            v.stage,
+            _strong(v.verdict),
+            f"{len(v.answers) - len(v.reasons)} of {len(v.answers)}",
+            ", ".join(dict.fromkeys(r["role"] for r in v.reasons)) or "-",
+        )
+
 
 def _method_rows(explanation):
     kind = lambda m: "baseline" if m in ("random", "edges", "centre") else "method"
-    return [(m, kind(m), f"{e['value']:+.3f}", _interval(e), e["n"], _strong(e["answer"]) if kind(m) == "method" else "to compare with") for m, e in explanation.get("faithfulness", {}).items() if e.get("value") is not None]
+    return [
+        (
+            m,
+            kind(m),
+            f"{e['value']:+.3f}",
+            _interval(e),
+            e["n"],
+            _strong(e["answer"]) if kind(m) == "method" else "to compare with",
+        )
+        for m, e in explanation.get("faithfulness", {}).items()
+        if e.get("value") is not None
+    ]
+
 
 def _allowed(licence):
-    if not licence: return "not declared, so nothing is known to be allowed"
-    say = {True: "allows {} use", False: "does not allow {} use", None: "is not in the policy's table: Legal must read it before {} use"}
-    return f"{licence}: " + "; ".join(say[licence_allows(licence, use)].format(use) for use in ("research", "commercial"))
+    if not licence:
+        return "not declared, so nothing is known to be allowed"
+    say = {
+        True: "allows {} use",
+        False: "does not allow {} use",
+        None: "is not in the policy's table: Legal must read it before {} use",
+    }
+    return f"{licence}: " + "; ".join(
+        say[licence_allows(licence, use)].format(use) for use in ("research", "commercial")
+    )
 
 # %% ../../nbs/4_release/59_cards.ipynb #7ed05733
 def _facts(spec, bundle, evaluation, policy, images, looks):
     data, made, weights = spec.get("dataset", {}), spec.get("code", {}), spec.get("weights", {})
     dirty = " with uncommitted changes, so that the commit alone does not say what ran" if made.get("dirty") else ""
-    return [("Model", f"{spec['name']}: {spec['task']} of images as {' / '.join(spec['classes'])}" + (f"; what is looked for is {spec['positive']}" if spec.get("positive") else "")),
-            ("Bundle", code(bundle)), ("Data", Marked(f"{words(data.get('name'))}, {images:,} images, manifest {code(spec['digests'].get('manifest', '-'))}")), ("Licence of the data", _allowed(spec["licence"])),
-            ("Owner of the data", data.get("owner")), ("Personal data", data.get("pii_basis")),
-            ("Starting weights", f"{weights['source']}, licence {weights.get('licence') or 'not declared'}" if weights.get("source") else "none on record"),
-            ("Risk level", f"{policy.risk_level}, as the policy declares it in the words of the EU AI Act"), ("Policy", Marked(f"{words(policy.name)}, owned by {words(policy.owner)}, {code(policy.digest)}")),
-            ("Code", Marked(code(made["commit"]) + dirty) if made.get("commit") else "not in Git, so it cannot be named"),
-            ("Hold-out", f"{evaluation['n']} images, looked at {evaluation['looks']} time{'s' * (evaluation['looks'] != 1)}" + (f" when this model was evaluated, {looks} by now" if looks > evaluation["looks"] else ""))]
+    return [
+        (
+            "Model",
+            f"{spec['name']}: {spec['task']} of images as {' / '.join(spec['classes'])}"
+            + (f"; what is looked for is {spec['positive']}" if spec.get("positive") else ""),
+        ),
+        ("Bundle", code(bundle)),
+        (
+            "Data",
+            Marked(
+                f"{words(data.get('name'))}, {images:,} images, manifest {code(spec['digests'].get('manifest', '-'))}"
+            ),
+        ),
+        ("Licence of the data", _allowed(spec["licence"])),
+        ("Owner of the data", data.get("owner")),
+        ("Personal data", data.get("pii_basis")),
+        (
+            "Starting weights",
+            f"{weights['source']}, licence {weights.get('licence') or 'not declared'}"
+            if weights.get("source")
+            else "none on record",
+        ),
+        ("Risk level", f"{policy.risk_level}, as the policy declares it in the words of the EU AI Act"),
+        ("Policy", Marked(f"{words(policy.name)}, owned by {words(policy.owner)}, {code(policy.digest)}")),
+        ("Code", Marked(code(made["commit"]) + dirty) if made.get("commit") else "not in Git, so it cannot be named"),
+        (
+            "Hold-out",
+            f"{evaluation['n']} images, looked at {evaluation['looks']} time{'s' * (evaluation['looks'] != 1)}"
+            + (f" when this model was evaluated, {looks} by now" if looks > evaluation["looks"] else ""),
+        ),
+    ]
+
 
 def _not_intended(spec, policy):
     commercial = licence_allows(spec["licence"], "commercial")
     yield "decisions that no person checks;"
-    yield f"images of anything but {' / '.join(spec['classes'])}: it knows nothing else, and says one of these where it is mistaken;"
-    if commercial is not True: yield "commercial use: the licence of the data does not allow it;" if commercial is False else "commercial use, until Legal has read the licence of the data;"
-    if policy.risk_level != "high": yield f"anything that the EU AI Act calls high-risk: {policy.risk_level} risk is declared;"
+    yield (
+        f"images of anything but {' / '.join(spec['classes'])}: it knows nothing else, and says one of these where it "
+        "is mistaken;"
+    )
+    if commercial is not True:
+        yield (
+            "commercial use: the licence of the data does not allow it;"
+            if commercial is False
+            else "commercial use, until Legal has read the licence of the data;"
+        )
+    if policy.risk_level != "high":
+        yield f"anything that the EU AI Act calls high-risk: {policy.risk_level} risk is declared;"
     yield "cameras, light or objects unlike those of the data, until it was evaluated on them."
+
 
 def _limits(spec, evaluation, explanation):
     gone = [f"{k.replace('_', ' ')} ({e['method']})" for k, e in evaluation["metrics"].items() if e["value"] is None]
     measure = "ap50" if spec["task"] == "detection" else "accuracy"
     known = [s for s in evaluation.get("slices", []) if s[measure]["value"] is not None]
-    yield f"It knows {len(spec['classes'])} classes and no others: " + ("an image of anything else gets one of them too." + (f" It says {spec['positive']} from a probability of {spec['threshold']:.2f} on." if spec.get("threshold") else "") if spec["task"] == "classification" else f"anything else gets none of them, or a wrong one. What is said depends on the thresholds: {', '.join(f'{c} {t:.2f}' for c, t in zip(spec['classes'], spec['thresholds']))}.")
-    if gone: yield f"Too few images to state: {'; '.join(gone)}."
+    yield f"It knows {len(spec['classes'])} classes and no others: " + (
+        "an image of anything else gets one of them too."
+        + (
+            f" It says {spec['positive']} from a probability of {spec['threshold']:.2f} on."
+            if spec.get("threshold")
+            else ""
+        )
+        if spec["task"] == "classification"
+        else (
+            "anything else gets none of them, or a wrong one. What is said depends on the thresholds: "
+            f"{', '.join(f'{c} {t:.2f}' for c, t in zip(spec['classes'], spec['thresholds']))}."
+        )
+    )
+    if gone:
+        yield f"Too few images to state: {'; '.join(gone)}."
     if known:
         worst = min(known, key=lambda s: s[measure]["value"])
-        yield f"{metric_words(spec['task'], measure)[0]} is lowest where {worst['attribute']} is {worst['value']}: {_value(worst[measure])}, {_interval(worst[measure])} on {worst['n']} images. Where intervals of slices overlap, a gap is not shown, nor shown to be absent."
-    else: yield "No slices were compared, so whether it is worse for some kind of image is not known."
-    if not explanation or explanation["verdict"] != "reliable": yield "Its explanations are not shown to be better than chance; do not argue from them."
-    yield "Each interval holds 95 % by itself, not all of them together, and for images like the hold-out. Confidence was calibrated on the data above; when the drift monitor rings, it no longer holds."
+        yield (
+            f"{metric_words(spec['task'], measure)[0]} is lowest where {worst['attribute']} is {worst['value']}: "
+            f"{_value(worst[measure])}, {_interval(worst[measure])} on {worst['n']} images. Where intervals of slices "
+            "overlap, a gap is not shown, nor shown to be absent."
+        )
+    else:
+        yield "No slices were compared, so whether it is worse for some kind of image is not known."
+    if not explanation or explanation["verdict"] != "reliable":
+        yield "Its explanations are not shown to be better than chance; do not argue from them."
+    yield (
+        "Each interval holds 95 % by itself, not all of them together, and for images like the hold-out. Confidence "
+        "was calibrated on the data above; when the drift monitor rings, it no longer holds."
+    )
 
 # %% ../../nbs/4_release/59_cards.ipynb #eeb6af9b
 CARD = """
@@ -204,97 +315,257 @@ What is there can be checked: every file of the bundle, then its digest, which s
 @dataclass(repr=False)
 class Card:
     "A model card: markdown with YAML front matter, and an HTML page."
-    markdown:str # for Hugging Face and for people
-    html:str # the same, self-contained
-    def save(self, folder) -> Path: # path of the markdown
-        "Write model_card.md and model_card.html."
-        write_atomic(Path(folder)/"model_card.html", self.html)
-        return write_atomic(Path(folder)/"model_card.md", self.markdown)
-    def to_dict(self) -> dict: return {"markdown": self.markdown, "html": self.html}
-    def __repr__(self): return f"Card of {len(self.markdown.split())} words: {self.markdown.split(chr(10) + '# ', 1)[-1].split(chr(10), 1)[0]}"
-    def _repr_markdown_(self): return self.markdown.split("\n---\n", 1)[1]
 
-HUB = {"auroc": "roc_auc", "brier": "brier_score", "classification": "image-classification", "multilabel": "image-classification", "detection": "object-detection"} # the Hub's names of metrics and tasks
-LICENCES = ("CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC-BY-NC-ND-4.0", "MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "Unlicense")
+    markdown: str  # for Hugging Face and for people
+    html: str  # the same, self-contained
+
+    def save(self, folder) -> Path:  # path of the markdown
+        "Write model_card.md and model_card.html."
+        write_atomic(Path(folder) / "model_card.html", self.html)
+        return write_atomic(Path(folder) / "model_card.md", self.markdown)
+
+    def to_dict(self) -> dict:
+        return {"markdown": self.markdown, "html": self.html}
+
+    def __repr__(self):
+        return (
+            f"Card of {len(self.markdown.split())} words: "
+            f"{self.markdown.split(chr(10) + '# ', 1)[-1].split(chr(10), 1)[0]}"
+        )
+
+    def _repr_markdown_(self):
+        return self.markdown.split("\n---\n", 1)[1]
+
+
+HUB = {
+    "auroc": "roc_auc",
+    "brier": "brier_score",
+    "classification": "image-classification",
+    "multilabel": "image-classification",
+    "detection": "object-detection",
+}  # the Hub's names of metrics and tasks
+LICENCES = (
+    "CC0-1.0",
+    "CC-BY-4.0",
+    "CC-BY-SA-4.0",
+    "CC-BY-NC-4.0",
+    "CC-BY-NC-SA-4.0",
+    "CC-BY-NC-ND-4.0",
+    "MIT",
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "Unlicense",
+)
+
 
 def _front_matter(spec, bundle, evaluation):
     "Hugging Face's metadata, with a model-index."
     import yaml
+
     flat = lambda value: " ".join(str(value or "unknown").split())
-    results = [{"type": HUB.get(k, k), "value": round(v["value"], 4), "name": f"{k} [{v['low']:.3f}, {v['high']:.3f}]" if v["low"] is not None else k,
-                "args": {part: v[part] for part in ("low", "high", "n", "method")}} for k, v in evaluation["metrics"].items() if v["value"] is not None]
+    results = [
+        {
+            "type": HUB.get(k, k),
+            "value": round(v["value"], 4),
+            "name": f"{k} [{v['low']:.3f}, {v['high']:.3f}]" if v["low"] is not None else k,
+            "args": {part: v[part] for part in ("low", "high", "n", "method")},
+        }
+        for k, v in evaluation["metrics"].items()
+        if v["value"] is not None
+    ]
     name, licence = flat(spec.get("dataset", {}).get("name")), flat(spec["licence"])
     known = licence.lower() in map(str.lower, LICENCES)
-    front = {**({"license": licence.lower()} if known else {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-") or "unknown"}),
-             "library_name": "onnx", "pipeline_tag": HUB[spec["task"]], "tags": ["cvkit", "seldon"]}
-    if results: front["model-index"] = [{"name": flat(spec["name"]), "results": [{"task": {"type": HUB[spec["task"]]}, "dataset": {"name": name, "type": name, "split": "hold-out"}, "metrics": results}]}]
+    front = {
+        **(
+            {"license": licence.lower()}
+            if known
+            else {
+                "license": "other",
+                "license_name": re.sub(r"[^a-z0-9.]+", "-", licence.lower()).strip("-") or "unknown",
+            }
+        ),
+        "library_name": "onnx",
+        "pipeline_tag": HUB[spec["task"]],
+        "tags": ["cvkit", "seldon"],
+    }
+    if results:
+        front["model-index"] = [
+            {
+                "name": flat(spec["name"]),
+                "results": [
+                    {
+                        "task": {"type": HUB[spec["task"]]},
+                        "dataset": {"name": name, "type": name, "split": "hold-out"},
+                        "metrics": results,
+                    }
+                ],
+            }
+        ]
     return yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=10**6)
+
 
 def _evidence(path, bundle):
     "A record that speaks of this bundle."
     found = read_json(path)
     said = found.get("digests", {}).get("bundle", "")
-    if said != bundle: raise DataError(f"expected {Path(path).name} of bundle {bundle[:12]}, but it speaks of {said[:12] or 'none'}; evaluate and explain this bundle, then write the card again")
+    if said != bundle:
+        raise DataError(
+            f"expected {Path(path).name} of bundle {bundle[:12]}, but it speaks of {said[:12] or 'none'}; evaluate "
+            "and explain this bundle, then write the card again"
+        )
     return found
+
 
 def _rows(spec, bundle, evaluation, explanation, policy, images, quotes, looks):
     "The tables of a card."
     data, n, made = spec.get("dataset", {}), evaluation["n"], spec.get("code", {})
-    digests = {**spec["digests"], "bundle": bundle, "policy": policy.digest, "code commit": made.get("commit") or "not in Git"}
+    digests = {
+        **spec["digests"],
+        "bundle": bundle,
+        "policy": policy.digest,
+        "code commit": made.get("commit") or "not in Git",
+    }
     return dict(
-        facts=_facts(spec, bundle, evaluation, policy, images, len(looks)), not_intended=_list(_not_intended(spec, policy)), intended_use=data.get("intended_use") or "nothing.",
-        metrics=_metric_rows(spec, evaluation), names=[words(c) for c in evaluation.get("classes", spec["classes"])], confusion=[(c, *row) for c, row in zip(evaluation.get("classes", spec["classes"]), evaluation.get("confusion", []))],
-        published=[(p["source"], metric_words(spec["task"], p["metric"])[0], f"{p['value']:.3f}", p["protocol"]) for p in evaluation.get("published", [])],
-        slices=[(f"{s['attribute']} {s['value']}", s["n"], _value(s.get("accuracy", s.get("ap50"))), _interval(s.get("accuracy", s.get("ap50")))) for s in evaluation.get("slices", [])], methods=_method_rows(explanation or {}),
-        looks=[(i, l["who"], l["at"], code(l["bundle"][:12]), l["purpose"]) for i, l in enumerate(looks, 1)], head=code(looks[-1].get("digest", "")[:12]) if looks else "",
-        data=[("Name", data.get("name")), ("Images", f"{images:,}, of which {n:,} were held out"), ("Source", data.get("source")), ("Cite as", data.get("citation"))],
-        limits=_list(_limits(spec, evaluation, explanation)), origin=[(k, code(v)) for k, v in sorted(digests.items())] + [(k, code(q)) for k, q in quotes.items()],
-        commit=re.sub("[^0-9a-f]", "", made.get("commit") or "") if not made.get("dirty") else "")
+        facts=_facts(spec, bundle, evaluation, policy, images, len(looks)),
+        not_intended=_list(_not_intended(spec, policy)),
+        intended_use=data.get("intended_use") or "nothing.",
+        metrics=_metric_rows(spec, evaluation),
+        names=[words(c) for c in evaluation.get("classes", spec["classes"])],
+        confusion=[
+            (c, *row) for c, row in zip(evaluation.get("classes", spec["classes"]), evaluation.get("confusion", []))
+        ],
+        published=[
+            (p["source"], metric_words(spec["task"], p["metric"])[0], f"{p['value']:.3f}", p["protocol"])
+            for p in evaluation.get("published", [])
+        ],
+        slices=[
+            (
+                f"{s['attribute']} {s['value']}",
+                s["n"],
+                _value(s.get("accuracy", s.get("ap50"))),
+                _interval(s.get("accuracy", s.get("ap50"))),
+            )
+            for s in evaluation.get("slices", [])
+        ],
+        methods=_method_rows(explanation or {}),
+        looks=[(i, l["who"], l["at"], code(l["bundle"][:12]), l["purpose"]) for i, l in enumerate(looks, 1)],
+        head=code(looks[-1].get("digest", "")[:12]) if looks else "",
+        data=[
+            ("Name", data.get("name")),
+            ("Images", f"{images:,}, of which {n:,} were held out"),
+            ("Source", data.get("source")),
+            ("Cite as", data.get("citation")),
+        ],
+        limits=_list(_limits(spec, evaluation, explanation)),
+        origin=[(k, code(v)) for k, v in sorted(digests.items())] + [(k, code(q)) for k, q in quotes.items()],
+        commit=re.sub("[^0-9a-f]", "", made.get("commit") or "") if not made.get("dirty") else "",
+    )
+
 
 def model_card(
-    spec:dict, # of the bundle
-    bundle:str, # its digest
-    evaluation, # path of evaluation.json
-    policy:Policy, # that governs it
-    images:int, # in the data set
-    explanation=None, # path of explanation.json
-    verdicts=None, # Verdicts, the last the strictest, or a mapping of stage to Verdict; judged from what the card quotes by default
-    looks=(), # at this hold-out, as the ledger has them: dicts of who, at, purpose, bundle and digest
-) -> Card: # every number bound to its evidence
+    spec: dict,  # of the bundle
+    bundle: str,  # its digest
+    evaluation,  # path of evaluation.json
+    policy: Policy,  # that governs it
+    images: int,  # in the data set
+    explanation=None,  # path of explanation.json
+    # Verdicts, the last the strictest, or a mapping of stage to Verdict; judged from what the card quotes by default
+    verdicts=None,
+    looks=(),  # at this hold-out, as the ledger has them: dicts of who, at, purpose, bundle and digest
+) -> Card:  # every number bound to its evidence
     "Write a model card from evidence files."
     paths = {k: p for k, p in (("evaluation", evaluation), ("explanation", explanation)) if p}
     records, quotes = {k: _evidence(p, bundle) for k, p in paths.items()}, {k: quote(p) for k, p in paths.items()}
     found, maps = records["evaluation"], records.get("explanation")
-    if looks and len(looks) < found["looks"]: raise DataError(f"expected at least {found['looks']} looks at the hold-out in the ledger, as the evaluation says, got {len(looks)}; fetch the original ledger")
-    seen = dict(task=spec["task"], dataset=spec.get("dataset", {}), pii=spec.get("pii"), bundle=bundle, metrics=found["metrics"], looks=len(looks) or found["looks"], explanation=maps)
-    verdicts = list(verdicts.values() if isinstance(verdicts, dict) else verdicts or [judge(policy, seen, stage) for stage in policy.stages])
-    if {v.bundle for v in verdicts} != {bundle}: raise DataError(f"expected verdicts on bundle {bundle[:12]}, got some on another; judge this one")
+    if looks and len(looks) < found["looks"]:
+        raise DataError(
+            f"expected at least {found['looks']} looks at the hold-out in the ledger, as the evaluation says, got "
+            f"{len(looks)}; fetch the original ledger"
+        )
+    seen = dict(
+        task=spec["task"],
+        dataset=spec.get("dataset", {}),
+        pii=spec.get("pii"),
+        bundle=bundle,
+        metrics=found["metrics"],
+        looks=len(looks) or found["looks"],
+        explanation=maps,
+    )
+    verdicts = list(
+        verdicts.values()
+        if isinstance(verdicts, dict)
+        else verdicts or [judge(policy, seen, stage) for stage in policy.stages]
+    )
+    if {v.bundle for v in verdicts} != {bundle}:
+        raise DataError(f"expected verdicts on bundle {bundle[:12]}, got some on another; judge this one")
     last, rows = verdicts[-1], _rows(spec, bundle, found, maps, policy, images, quotes, looks)
-    lead = f"{spec['task'].capitalize()} of images as {' / '.join(spec['classes'])}. Licence of the data {spec['licence'] or 'not declared'}, risk level {policy.risk_level}."
-    say = need("jinja2", "train").Environment(trim_blocks=True, lstrip_blocks=True, finalize=lambda v: v if v == "" else words(v))
-    body = say.from_string(CARD).render(spec=spec, policy=policy, evaluation=found, explanation=maps, quotes=quotes, answers=list(_answer_rows(verdicts)), reasons=[(r["role"], r["rule"], _strong(r["answer"]), r["text"]) for r in last.reasons], stage=last.stage, table=table, code=code, strong=_strong, **rows)
+    lead = (
+        f"{spec['task'].capitalize()} of images as {' / '.join(spec['classes'])}. Licence of the data "
+        f"{spec['licence'] or 'not declared'}, risk level {policy.risk_level}."
+    )
+    say = need("jinja2", "train").Environment(
+        trim_blocks=True, lstrip_blocks=True, finalize=lambda v: v if v == "" else words(v)
+    )
+    body = say.from_string(CARD).render(
+        spec=spec,
+        policy=policy,
+        evaluation=found,
+        explanation=maps,
+        quotes=quotes,
+        answers=list(_answer_rows(verdicts)),
+        reasons=[(r["role"], r["rule"], _strong(r["answer"]), r["text"]) for r in last.reasons],
+        stage=last.stage,
+        table=table,
+        code=code,
+        strong=_strong,
+        **rows,
+    )
     top = f"# {words(spec['name'])}\n\n{words(lead)}\n\n{_strong(last.verdict)}: {words(last.sentence)}\n"
-    return Card(f"---\n{_front_matter(spec, bundle, found)}---\n\n{top}{body}", _page(" ".join(spec["name"].split()), lead, last, body, bundle))
+    return Card(
+        f"---\n{_front_matter(spec, bundle, found)}---\n\n{top}{body}",
+        _page(" ".join(spec["name"].split()), lead, last, body, bundle),
+    )
+
 
 def _page(name, lead, verdict, body, bundle):
     "The same as HTML, with badges for answers."
     from cvkit.pages import TONES, badge, page, scrolling
+
     html = need("markdown_it", "train").MarkdownIt("commonmark", {"html": False}).enable("table").render(body)
     answers = {WORDS.get(k, k): k for k in TONES}
     html = re.sub(r"<strong>([a-z ]+)</strong>", lambda m: badge(answers[m[1]]) if m[1] in answers else m[0], html)
     html = html.replace("<thead>\n<tr>\n<th></th>\n<th></th>\n</tr>\n</thead>\n", "")
-    return page(name, scrolling(html), subtitle=lead, answer=(verdict.verdict, verdict.sentence), footer=f"Model card of bundle {bundle[:12]}, made by cvkit release. Its numbers quote the evidence by digest.")
+    return page(
+        name,
+        scrolling(html),
+        subtitle=lead,
+        answer=(verdict.verdict, verdict.sentence),
+        footer=f"Model card of bundle {bundle[:12]}, made by cvkit release. Its numbers quote the evidence by digest.",
+    )
 
 # %% ../../nbs/4_release/59_cards.ipynb #2c9aace3
 def verdicts_page(
-    title:str, # such as `"May cells ship?"`
-    verdicts, # Verdicts; the last is the strictest
-    policy:Policy, # that was applied
-) -> str: # a self-contained HTML document
+    title: str,  # such as `"May cells ship?"`
+    verdicts,  # Verdicts; the last is the strictest
+    policy: Policy,  # that was applied
+) -> str:  # a self-contained HTML document
     "What a policy says of a model at every stage."
     from cvkit.pages import code, definition, page, section, verdict
+
     last, *others = reversed(list(verdicts))
-    head = definition({"policy": f"{policy.name}, owned by {policy.owner}", "governs models that": policy.intended_use, "risk level": policy.risk_level, "model": code(last.bundle[:12] or "not named")})
+    head = definition({
+        "policy": f"{policy.name}, owned by {policy.owner}",
+        "governs models that": policy.intended_use,
+        "risk level": policy.risk_level,
+        "model": code(last.bundle[:12] or "not named"),
+    })
     parts = [section(v.stage.capitalize(), verdict(v.verdict, v.sentence), *v.blocks()) for v in others]
-    return page(title, section(last.stage.capitalize(), *last.blocks()), *parts, section("The policy", head), answer=(last.verdict, last.sentence),
-                footer=f"Policy {policy.digest[:12]}, model {last.bundle[:12]}. Judged again by `cvkit why`.")
+    return page(
+        title,
+        section(last.stage.capitalize(), *last.blocks()),
+        *parts,
+        section("The policy", head),
+        answer=(last.verdict, last.sentence),
+        footer=f"Policy {policy.digest[:12]}, model {last.bundle[:12]}. Judged again by `cvkit why`.",
+    )

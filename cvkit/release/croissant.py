@@ -14,64 +14,232 @@ from ..core import digest_bytes, need
 from ..data.licences import manifest_licences
 
 # %% ../../nbs/4_release/60_croissant.ipynb #9bae7fbb
-_TERMS = ("arrayShape", "citeAs", "column", "containedIn", "equivalentProperty", "extract", "field", "fileProperty", "fileObject", "fileSet", "format", "includes", "isArray", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex", "repeated", "replace", "samplingRate", "separator", "source", "subField", "transform")
-CONTEXT = {"@language": "en", "@vocab": "https://schema.org/", "sc": "https://schema.org/", "cr": "http://mlcommons.org/croissant/", "rai": "http://mlcommons.org/croissant/RAI/", "dct": "http://purl.org/dc/terms/", "conformsTo": "dct:conformsTo", "data": {"@id": "cr:data", "@type": "@json"},
-           "dataType": {"@id": "cr:dataType", "@type": "@vocab"}, "description": {"@container": "@language"}, "examples": {"@id": "cr:examples", "@type": "@json"}, "name": {"@container": "@language"}, **{term: f"cr:{term}" for term in _TERMS}}
-_COLUMNS = {"image": "key of the image", "content": "SHA-256 of its file", "uri": "its file, relative to the folder of the images", "label": "what it shows", "labels": "what it shows: any number of classes", "group": "what belongs together and must not straddle a split", "source": "where it comes from", "licence": "what may be done with it, as SPDX",
-            "owner": "whose it is", "captured_at": "when it was taken", "pii_status": "what is known of personal data in it", "width": "pixels", "height": "pixels", "split": "development or holdout", "fold": "of the cross-validation; -1 in the hold-out"}
+_TERMS = (
+    "arrayShape",
+    "citeAs",
+    "column",
+    "containedIn",
+    "equivalentProperty",
+    "extract",
+    "field",
+    "fileProperty",
+    "fileObject",
+    "fileSet",
+    "format",
+    "includes",
+    "isArray",
+    "isLiveDataset",
+    "jsonPath",
+    "key",
+    "md5",
+    "parentField",
+    "path",
+    "recordSet",
+    "references",
+    "regex",
+    "repeated",
+    "replace",
+    "samplingRate",
+    "separator",
+    "source",
+    "subField",
+    "transform",
+)
+CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "dct": "http://purl.org/dc/terms/",
+    "conformsTo": "dct:conformsTo",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "description": {"@container": "@language"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "name": {"@container": "@language"},
+    **{term: f"cr:{term}" for term in _TERMS},
+}
+_COLUMNS = {
+    "image": "key of the image",
+    "content": "SHA-256 of its file",
+    "uri": "its file, relative to the folder of the images",
+    "label": "what it shows",
+    "labels": "what it shows: any number of classes",
+    "group": "what belongs together and must not straddle a split",
+    "source": "where it comes from",
+    "licence": "what may be done with it, as SPDX",
+    "owner": "whose it is",
+    "captured_at": "when it was taken",
+    "pii_status": "what is known of personal data in it",
+    "width": "pixels",
+    "height": "pixels",
+    "split": "development or holdout",
+    "fold": "of the cross-validation; -1 in the hold-out",
+}
+
 
 def croissant_tables(
-    manifest, # a Manifest
-    splits=None, # Splits of it
-) -> dict: # file name to a DataFrame: images, and boxes where there are some
+    manifest,  # a Manifest
+    splits=None,  # Splits of it
+) -> dict:  # file name to a DataFrame: images, and boxes where there are some
     "The tables that Croissant describes: the manifest, without a place on this machine."
     pd = need("pandas", "train")
-    table = manifest.table.drop(columns=[c for c in ("boxes", *(["label"] if manifest.task != "classification" else [])) if c in manifest.table])
-    if splits is not None: table = table.assign(fold=(folds := splits.folds(manifest)), split=np.where(folds < 0, "holdout", "development"))
+    table = manifest.table.drop(
+        columns=[c for c in ("boxes", *(["label"] if manifest.task != "classification" else [])) if c in manifest.table]
+    )
+    if splits is not None:
+        table = table.assign(
+            fold=(folds := splits.folds(manifest)), split=np.where(folds < 0, "holdout", "development")
+        )
     found = {"images.parquet": table}
-    if manifest.task != "detection": return found
-    rows = [(image, box["label"], " ".join(f"{box[k]:g}" for k in ("x1", "y1", "x2", "y2")), bool(box["ignore"])) for image, boxes in zip(manifest.table["image"], manifest.table["boxes"]) for box in boxes]
+    if manifest.task != "detection":
+        return found
+    rows = [
+        (image, box["label"], " ".join(f"{box[k]:g}" for k in ("x1", "y1", "x2", "y2")), bool(box["ignore"]))
+        for image, boxes in zip(manifest.table["image"], manifest.table["boxes"])
+        for box in boxes
+    ]
     return found | {"boxes.parquet": pd.DataFrame(rows, columns=["image", "label", "box", "ignore"])}
+
 
 def _records(name, file, table, about):
     "A record set of the columns of a table."
+
     def one(column):
-        kind = "sc:Integer" if column in ("width", "height", "fold") else "sc:Boolean" if column == "ignore" else "cr:BoundingBox" if column == "box" else ["sc:Text", "cr:Split"] if column == "split" else "sc:Text"
-        key = re.sub(r"[^A-Za-z0-9]+", "_", column).strip("_") + (f"_{list(table).index(column)}" if column.startswith("attribute.") else "") # the name of an attribute may be any text
-        more = {"references": {"field": {"@id": "splits/name"}}} if column == "split" else {"references": {"field": {"@id": "images/image"}}} if (name, column) == ("boxes", "image") else {"isArray": True, "arrayShape": "-1"} if column == "labels" else {}
+        kind = (
+            "sc:Integer"
+            if column in ("width", "height", "fold")
+            else "sc:Boolean"
+            if column == "ignore"
+            else "cr:BoundingBox"
+            if column == "box"
+            else ["sc:Text", "cr:Split"]
+            if column == "split"
+            else "sc:Text"
+        )
+        key = re.sub(r"[^A-Za-z0-9]+", "_", column).strip("_") + (
+            f"_{list(table).index(column)}" if column.startswith("attribute.") else ""
+        )  # the name of an attribute may be any text
+        more = (
+            {"references": {"field": {"@id": "splits/name"}}}
+            if column == "split"
+            else {"references": {"field": {"@id": "images/image"}}}
+            if (name, column) == ("boxes", "image")
+            else {"isArray": True, "arrayShape": "-1"}
+            if column == "labels"
+            else {}
+        )
         said = about.get(column) or f"attribute: {column.removeprefix('attribute.')}"
-        return {"@type": "cr:Field", "@id": f"{name}/{key}", "name": column, "description": said, "dataType": kind, "source": {"fileObject": {"@id": file}, "extract": {"column": column}, **({"format": "XYXY"} if column == "box" else {})}, **more}
-    return {"@type": "cr:RecordSet", "@id": name, "name": name, "description": f"one record a row of {file}", **({"key": {"@id": f"{name}/image"}} if name == "images" else {}), "field": [one(c) for c in table]}
+        return {
+            "@type": "cr:Field",
+            "@id": f"{name}/{key}",
+            "name": column,
+            "description": said,
+            "dataType": kind,
+            "source": {
+                "fileObject": {"@id": file},
+                "extract": {"column": column},
+                **({"format": "XYXY"} if column == "box" else {}),
+            },
+            **more,
+        }
+
+    return {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "description": f"one record a row of {file}",
+        **({"key": {"@id": f"{name}/image"}} if name == "images" else {}),
+        "field": [one(c) for c in table],
+    }
+
 
 def parquet_bytes(
-    table, # a DataFrame
-) -> bytes: # a Parquet file
+    table,  # a DataFrame
+) -> bytes:  # a Parquet file
     "A table as the bytes of its file."
     table.to_parquet(out := BytesIO(), index=False)
     return out.getvalue()
 
+
 def croissant(
-    manifest, # a Manifest
-    tables:dict, # what `croissant_tables` returned
-    files:dict, # file name to its bytes
-    rai:dict, # the RAI vocabulary, such as `{"rai:dataBiases": "..."}`
-    published:str="", # the day of publication; left out where none is declared
-) -> dict: # JSON-LD
+    manifest,  # a Manifest
+    tables: dict,  # what `croissant_tables` returned
+    files: dict,  # file name to its bytes
+    rai: dict,  # the RAI vocabulary, such as `{"rai:dataBiases": "..."}`
+    published: str = "",  # the day of publication; left out where none is declared
+) -> dict:  # JSON-LD
     "A data set as Croissant 1.1."
     about, terms = manifest.dataset, manifest_licences(manifest)
     licences = [t.url or t.expression for t in terms.each if t.expression]
-    files = [{"@type": "cr:FileObject", "@id": name, "name": name, "description": f"{len(tables[name]):,} rows", "contentUrl": name, "contentSize": f"{len(body)} B", "encodingFormat": "application/x-parquet", "sha256": digest_bytes(body)} for name, body in files.items()]
-    boxes = {"image": "which image", "label": "what is in the box", "box": "x1 y1 x2 y2, pixels of the upright picture, origin at the top left", "ignore": "not counted in an evaluation"}
-    records = [_records(name.removesuffix(".parquet"), name, table, _COLUMNS if name == "images.parquet" else boxes) for name, table in tables.items()]
-    if "split" in tables["images.parquet"]: records.append({"@type": "cr:RecordSet", "@id": "splits", "name": "splits", "dataType": "cr:Split", "key": {"@id": "splits/name"}, "field": [{"@type": "cr:Field", "@id": "splits/name", "name": "name", "dataType": "sc:Text"}, {"@type": "cr:Field", "@id": "splits/url", "name": "url", "dataType": ["sc:URL", "wd:Q3985153"]}],
-                                                            "data": [{"splits/name": "development", "splits/url": "cr:TrainingSplit"}, {"splits/name": "holdout", "splits/url": "cr:TestSplit"}]})
-    said = f"{len(manifest):,} images for {manifest.task} into {len(manifest.classes)} classes: {', '.join(manifest.classes[:12])}{' and others' if len(manifest.classes) > 12 else ''}. {about.intended_use}".strip()
-    optional = {"license": licences, "creator": {"@type": "sc:Organization", "name": about.owner} if about.owner else None, "citeAs": about.citation, "url": about.source if re.match("https?://", about.source) else None, "datePublished": published}
-    return {"@context": {**CONTEXT, "wd": "https://www.wikidata.org/wiki/"}, "@type": "sc:Dataset", "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"], "name": " ".join(about.name.split()), "description": said,
-            **{k: v for k, v in optional.items() if v}, "keywords": ["images", manifest.task], **{k: v for k, v in rai.items() if v}, "distribution": files, "recordSet": records}
+    files = [
+        {
+            "@type": "cr:FileObject",
+            "@id": name,
+            "name": name,
+            "description": f"{len(tables[name]):,} rows",
+            "contentUrl": name,
+            "contentSize": f"{len(body)} B",
+            "encodingFormat": "application/x-parquet",
+            "sha256": digest_bytes(body),
+        }
+        for name, body in files.items()
+    ]
+    boxes = {
+        "image": "which image",
+        "label": "what is in the box",
+        "box": "x1 y1 x2 y2, pixels of the upright picture, origin at the top left",
+        "ignore": "not counted in an evaluation",
+    }
+    records = [
+        _records(name.removesuffix(".parquet"), name, table, _COLUMNS if name == "images.parquet" else boxes)
+        for name, table in tables.items()
+    ]
+    if "split" in tables["images.parquet"]:
+        records.append({
+            "@type": "cr:RecordSet",
+            "@id": "splits",
+            "name": "splits",
+            "dataType": "cr:Split",
+            "key": {"@id": "splits/name"},
+            "field": [
+                {"@type": "cr:Field", "@id": "splits/name", "name": "name", "dataType": "sc:Text"},
+                {"@type": "cr:Field", "@id": "splits/url", "name": "url", "dataType": ["sc:URL", "wd:Q3985153"]},
+            ],
+            "data": [
+                {"splits/name": "development", "splits/url": "cr:TrainingSplit"},
+                {"splits/name": "holdout", "splits/url": "cr:TestSplit"},
+            ],
+        })
+    said = (
+        f"{len(manifest):,} images for {manifest.task} into {len(manifest.classes)} classes: "
+        f"{', '.join(manifest.classes[:12])}{' and others' if len(manifest.classes) > 12 else ''}. "
+        f"{about.intended_use}"
+    ).strip()
+    optional = {
+        "license": licences,
+        "creator": {"@type": "sc:Organization", "name": about.owner} if about.owner else None,
+        "citeAs": about.citation,
+        "url": about.source if re.match("https?://", about.source) else None,
+        "datePublished": published,
+    }
+    return {
+        "@context": {**CONTEXT, "wd": "https://www.wikidata.org/wiki/"},
+        "@type": "sc:Dataset",
+        "conformsTo": ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"],
+        "name": " ".join(about.name.split()),
+        "description": said,
+        **{k: v for k, v in optional.items() if v},
+        "keywords": ["images", manifest.task],
+        **{k: v for k, v in rai.items() if v},
+        "distribution": files,
+        "recordSet": records,
+    }
+
 
 def croissant_text(
-    metadata:dict, # what `croissant` returned
-) -> str: # of croissant.json
+    metadata: dict,  # what `croissant` returned
+) -> str:  # of croissant.json
     "JSON that cannot end the script element of a page."
     return re.sub("[<>&]", lambda m: f"\\u{ord(m[0]):04x}", json.dumps(metadata, indent=1, ensure_ascii=False)) + "\n"

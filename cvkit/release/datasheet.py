@@ -22,53 +22,108 @@ from .policy import Policy, judge
 USED_FOR = {"research": "research", "production": "commercial production"}
 DATA_RULES = ("declared", "licence", "pii", "basis", "retention")
 
+
 def data_evidence(
-    manifest, # a Manifest
-    today:str="", # a day such as `2027-12-31`, for the retention; this day by default
-) -> dict: # what the rules on data ask for
+    manifest,  # a Manifest
+    today: str = "",  # a day such as `2027-12-31`, for the retention; this day by default
+) -> dict:  # what the rules on data ask for
     "What a manifest says to a policy."
     counts = manifest.table["pii_status"].value_counts()
-    return {"dataset": manifest.dataset.to_dict(), "licences": manifest_licences(manifest).images, "pii": {str(k): int(n) for k, n in counts.items()}, **({"today": today} if today else {})}
+    return {
+        "dataset": manifest.dataset.to_dict(),
+        "licences": manifest_licences(manifest).images,
+        "pii": {str(k): int(n) for k, n in counts.items()},
+        **({"today": today} if today else {}),
+    }
+
 
 def data_verdicts(
-    evidence:dict, # what `data_evidence` returned
-    policy:Policy, # whose rules count
-) -> dict: # research and production to a Verdict
+    evidence: dict,  # what `data_evidence` returned
+    policy: Policy,  # whose rules count
+) -> dict:  # research and production to a Verdict
     "What a policy says of the data alone."
-    rules = replace(policy, stages={stage: [r for r in policy.stages[stage] if r["kind"] in DATA_RULES] for stage in USED_FOR})
+    rules = replace(
+        policy, stages={stage: [r for r in policy.stages[stage] if r["kind"] in DATA_RULES] for stage in USED_FOR}
+    )
     return {stage: judge(rules, evidence, stage) for stage in USED_FOR}
+
 
 def _sentence(verdicts):
     "May it be used, and why not."
     free = [f"for {USED_FOR[s]}" for s, v in verdicts.items() if v.verdict == "pass"]
-    def because(verdict, most=3): # what to do about it stands in the table below
-        said = list(dict.fromkeys(r["text"].split("; ")[0] for r in verdict.reasons)) or ["the policy has no rule on data"]
+
+    def because(verdict, most=3):  # what to do about it stands in the table below
+        said = list(dict.fromkeys(r["text"].split("; ")[0] for r in verdict.reasons)) or [
+            "the policy has no rule on data"
+        ]
         return "; ".join(said[:most]) + (f"; and {len(said) - most} more" if len(said) > most else "")
-    no = [f"{'Not' if v.verdict == 'fail' else 'Not decided'} for {USED_FOR[s]}: {because(v)}." for s, v in verdicts.items() if v.verdict != "pass"]
+
+    no = [
+        f"{'Not' if v.verdict == 'fail' else 'Not decided'} for {USED_FOR[s]}: {because(v)}."
+        for s, v in verdicts.items()
+        if v.verdict != "pass"
+    ]
     return " ".join([*([f"It may be used {' and '.join(free)}."] if free else []), *no])
 
 # %% ../../nbs/4_release/61_datasheet.ipynb #aee25b5f
-def _few(counts, most=6): return ", ".join(f"{name or 'none'} ({n:,})" for name, n in counts.most_common(most)) + (f" and {len(counts) - most:,} more" if len(counts) > most else "")
+def _few(counts, most=6):
+    return ", ".join(f"{name or 'none'} ({n:,})" for name, n in counts.most_common(most)) + (
+        f" and {len(counts) - most:,} more" if len(counts) > most else ""
+    )
+
 
 def _days(manifest):
     "The first and the last day on which images were taken, and how many have none."
-    days = sorted(found[0] for day in manifest.table["captured_at"] if (found := re.match(r"\d{4}-\d\d-\d\d", str(day))))
+    days = sorted(
+        found[0] for day in manifest.table["captured_at"] if (found := re.match(r"\d{4}-\d\d-\d\d", str(day)))
+    )
     return days[:1] + days[-1:], len(manifest) - len(days)
+
 
 def _classes(manifest, most=50):
     "A row for each class."
-    boxes = Counter(box["label"] for row in manifest.table["boxes"] for box in row) if manifest.task == "detection" else {}
-    rows = [{"class": c, "images": int(here.sum()), "share": f"{here.mean():.1%}", **({"boxes": boxes[c]} if boxes else {}), "groups": len(set(manifest.groups[here]) - {""}) or "none"} for c, here in zip(manifest.classes, manifest.presence.T)]
+    boxes = (
+        Counter(box["label"] for row in manifest.table["boxes"] for box in row) if manifest.task == "detection" else {}
+    )
+    rows = [
+        {
+            "class": c,
+            "images": int(here.sum()),
+            "share": f"{here.mean():.1%}",
+            **({"boxes": boxes[c]} if boxes else {}),
+            "groups": len(set(manifest.groups[here]) - {""}) or "none",
+        }
+        for c, here in zip(manifest.classes, manifest.presence.T)
+    ]
     return rows[:most] + ([{"class": f"and {len(rows) - most:,} more"}] if len(rows) > most else [])
+
 
 def _composition(manifest):
     "Groups, attributes, sizes, days and kinds of files."
     table, (days, undated) = manifest.table, _days(manifest)
     sizes, named = Counter(f"{w} x {h}" for w, h in zip(table["width"], table["height"])), set(manifest.groups) - {""}
-    found = {"images": f"{len(manifest):,}; {len(manifest.rejected) or 'no'} file{'s' * (len(manifest.rejected) != 1)} could not be used", "labelled with": {"classification": "one label an image", "multilabel": "any number of labels an image", "detection": "boxes"}[manifest.task], "sizes, in pixels": _few(sizes),
-             "kinds of files": _few(Counter(Path(uri).suffix.lower().lstrip(".") for uri in table["uri"])), "groups": f"{len(named):,} declared" if named else "none declared", "taken": " to ".join(dict.fromkeys(days)) + (f"; {undated:,} without a day" if undated else "") if days else "no image has a day"}
+    found = {
+        "images": (
+            f"{len(manifest):,}; {len(manifest.rejected) or 'no'} file{'s' * (len(manifest.rejected) != 1)} could not "
+            "be used"
+        ),
+        "labelled with": {
+            "classification": "one label an image",
+            "multilabel": "any number of labels an image",
+            "detection": "boxes",
+        }[manifest.task],
+        "sizes, in pixels": _few(sizes),
+        "kinds of files": _few(Counter(Path(uri).suffix.lower().lstrip(".") for uri in table["uri"])),
+        "groups": f"{len(named):,} declared" if named else "none declared",
+        "taken": " to ".join(dict.fromkeys(days)) + (f"; {undated:,} without a day" if undated else "")
+        if days
+        else "no image has a day",
+    }
     found |= {name: _few(Counter(map(str, values))) for name, values in manifest.attributes.items()}
-    return found | {what: _few(Counter(map(str, table[what]))) for what in ("source", "owner") if table[what].nunique() > 1}
+    return found | {
+        what: _few(Counter(map(str, table[what]))) for what in ("source", "owner") if table[what].nunique() > 1
+    }
+
 
 def _shown(manifest, most=24):
     "(image, caption) of a few images of each class, of those that a page may show; boxes are drawn."
@@ -79,53 +134,119 @@ def _shown(manifest, most=24):
         rows |= dict.fromkeys(there[np.linspace(0, len(there) - 1, min(each, len(there))).round().astype(int)])
     return [(_drawn(manifest, i), ", ".join(manifest.label_sets[i])) for i in rows]
 
+
 def _drawn(manifest, row):
     "A picture, with its boxes."
     from PIL import Image, ImageDraw
+
     pixels = manifest.picture(row)
-    if manifest.task != "detection": return pixels
+    if manifest.task != "detection":
+        return pixels
     image = Image.fromarray(pixels).convert("RGB")
-    for box in manifest.table["boxes"].iloc[row]: ImageDraw.Draw(image).rectangle([box[k] for k in ("x1", "y1", "x2", "y2")], outline="#d55e00", width=max(2, max(image.size) // 120))
+    for box in manifest.table["boxes"].iloc[row]:
+        ImageDraw.Draw(image).rectangle(
+            [box[k] for k in ("x1", "y1", "x2", "y2")], outline="#d55e00", width=max(2, max(image.size) // 120)
+        )
     return np.asarray(image)
 
 # %% ../../nbs/4_release/61_datasheet.ipynb #386bf5ae
 def _checks(findings):
     "What was asked of the data, and what was found: paragraphs and tables."
-    if findings is None: return ["Nobody examined it: `cvkit check` would."]
+    if findings is None:
+        return ["Nobody examined it: `cvkit check` would."]
     record = findings.to_dict() if hasattr(findings, "to_dict") else findings
     found, answers = (record["findings"], record.get("answers", [])) if isinstance(record, dict) else (record, [])
     kinds = Counter((f["severity"], f["kind"]) for f in found)
     first = {(f["severity"], f["kind"]): f for f in reversed(found)}
-    rows = [{"severity": s, "kind": kind.replace("_", " "), "findings": n, "images": len({p for f in found if (f["severity"], f["kind"]) == (s, kind) for p in f["paths"]}), "the first": first[s, kind]["detail"]} for (s, kind), n in sorted(kinds.items())]
+    rows = [
+        {
+            "severity": s,
+            "kind": kind.replace("_", " "),
+            "findings": n,
+            "images": len({p for f in found if (f["severity"], f["kind"]) == (s, kind) for p in f["paths"]}),
+            "the first": first[s, kind]["detail"],
+        }
+        for (s, kind), n in sorted(kinds.items())
+    ]
     asked = [{"question": a["question"], "answer": a["answer"], "what was found": a["said"]} for a in answers]
     return [*([asked] if asked else []), *([rows] if rows else ["Nothing was found."])]
 
+
 def _estimates(record, name=""):
     "Every number with an interval in a record, as a row."
-    if not isinstance(record, dict): return []
-    if {"value", "low", "high"} <= record.keys(): return [{"of": re.sub("^recall(, )?", "", name) or "all", "recall": record["value"], "lower bound": record["low"], "upper": record["high"], "marked": record.get("n")}]
+    if not isinstance(record, dict):
+        return []
+    if {"value", "low", "high"} <= record.keys():
+        return [
+            {
+                "of": re.sub("^recall(, )?", "", name) or "all",
+                "recall": record["value"],
+                "lower bound": record["low"],
+                "upper": record["high"],
+                "marked": record.get("n"),
+            }
+        ]
     return [row for key, value in record.items() for row in _estimates(value, f"{name}, {key}".strip(", "))]
+
 
 def _leaks(leaks):
     "The leak certificate: paragraphs and tables."
-    if not leaks: return ["There is none: `cvkit split` or `cvkit train` makes one."]
+    if not leaks:
+        return ["There is none: `cvkit split` or `cvkit train` makes one."]
     across = {"holdout": "across the hold-out", "fold": "across folds"}
-    counts = [{"what": kind, **{across.get(b, b): f"{c['sets']} ({c['images']} images)" if c["sets"] else "none" for b, c in by.items()}} for kind, by in leaks.get("counts", {}).items()]
-    return [f"{leaks['verdict']}: {leaks['sentence']}", *([counts] if counts else []), *(["Not known: " + "; ".join(leaks["gaps"])] if leaks.get("gaps") else [])]
+    counts = [
+        {
+            "what": kind,
+            **{across.get(b, b): f"{c['sets']} ({c['images']} images)" if c["sets"] else "none" for b, c in by.items()},
+        }
+        for kind, by in leaks.get("counts", {}).items()
+    ]
+    return [
+        f"{leaks['verdict']}: {leaks['sentence']}",
+        *([counts] if counts else []),
+        *(["Not known: " + "; ".join(leaks["gaps"])] if leaks.get("gaps") else []),
+    ]
+
 
 def _gaps(manifest, findings, leaks, redaction, stale, published):
     "What is not known, a sentence each."
     about, statuses, bare = manifest.dataset, Counter(manifest.table["pii_status"]), sum(not w for w in manifest.groups)
-    if missing := about.undeclared(): yield f"Nobody declared {', '.join(missing)}."
-    if not published: yield "No day of publication is declared."
-    if n := len(manifest.rejected): yield f"{n:,} file{'s' * (n != 1)} could not be used: {_few(Counter(str(r).replace(str(manifest.root), 'the folder of the images') for r in manifest.rejected['reason']), 3)}."
-    if bare: yield f"{'No' if bare == len(manifest) else f'{len(manifest) - bare:,} of {len(manifest):,}'} images have a group, so what belongs together may stand on both sides of a split."
-    small = [c for c, here in zip(manifest.classes, manifest.presence.T) if here.sum() < 30 or 0 < len(set(manifest.groups[here]) - {""}) < 10]
-    if small: yield f"Fewer than 30 images or 10 groups: {', '.join(small[:6])}{f' and {len(small) - 6} more' if len(small) > 6 else ''}. What is measured of them is not sure."
-    if n := statuses["unchecked"]: yield f"Nobody looked for personal data in {n:,} images."
-    if findings is None: yield "Copies, wrong labels, shortcuts and damaged files were not looked for."
-    if not leaks: yield "Whether copies or groups cross the splits was not looked for."
-    if statuses["redacted"] and not redaction: yield f"{statuses['redacted']:,} images are redacted, and how much of what should be covered was covered was not measured."
+    if missing := about.undeclared():
+        yield f"Nobody declared {', '.join(missing)}."
+    if not published:
+        yield "No day of publication is declared."
+    if n := len(manifest.rejected):
+        yield (
+            f"{n:,} file{'s' * (n != 1)} could not be used: "
+            f"{_few(Counter(str(r).replace(str(manifest.root), 'the folder of the images') for r in manifest.rejected['reason']), 3)}."
+        )
+    if bare:
+        yield (
+            f"{'No' if bare == len(manifest) else f'{len(manifest) - bare:,} of {len(manifest):,}'} images have a "
+            "group, so what belongs together may stand on both sides of a split."
+        )
+    small = [
+        c
+        for c, here in zip(manifest.classes, manifest.presence.T)
+        if here.sum() < 30 or 0 < len(set(manifest.groups[here]) - {""}) < 10
+    ]
+    if small:
+        yield (
+            "Fewer than 30 images or 10 groups: "
+            f"{', '.join(small[:6])}{f' and {len(small) - 6} more' if len(small) > 6 else ''}. What is measured of "
+            "them is not sure."
+        )
+    if n := statuses["unchecked"]:
+        yield f"Nobody looked for personal data in {n:,} images."
+    if findings is None:
+        yield "Copies, wrong labels, shortcuts and damaged files were not looked for."
+    if not leaks:
+        yield "Whether copies or groups cross the splits was not looked for."
+    if statuses["redacted"] and not redaction:
+        yield (
+            f"{statuses['redacted']:,} images are redacted, and how much of what should be covered was covered was "
+            "not measured."
+        )
     yield "How the labels were made, by whom and how often they agree, is not on record."
     yield from stale
 
@@ -133,116 +254,294 @@ def _gaps(manifest, findings, leaks, redaction, stale, published):
 def _rai(manifest, findings, gaps, verdicts):
     "The RAI vocabulary, of what is known."
     about, (days, _) = manifest.dataset, _days(manifest)
-    counted = ", ".join(f"{status} in {n:,} images" for status, n in Counter(manifest.table["pii_status"]).most_common())
+    counted = ", ".join(
+        f"{status} in {n:,} images" for status, n in Counter(manifest.table["pii_status"]).most_common()
+    )
     record = findings.to_dict() if hasattr(findings, "to_dict") else findings
     found = (record["findings"] if isinstance(record, dict) else record) or []
-    biases = [f"{f['kind']}: {f['detail']}" for f in found if f["kind"] in ("shortcut", "shift", "unrepresentative", "label_conflict")]
+    biases = [
+        f"{f['kind']}: {f['detail']}"
+        for f in found
+        if f["kind"] in ("shortcut", "shift", "unrepresentative", "label_conflict")
+    ]
     shares = manifest.presence.mean(0)
-    common = f"The most frequent class is {manifest.classes[shares.argmax()]}, in {shares.max():.1%} of the images; the rarest is {manifest.classes[shares.argmin()]}, in {shares.min():.1%}." if shares.max() > shares.min() else f"Each class is in {shares.max():.1%} of the images."
-    return {"rai:dataCollection": f"From: {about.source}" if about.source else None, "rai:dataCollectionTimeframe": days if days else None, "rai:dataCollectionMissingData": f"{len(manifest.rejected):,} file{'s' * (len(manifest.rejected) != 1)} could not be used." if len(manifest.rejected) else None,
-            "rai:dataBiases": [common, *(biases or ["None was found by the checks." if findings is not None else "Nobody looked for others."])], "rai:personalSensitiveInformation": [f"Personal data, as far as is known: {counted}.", *([about.pii_basis] if about.pii_basis else []), *([f"Lawful basis: {about.lawful_basis}."] if about.lawful_basis else [])],
-            "rai:dataUseCases": [f"{about.intended_use or 'No use is declared.'}", _sentence(verdicts)], "rai:dataLimitations": list(gaps), "rai:dataReleaseMaintenancePlan": f"Kept until {about.retention_until}." if about.retention_until else None}
+    common = (
+        (
+            f"The most frequent class is {manifest.classes[shares.argmax()]}, in {shares.max():.1%} of the images; "
+            f"the rarest is {manifest.classes[shares.argmin()]}, in {shares.min():.1%}."
+        )
+        if shares.max() > shares.min()
+        else f"Each class is in {shares.max():.1%} of the images."
+    )
+    return {
+        "rai:dataCollection": f"From: {about.source}" if about.source else None,
+        "rai:dataCollectionTimeframe": days if days else None,
+        "rai:dataCollectionMissingData": f"{len(manifest.rejected):,} file{'s' * (len(manifest.rejected) != 1)} could not be used."
+        if len(manifest.rejected)
+        else None,
+        "rai:dataBiases": [
+            common,
+            *(biases or ["None was found by the checks." if findings is not None else "Nobody looked for others."]),
+        ],
+        "rai:personalSensitiveInformation": [
+            f"Personal data, as far as is known: {counted}.",
+            *([about.pii_basis] if about.pii_basis else []),
+            *([f"Lawful basis: {about.lawful_basis}."] if about.lawful_basis else []),
+        ],
+        "rai:dataUseCases": [f"{about.intended_use or 'No use is declared.'}", _sentence(verdicts)],
+        "rai:dataLimitations": list(gaps),
+        "rai:dataReleaseMaintenancePlan": f"Kept until {about.retention_until}." if about.retention_until else None,
+    }
 
 # %% ../../nbs/4_release/61_datasheet.ipynb #19a1ecb4
-SIZES = ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e7, "1M<n<10M"), (float("inf"), "n>10M"))
-TASKS = {"classification": (["image-classification"], ["multi-class-image-classification"]), "multilabel": (["image-classification"], ["multi-label-image-classification"]), "detection": (["object-detection"], [])}
+SIZES = (
+    (1e3, "n<1K"),
+    (1e4, "1K<n<10K"),
+    (1e5, "10K<n<100K"),
+    (1e6, "100K<n<1M"),
+    (1e7, "1M<n<10M"),
+    (float("inf"), "n>10M"),
+)
+TASKS = {
+    "classification": (["image-classification"], ["multi-class-image-classification"]),
+    "multilabel": (["image-classification"], ["multi-label-image-classification"]),
+    "detection": (["object-detection"], []),
+}
+
 
 @dataclass(repr=False)
 class Datasheet:
     "A data set's sheet: a page, a card for the Hub, and Croissant."
-    name:str # of the data set
-    verdicts:dict # research and production to a Verdict, of the data alone
-    parts:list # (title, blocks): paragraphs, dicts of names and values, lists of rows, lists of text, Licences
-    front:dict # front matter of the card
-    metadata:dict # Croissant, as JSON-LD
-    files:dict # file name to bytes: the tables that Croissant describes
-    shown:list = field(default_factory=list) # (image, caption) for the page
-    digests:dict = field(default_factory=dict) # manifest
-    gaps:list = field(default_factory=list) # what is not known
+
+    name: str  # of the data set
+    verdicts: dict  # research and production to a Verdict, of the data alone
+    parts: list  # (title, blocks): paragraphs, dicts of names and values, lists of rows, lists of text, Licences
+    front: dict  # front matter of the card
+    metadata: dict  # Croissant, as JSON-LD
+    files: dict  # file name to bytes: the tables that Croissant describes
+    shown: list = field(default_factory=list)  # (image, caption) for the page
+    digests: dict = field(default_factory=dict)  # manifest
+    gaps: list = field(default_factory=list)  # what is not known
 
     @property
-    def sentence(self) -> str: return _sentence(self.verdicts) # may it be used, and why not
+    def sentence(self) -> str:  # may it be used, and why not
+        return _sentence(self.verdicts)
+
     @property
-    def croissant(self) -> str: return croissant_text(self.metadata) # the text of croissant.json
+    def croissant(self) -> str:  # the text of croissant.json
+        return croissant_text(self.metadata)
+
     @property
-    def markdown(self) -> str: # README.md of a repository on the Hub
+    def markdown(self) -> str:  # README.md of a repository on the Hub
         "The card, with front matter that the Hub reads."
         front = need("yaml", "train").safe_dump(self.front, sort_keys=False, allow_unicode=True, width=10**6)
         body = [f"## {title}\n\n" + "\n\n".join(map(_as_markdown, blocks)) for title, blocks in self.parts]
         return f"---\n{front}---\n\n# {words(self.name)}\n\n{words(self.sentence)}\n\n" + "\n\n".join(body) + "\n"
+
     @property
-    def html(self) -> str: # a self-contained page
+    def html(self) -> str:  # a self-contained page
         "The page."
         from cvkit.pages import page, pictures, section, text
+
         blocks = {title: list(map(_as_html, blocks)) for title, blocks in self.parts}
-        if self.shown: blocks["Composition"] += [pictures(self.shown, size=160), text("The pictures stand under the licence above: who passes this page on passes them on.")]
+        if self.shown:
+            blocks["Composition"] += [
+                pictures(self.shown, size=160),
+                text("The pictures stand under the licence above: who passes this page on passes them on."),
+            ]
         answer = self.verdicts["production"].verdict
-        return page(f"Datasheet of {self.name}", *(section(title, *parts) for title, parts in blocks.items()), subtitle="What it is, whose it is, what it may be used for, and what is not known about it.", answer=(answer, self.sentence),
-                    footer=f"Made by cvkit datasheet of manifest {self.digests.get('manifest', '')[:12]}.")
-    def save(self, folder) -> Path: # path of the page
+        return page(
+            f"Datasheet of {self.name}",
+            *(section(title, *parts) for title, parts in blocks.items()),
+            subtitle="What it is, whose it is, what it may be used for, and what is not known about it.",
+            answer=(answer, self.sentence),
+            footer=f"Made by cvkit datasheet of manifest {self.digests.get('manifest', '')[:12]}.",
+        )
+
+    def save(self, folder) -> Path:  # path of the page
         "Write croissant.json with its tables, README.md, datasheet.html and datasheet.json."
-        for name, body in {**self.files, "croissant.json": self.croissant, "README.md": self.markdown, "datasheet.html": self.html}.items(): write_atomic(Path(folder)/name, body)
-        write_json(Path(folder)/"datasheet.json", self)
-        return Path(folder)/"datasheet.html"
-    def to_dict(self) -> dict: return {"name": self.name, "sentence": self.sentence, "verdicts": {k: v.to_dict() for k, v in self.verdicts.items()}, "gaps": self.gaps, "digests": {**self.digests, **{name: digest_bytes(body) for name, body in self.files.items()}}} # plain data
-    def __repr__(self): return f"Datasheet of {self.name}: {self.sentence}"
+        for name, body in {
+            **self.files,
+            "croissant.json": self.croissant,
+            "README.md": self.markdown,
+            "datasheet.html": self.html,
+        }.items():
+            write_atomic(Path(folder) / name, body)
+        write_json(Path(folder) / "datasheet.json", self)
+        return Path(folder) / "datasheet.html"
+
+    def to_dict(self) -> dict:  # plain data
+        return {
+            "name": self.name,
+            "sentence": self.sentence,
+            "verdicts": {k: v.to_dict() for k, v in self.verdicts.items()},
+            "gaps": self.gaps,
+            "digests": {**self.digests, **{name: digest_bytes(body) for name, body in self.files.items()}},
+        }
+
+    def __repr__(self):
+        return f"Datasheet of {self.name}: {self.sentence}"
+
     def _repr_html_(self):
         from cvkit.pages import fragment, section, verdict
-        return fragment(verdict(self.verdicts["production"].verdict, self.sentence), *(section(title, *map(_as_html, blocks)) for title, blocks in self.parts))
+
+        return fragment(
+            verdict(self.verdicts["production"].verdict, self.sentence),
+            *(section(title, *map(_as_html, blocks)) for title, blocks in self.parts),
+        )
+
 
 def _as_markdown(block):
     "One block of a part as markdown."
-    if isinstance(block, Licences): block = [terms_row(t, n) for t, n in zip(*block.rows())]
-    if isinstance(block, dict): return markdown_table(("", ""), list(block.items()))
-    if isinstance(block, str): return words(block)
-    if isinstance(block[0], str): return "\n".join(f"- {words(line)}" for line in block)
-    return markdown_table(tuple(words(k) for k in block[0]), [[_plain(row.get(k, "-")) for k in block[0]] for row in block])
+    if isinstance(block, Licences):
+        block = [terms_row(t, n) for t, n in zip(*block.rows())]
+    if isinstance(block, dict):
+        return markdown_table(("", ""), list(block.items()))
+    if isinstance(block, str):
+        return words(block)
+    if isinstance(block[0], str):
+        return "\n".join(f"- {words(line)}" for line in block)
+    return markdown_table(
+        tuple(words(k) for k in block[0]), [[_plain(row.get(k, "-")) for k in block[0]] for row in block]
+    )
 
-def _plain(value): return f"{value:.3f}" if isinstance(value, float) else "-" if value in ("", None) else value
+
+def _plain(value):
+    return f"{value:.3f}" if isinstance(value, float) else "-" if value in ("", None) else value
+
 
 def _as_html(block):
     "One block of a part as HTML."
     from cvkit.pages import TONES, Block, badge, definition, safe, table, text
-    if isinstance(block, Licences): return terms_table(*block.rows())
-    if isinstance(block, dict): return definition({k: "not declared" if v in ("", None) else v for k, v in block.items()})
+
+    if isinstance(block, Licences):
+        return terms_table(*block.rows())
+    if isinstance(block, dict):
+        return definition({k: "not declared" if v in ("", None) else v for k, v in block.items()})
     marked = lambda line: Block(re.sub("`([^`]+)`", r"<code>\1</code>", safe(line)))
-    if isinstance(block, str): return text(marked(block))
-    if isinstance(block[0], str): return Block(f"<ul>{''.join(f'<li>{marked(line)}</li>' for line in block)}</ul>")
-    return table([{k: badge(v) if k in ("answer", "severity") and v in TONES else v for k, v in row.items()} for row in block])
+    if isinstance(block, str):
+        return text(marked(block))
+    if isinstance(block[0], str):
+        return Block(f"<ul>{''.join(f'<li>{marked(line)}</li>' for line in block)}</ul>")
+    return table([
+        {k: badge(v) if k in ("answer", "severity") and v in TONES else v for k, v in row.items()} for row in block
+    ])
 
 # %% ../../nbs/4_release/61_datasheet.ipynb #0890fe86
 def make_datasheet(
-    manifest, # a Manifest
-    findings=None, # Findings or a Check, or the record of one; None: nobody examined it
-    leaks:dict|None=None, # the record of a leak certificate
-    redaction:dict|None=None, # the record of a redaction's recall: numbers with intervals
-    splits=None, # Splits, to go into the table
-    stale=(), # sentences on records that speak of another state of the data
-    policy:Policy|None=None, # whose rules on data count; cvkit's own by default
-    published:str="", # the day on which it was published, such as `2027-12-31`
-    today:str="", # a day, for the retention; this day by default
-) -> Datasheet: # shows itself
+    manifest,  # a Manifest
+    findings=None,  # Findings or a Check, or the record of one; None: nobody examined it
+    leaks: dict | None = None,  # the record of a leak certificate
+    redaction: dict | None = None,  # the record of a redaction's recall: numbers with intervals
+    splits=None,  # Splits, to go into the table
+    stale=(),  # sentences on records that speak of another state of the data
+    policy: Policy | None = None,  # whose rules on data count; cvkit's own by default
+    published: str = "",  # the day on which it was published, such as `2027-12-31`
+    today: str = "",  # a day, for the retention; this day by default
+) -> Datasheet:  # shows itself
     "Write the sheet of a data set from its manifest and from what was found out about it."
-    if not len(manifest): raise DataError("expected images in the manifest, got none; ingest a folder that has some")
-    if published and not re.fullmatch(r"\d{4}-\d\d-\d\d", published): raise DataError(f"expected a day such as 2027-12-31 in published, got {published!r}; correct it, or leave it out")
+    if not len(manifest):
+        raise DataError("expected images in the manifest, got none; ingest a folder that has some")
+    if published and not re.fullmatch(r"\d{4}-\d\d-\d\d", published):
+        raise DataError(
+            f"expected a day such as 2027-12-31 in published, got {published!r}; correct it, or leave it out"
+        )
     about, verdicts = manifest.dataset, data_verdicts(data_evidence(manifest, today), policy or Policy.load())
     gaps = list(_gaps(manifest, findings, leaks, redaction, stale, published))
     tables = croissant_tables(manifest, splits)
-    files, parts = {name: parquet_bytes(table) for name, table in tables.items()}, _parts(manifest, verdicts, findings, leaks, redaction, gaps, published)
+    files, parts = (
+        {name: parquet_bytes(table) for name, table in tables.items()},
+        _parts(manifest, verdicts, findings, leaks, redaction, gaps, published),
+    )
     categories, ids = TASKS[manifest.task]
-    front = {**hub_licence(manifest_licences(manifest).terms), "pretty_name": " ".join(about.name.split()), "task_categories": categories, **({"task_ids": ids} if ids else {}), "size_categories": [next(word for most, word in SIZES if len(manifest) < most)], "tags": ["cvkit", "croissant"],
-             "configs": [{"config_name": name.removesuffix(".parquet"), "data_files": name} for name in files]}
+    front = {
+        **hub_licence(manifest_licences(manifest).terms),
+        "pretty_name": " ".join(about.name.split()),
+        "task_categories": categories,
+        **({"task_ids": ids} if ids else {}),
+        "size_categories": [next(word for most, word in SIZES if len(manifest) < most)],
+        "tags": ["cvkit", "croissant"],
+        "configs": [{"config_name": name.removesuffix(".parquet"), "data_files": name} for name in files],
+    }
     metadata = croissant(manifest, tables, files, _rai(manifest, findings, gaps, verdicts), published)
-    return Datasheet(" ".join(about.name.split()), verdicts, parts, front, metadata, files, _shown(manifest), {"manifest": manifest.digest}, gaps)
+    return Datasheet(
+        " ".join(about.name.split()),
+        verdicts,
+        parts,
+        front,
+        metadata,
+        files,
+        _shown(manifest),
+        {"manifest": manifest.digest},
+        gaps,
+    )
+
 
 def _parts(manifest, verdicts, findings, leaks, redaction, gaps, published):
     "The parts of the sheet, in the order in which they are read."
     d, statuses = manifest.dataset, Counter(manifest.table["pii_status"])
     hidden = sum(not manifest.may_show(i) for i in range(len(manifest)))
-    rules = [{"use": USED_FOR[s], "rule": a["rule"], "answer": a["answer"], "role": a["role"], "because": a["text"]} for s, v in verdicts.items() for a in v.answers]
-    personal = {"status": ", ".join(f"{status} ({n:,} images)" for status, n in statuses.most_common()), "why they may be processed": d.pii_basis, **({"lawful basis": d.lawful_basis, "consent": d.consent or ("not declared" if d.lawful_basis == "consent" else "not the basis"), "California (CCPA)": d.ccpa, "kept until": d.retention_until, "who wants to be forgotten asks": d.contact} if set(statuses) != {"none"} or d.retention_until else {})}
+    rules = [
+        {"use": USED_FOR[s], "rule": a["rule"], "answer": a["answer"], "role": a["role"], "because": a["text"]}
+        for s, v in verdicts.items()
+        for a in v.answers
+    ]
+    personal = {
+        "status": ", ".join(f"{status} ({n:,} images)" for status, n in statuses.most_common()),
+        "why they may be processed": d.pii_basis,
+        **(
+            {
+                "lawful basis": d.lawful_basis,
+                "consent": d.consent or ("not declared" if d.lawful_basis == "consent" else "not the basis"),
+                "California (CCPA)": d.ccpa,
+                "kept until": d.retention_until,
+                "who wants to be forgotten asks": d.contact,
+            }
+            if set(statuses) != {"none"} or d.retention_until
+            else {}
+        ),
+    }
     measured = _estimates(redaction or {})
-    return [("What it is", [{"source": d.source, "owner": d.owner, "intended use": d.intended_use, "cite as": d.citation, "published": published, "manifest": manifest.digest}]),
-            ("Licence", [manifest_licences(manifest), "A table that helps a person to decide; it is not legal advice."]), ("May it be used?", [rules] if rules else ["The policy has no rule on data."]), ("Personal data", [personal]),
-            ("Composition", [_composition(manifest), _classes(manifest), *([f"{hidden:,} image{'s are' if hidden != 1 else ' is'} not shown: nobody has said that nothing personal is in {'them' if hidden != 1 else 'it'}."] if hidden else [])]), ("What was checked", _checks(findings)), ("Splits", _leaks(leaks)),
-            *([("Redaction", [measured] if measured else ["Its recall was not measured."])] if measured or statuses["redacted"] else []), ("What is not known", [gaps])]
+    return [
+        (
+            "What it is",
+            [
+                {
+                    "source": d.source,
+                    "owner": d.owner,
+                    "intended use": d.intended_use,
+                    "cite as": d.citation,
+                    "published": published,
+                    "manifest": manifest.digest,
+                }
+            ],
+        ),
+        ("Licence", [manifest_licences(manifest), "A table that helps a person to decide; it is not legal advice."]),
+        ("May it be used?", [rules] if rules else ["The policy has no rule on data."]),
+        ("Personal data", [personal]),
+        (
+            "Composition",
+            [
+                _composition(manifest),
+                _classes(manifest),
+                *(
+                    [
+                        (
+                            f"{hidden:,} image{'s are' if hidden != 1 else ' is'} not shown: nobody has said that "
+                            f"nothing personal is in {'them' if hidden != 1 else 'it'}."
+                        )
+                    ]
+                    if hidden
+                    else []
+                ),
+            ],
+        ),
+        ("What was checked", _checks(findings)),
+        ("Splits", _leaks(leaks)),
+        *(
+            [("Redaction", [measured] if measured else ["Its recall was not measured."])]
+            if measured or statuses["redacted"]
+            else []
+        ),
+        ("What is not known", [gaps]),
+    ]

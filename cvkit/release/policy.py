@@ -23,26 +23,55 @@ STAGE_NAMES = ("research", "staging", "production")
 ROLES = ("AI Lead", "Data Scientist", "MLOps Engineer", "Data Governance", "Legal")
 RISKS = ("minimal", "limited", "high")
 SMALL_IS_GOOD = ("ece", "brier", "log_loss", "ranking_loss", "hamming")
-METRICS = {"classification": ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "auroc", "average_precision", "ece", "brier", "log_loss"),
-           "multilabel": ("map", "micro_f1", "macro_f1", "exact_match", "ranking_loss", "hamming"), "detection": ("ap", "ap50", "ap75", "ar_100")} # by task
+METRICS = {
+    "classification": (
+        "accuracy",
+        "balanced_accuracy",
+        "precision",
+        "recall",
+        "f1",
+        "auroc",
+        "average_precision",
+        "ece",
+        "brier",
+        "log_loss",
+    ),
+    "multilabel": ("map", "micro_f1", "macro_f1", "exact_match", "ranking_loss", "hamming"),
+    "detection": ("ap", "ap50", "ap75", "ar_100"),
+}  # by task
+
+
 def metric_words(
-    task:str, # classification, multilabel or detection
-    name:str, # of a metric
-) -> tuple[str, str]: # title, and what it says; `{}` in it stands for the class of interest
+    task: str,  # classification, multilabel or detection
+    name: str,  # of a metric
+) -> tuple[str, str]:  # title, and what it says; `{}` in it stands for the class of interest
     "What a metric is called, and what it says."
     from cvkit.evidence import detection, evaluate, multilabel
-    titles, meanings = {"multilabel": (multilabel.LABEL_TITLES, multilabel.LABEL_MEANINGS), "detection": (detection.BOX_TITLES, detection.BOX_MEANINGS)}.get(task, (evaluate.TITLES, evaluate.MEANINGS))
-    if task == "detection" and name not in titles and name[:3] in ("ap_", "ar_"): return detection._title(name), detection._meaning(name)
+
+    titles, meanings = {
+        "multilabel": (multilabel.LABEL_TITLES, multilabel.LABEL_MEANINGS),
+        "detection": (detection.BOX_TITLES, detection.BOX_MEANINGS),
+    }.get(task, (evaluate.TITLES, evaluate.MEANINGS))
+    if task == "detection" and name not in titles and name[:3] in ("ap_", "ar_"):
+        return detection._title(name), detection._meaning(name)
     return titles.get(name, name.replace("_", " ")), meanings.get(name, "see the evaluation")
+
 
 DECLARED = ("name", "owner", "licence", "source", "intended_use", "pii_basis", "citation")
 KINDS = {
-    "metric": dict(metric=(Literal[tuple(m for names in METRICS.values() for m in names)], ...), task=(Literal[tuple(METRICS)], "classification"), at_least=(float|None, None), at_most=(float|None, None)),
+    "metric": dict(
+        metric=(Literal[tuple(m for names in METRICS.values() for m in names)], ...),
+        task=(Literal[tuple(METRICS)], "classification"),
+        at_least=(float | None, None),
+        at_most=(float | None, None),
+    ),
     "declared": dict(fields=(list[Literal[DECLARED]], ...)),
     "licence": dict(use=(Literal[USES], ...)),
     "risk": dict(levels=(list[Literal[RISKS]], ...)),
     "looks": dict(at_most=(int, ...)),
-    "explained": dict(verdicts=(list[Literal["reliable", "unreliable", "insufficient"]], ["reliable", "unreliable", "insufficient"])),
+    "explained": dict(
+        verdicts=(list[Literal["reliable", "unreliable", "insufficient"]], ["reliable", "unreliable", "insufficient"])
+    ),
     "parity": dict(at_most=(float, ...)),
     "monitored": dict(at_most=(float, ...)),
     "leaks": dict(),
@@ -53,152 +82,297 @@ KINDS = {
     "signed": dict(roles=(list[Literal[ROLES]], ...)),
 }
 
+
 def _schema():
     "Strict pydantic models of the table."
     from typing import Annotated, Union
     from pydantic import ConfigDict, Field, create_model
+
     strict = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, str_min_length=1, str_strip_whitespace=True)
-    def rule(kind): return create_model(kind, __config__=strict, rule=(str, ...), kind=(Literal[kind], ...), role=(Literal[ROLES], ...), why=(str, ""), **KINDS[kind])
-    stages = create_model("stages", __config__=strict, **dict.fromkeys(STAGE_NAMES, (list[Annotated[Union[tuple(map(rule, KINDS))], Field(discriminator="kind")]], ...)))
-    return create_model("policy", __config__=strict, name=(str, ...), owner=(str, ...), risk_level=(Literal[RISKS], ...), intended_use=(str, ...), stages=(stages, ...))
+
+    def rule(kind):
+        return create_model(
+            kind,
+            __config__=strict,
+            rule=(str, ...),
+            kind=(Literal[kind], ...),
+            role=(Literal[ROLES], ...),
+            why=(str, ""),
+            **KINDS[kind],
+        )
+
+    stages = create_model(
+        "stages",
+        __config__=strict,
+        **dict.fromkeys(
+            STAGE_NAMES, (list[Annotated[Union[tuple(map(rule, KINDS))], Field(discriminator="kind")]], ...)
+        ),
+    )
+    return create_model(
+        "policy",
+        __config__=strict,
+        name=(str, ...),
+        owner=(str, ...),
+        risk_level=(Literal[RISKS], ...),
+        intended_use=(str, ...),
+        stages=(stages, ...),
+    )
 
 # %% ../../nbs/4_release/56_policy.ipynb #7e9d7c58
 def _read_yaml(path):
     "A mapping from a YAML file in which no key stands twice."
     import yaml
-    class Loader(yaml.SafeLoader): pass
+
+    class Loader(yaml.SafeLoader):
+        pass
+
     def mapping(loader, node):
         keys = [str(key.value) for key, _ in node.value]
-        for twice in (k for k in keys if keys.count(k) > 1): raise PolicyError(f"expected each key once in {path}, but {twice!r} stands twice at line {node.start_mark.line + 1} and below; keep one")
+        for twice in (k for k in keys if keys.count(k) > 1):
+            raise PolicyError(
+                f"expected each key once in {path}, but {twice!r} stands twice at line {node.start_mark.line + 1} and "
+                "below; keep one"
+            )
         return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
     Loader.add_constructor("tag:yaml.org,2002:map", mapping)
-    try: found = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except OSError as error: raise PolicyError(f"expected a policy in {path}, but got: {error.strerror.lower()}; leave the policy out to use cvkit's own") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error: raise PolicyError(f"expected YAML in {path}, but {' '.join(str(error).split())}; correct the file") from None
-    if not isinstance(found, dict): raise PolicyError(f"expected a policy in {path} (name, owner, risk_level, intended_use, stages), got {type(found).__name__}; see cvkit's own policy.yaml")
+    try:
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader)
+    except OSError as error:
+        raise PolicyError(
+            f"expected a policy in {path}, but got: {error.strerror.lower()}; leave the policy out to use cvkit's own"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PolicyError(f"expected YAML in {path}, but {' '.join(str(error).split())}; correct the file") from None
+    if not isinstance(found, dict):
+        raise PolicyError(
+            f"expected a policy in {path} (name, owner, risk_level, intended_use, stages), got "
+            f"{type(found).__name__}; see cvkit's own policy.yaml"
+        )
     return found
+
 
 def _explain(error, data):
     "One pydantic error in words that name the rule."
     loc, came, place, where, kind = list(error["loc"]), error.get("input"), data, "", None
     if loc[:1] == ["stages"] and len(loc) > 2:
         place, kind = data["stages"][loc[1]][loc[2]], loc[3] if len(loc) > 3 else None
-        where, loc = f"{loc[1]}, rule {place.get('rule', loc[2] + 1) if isinstance(place, dict) else loc[2] + 1}: ", loc[4:]
+        where, loc = (
+            f"{loc[1]}, rule {place.get('rule', loc[2] + 1) if isinstance(place, dict) else loc[2] + 1}: ",
+            loc[4:],
+        )
     name, is_key = ".".join(map(str, loc)), error["type"] in ("extra_forbidden", "missing")
-    known = ["rule", "kind", "role", "why", *KINDS[kind]] if kind in KINDS else [*STAGE_NAMES, "name", "owner", "risk_level", "intended_use", "stages"]
-    if error["type"] == "union_tag_invalid": is_key, name, known = True, str(place["kind"]), list(KINDS)
+    known = (
+        ["rule", "kind", "role", "why", *KINDS[kind]]
+        if kind in KINDS
+        else [*STAGE_NAMES, "name", "owner", "risk_level", "intended_use", "stages"]
+    )
+    if error["type"] == "union_tag_invalid":
+        is_key, name, known = True, str(place["kind"]), list(KINDS)
     near = get_close_matches(name.split(".")[-1], known, 1)
-    if error["type"] in ("missing", "union_tag_not_found"): return f"{where}{name or 'kind'} is missing"
-    if is_key: return f"{where}unknown {'kind' if error['type'] == 'union_tag_invalid' else 'key'} {name!r}, " + (f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}")
-    words = {"model_type": "should be a mapping", "model_attributes_type": "should be a mapping", "string_too_short": "is empty", "finite_number": "should be a finite number", "invalid_key": "is no text, put it in quotes"}
+    if error["type"] in ("missing", "union_tag_not_found"):
+        return f"{where}{name or 'kind'} is missing"
+    if is_key:
+        return f"{where}unknown {'kind' if error['type'] == 'union_tag_invalid' else 'key'} {name!r}, " + (
+            f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+        )
+    words = {
+        "model_type": "should be a mapping",
+        "model_attributes_type": "should be a mapping",
+        "string_too_short": "is empty",
+        "finite_number": "should be a finite number",
+        "invalid_key": "is no text, put it in quotes",
+    }
     said = words.get(error["type"], error["msg"].replace("Input should be", "should be"))
-    number = " (YAML takes 1e-4 for text; write 1.0e-4)" if error["type"] == "float_type" and isinstance(came, str) and "e" in came.lower() else ""
+    number = (
+        " (YAML takes 1e-4 for text; write 1.0e-4)"
+        if error["type"] == "float_type" and isinstance(came, str) and "e" in came.lower()
+        else ""
+    )
     return f"{where}{name or 'kind'} {said}, got {came!r:.60}{number}"
+
 
 def _contradictions(stages):
     "What single rules may say but a policy must not."
     for stage, rules in stages.items():
-        if not rules: yield f"{stage}: no rules, so everything would pass; write at least one"
+        if not rules:
+            yield f"{stage}: no rules, so everything would pass; write at least one"
         names = [r["rule"] for r in rules]
-        yield from (f"{stage}: two rules are named {n!r}; rename one" for n in sorted({n for n in names if names.count(n) > 1}))
+        yield from (
+            f"{stage}: two rules are named {n!r}; rename one" for n in sorted({n for n in names if names.count(n) > 1})
+        )
         for r in rules:
             yield from (f"{stage}, rule {r['rule']}: {k} is empty; name at least one" for k, v in r.items() if v == [])
-            if r["kind"] == "looks" and r["at_most"] < 1: yield f"{stage}, rule {r['rule']}: at_most should be 1 or more, got {r['at_most']}; an evaluation is a look"
-            if r["kind"] not in ("metric", "parity", "monitored"): continue
+            if r["kind"] == "looks" and r["at_most"] < 1:
+                yield (
+                    f"{stage}, rule {r['rule']}: at_most should be 1 or more, got {r['at_most']}; an evaluation is a "
+                    "look"
+                )
+            if r["kind"] not in ("metric", "parity", "monitored"):
+                continue
             name = r.get("metric", r["kind"])
-            if r["kind"] == "metric" and name not in METRICS[r.get("task", "classification")]: yield f"{stage}, rule {r['rule']}: {name} is no metric of {r['task']}, which has {', '.join(METRICS[r['task']])}; name the task of the models that it speaks of, such as task: detection"
+            if r["kind"] == "metric" and name not in METRICS[r.get("task", "classification")]:
+                yield (
+                    f"{stage}, rule {r['rule']}: {name} is no metric of {r['task']}, which has "
+                    f"{', '.join(METRICS[r['task']])}; name the task of the models that it speaks of, such as task: "
+                    "detection"
+                )
             side = "at_least" if r["kind"] == "metric" and name not in SMALL_IS_GOOD else "at_most"
-            if {"at_least", "at_most"} & set(r) != {side}: yield f"{stage}, rule {r['rule']}: {name} takes {side}, and only that"
-            elif not 0 <= r[side] <= (float("inf") if name == "log_loss" else 1): yield f"{stage}, rule {r['rule']}: {side} should lie in 0 to 1, got {r[side]:g}; a share of 85 % is 0.85"
+            if {"at_least", "at_most"} & set(r) != {side}:
+                yield f"{stage}, rule {r['rule']}: {name} takes {side}, and only that"
+            elif not 0 <= r[side] <= (float("inf") if name == "log_loss" else 1):
+                yield f"{stage}, rule {r['rule']}: {side} should lie in 0 to 1, got {r[side]:g}; a share of 85 % is 0.85"
 
 # %% ../../nbs/4_release/56_policy.ipynb #c53dd048
 @dataclass
 class Policy:
     "Rules by stage, and who owns them."
-    name:str # of the policy
-    owner:str # who may change it
-    risk_level:str # minimal, limited or high
-    intended_use:str # what the models it governs are for
-    stages:dict[str, list[dict]] # stage to rules
-    digest:str # of the file
+
+    name: str  # of the policy
+    owner: str  # who may change it
+    risk_level: str  # minimal, limited or high
+    intended_use: str  # what the models it governs are for
+    stages: dict[str, list[dict]]  # stage to rules
+    digest: str  # of the file
 
     @classmethod
-    def load(cls,
-        path=None, # a YAML file; the one that comes with cvkit by default
-    ) -> "Policy": # checked
+    def load(
+        cls,
+        path=None,  # a YAML file; the one that comes with cvkit by default
+    ) -> "Policy":  # checked
         "Read a policy and refuse what it should not say."
-        path = Path(path or Path(cvkit.__file__).parent/"policy.yaml")
+        path = Path(path or Path(cvkit.__file__).parent / "policy.yaml")
         data, refused = _read_yaml(path), need("pydantic", "train").ValidationError
-        try: found = _schema().model_validate(data).model_dump(exclude_none=True)
-        except refused as error: wrong = [_explain(e, data) for e in error.errors()]
-        else: wrong = list(_contradictions(found["stages"]))
-        if wrong: raise PolicyError("\n  ".join([f"expected a policy in {path}, but correct these:" if len(wrong) > 1 else f"expected a policy in {path}, but", *wrong]))
+        try:
+            found = _schema().model_validate(data).model_dump(exclude_none=True)
+        except refused as error:
+            wrong = [_explain(e, data) for e in error.errors()]
+        else:
+            wrong = list(_contradictions(found["stages"]))
+        if wrong:
+            raise PolicyError(
+                "\n  ".join([
+                    f"expected a policy in {path}, but correct these:"
+                    if len(wrong) > 1
+                    else f"expected a policy in {path}, but",
+                    *wrong,
+                ])
+            )
         return cls(**found, digest=digest_bytes(path.read_bytes()))
-    def to_dict(self) -> dict: return dict(vars(self))
-    def __repr__(self): return f"Policy {self.name!r} {self.digest[:12]}: " + ", ".join(f"{len(rules)} rules for {stage}" for stage, rules in self.stages.items())
+
+    def to_dict(self) -> dict:
+        return dict(vars(self))
+
+    def __repr__(self):
+        return f"Policy {self.name!r} {self.digest[:12]}: " + ", ".join(
+            f"{len(rules)} rules for {stage}" for stage, rules in self.stages.items()
+        )
+
     def _repr_html_(self):
         from cvkit.pages import definition, fragment, section, table
-        head = definition({"policy": self.name, "owner": self.owner, "risk level": self.risk_level, "governs models that": self.intended_use})
+
+        head = definition({
+            "policy": self.name,
+            "owner": self.owner,
+            "risk level": self.risk_level,
+            "governs models that": self.intended_use,
+        })
         row = lambda r: {"rule": r["rule"], "role": r["role"], "demands": demand(r), "why": r["why"]}
         return fragment(head, *[section(stage, table([row(r) for r in rules])) for stage, rules in self.stages.items()])
 
 # %% ../../nbs/4_release/56_policy.ipynb #0d828da5
 ANSWERS = {"pass": "may ship", "fail": "is refused", "insufficient": "cannot be decided yet"}
 
+
 @dataclass(repr=False)
 class Verdict:
     "What a policy says of a model at a stage."
-    stage:str # research, staging or production
-    verdict:str # pass, fail or insufficient
-    answers:list[dict] # rule, role, answer, text
-    policy:str # digest of the policy
-    bundle:str="" # digest of the model
+
+    stage: str  # research, staging or production
+    verdict: str  # pass, fail or insufficient
+    answers: list[dict]  # rule, role, answer, text
+    policy: str  # digest of the policy
+    bundle: str = ""  # digest of the model
 
     @property
-    def reasons(self) -> list[dict]: # rule, role, answer, text
+    def reasons(self) -> list[dict]:  # rule, role, answer, text
         "The answers that are not pass."
         return [a for a in self.answers if a["answer"] != "pass"]
+
     @property
-    def sentence(self) -> str: # for the head of a page
+    def sentence(self) -> str:  # for the head of a page
         "The verdict in words."
         roles = list(dict.fromkeys(r["role"] for r in self.reasons))
-        return f"{self.stage.capitalize()} {ANSWERS[self.verdict]}: {len(self.answers) - len(self.reasons)} of {len(self.answers)} rules hold" + (f"; {', '.join(roles)} can change that." if roles else ".")
-    def to_dict(self) -> dict: return {**vars(self), "reasons": self.reasons}
+        return (
+            f"{self.stage.capitalize()} {ANSWERS[self.verdict]}: {len(self.answers) - len(self.reasons)} of "
+            f"{len(self.answers)} rules hold"
+        ) + (f"; {', '.join(roles)} can change that." if roles else ".")
+
+    def to_dict(self) -> dict:
+        return {**vars(self), "reasons": self.reasons}
+
     def __repr__(self):
-        if not self.reasons: return f"{self.stage}: pass, all {len(self.answers)} rules hold"
+        if not self.reasons:
+            return f"{self.stage}: pass, all {len(self.answers)} rules hold"
         lines = [f"{self.stage}: {'refused' if self.verdict == 'fail' else 'insufficient evidence'}"]
         for role in dict.fromkeys(r["role"] for r in self.reasons):
-            lines += [f"  {role}"] + [f"    {r['answer']:12} {r['rule']}: {r['text']}" for r in self.reasons if r["role"] == role]
+            lines += [f"  {role}"] + [
+                f"    {r['answer']:12} {r['rule']}: {r['text']}" for r in self.reasons if r["role"] == role
+            ]
         return "\n".join(lines)
-    def blocks(self) -> list: # tables: what is missing, by role, and what holds
+
+    def blocks(self) -> list:  # tables: what is missing, by role, and what holds
         "The answers as parts of a page."
         from cvkit.pages import Block, badge, table, text
+
         row = lambda a: {"role": a["role"], "rule": a["rule"], "answer": badge(a["answer"]), "because": a["text"]}
-        order = sorted(self.reasons, key=lambda a: (a["answer"] != "fail", ROLES.index(a["role"]) if a["role"] in ROLES else 9))
+        order = sorted(
+            self.reasons, key=lambda a: (a["answer"] != "fail", ROLES.index(a["role"]) if a["role"] in ROLES else 9)
+        )
         held = [a for a in self.answers if a["answer"] == "pass"]
-        return [*([Block("<h3>What keeps it from passing</h3>"), table(list(map(row, order)))] if order else []), *([Block("<h3>What holds</h3>"), table(list(map(row, held)))] if held else [text("No rule holds.")])]
+        return [
+            *([Block("<h3>What keeps it from passing</h3>"), table(list(map(row, order)))] if order else []),
+            *([Block("<h3>What holds</h3>"), table(list(map(row, held)))] if held else [text("No rule holds.")]),
+        ]
+
     def _repr_html_(self):
         from cvkit.pages import fragment, verdict
+
         return fragment(verdict(self.verdict, self.sentence), *self.blocks())
+
 
 def _applying(rules, task):
     "The rules that speak of a task; where numbers are demanded of other tasks only, what is missing."
     numbers = [r for r in rules if r["kind"] == "metric"]
     mine = [r for r in numbers if r.get("task", "classification") == task]
-    silent = {"rule": "how good", "kind": "unsaid", "role": numbers[0]["role"], "task": task} if numbers and not mine else None
+    silent = (
+        {"rule": "how good", "kind": "unsaid", "role": numbers[0]["role"], "task": task}
+        if numbers and not mine
+        else None
+    )
     return [r for r in rules if r["kind"] != "metric" or r in mine] + [silent] * bool(silent)
 
+
 def judge(
-    policy:Policy, # the rules
-    evidence:dict, # task (classification by default), dataset, licences, pii, erased, bundle, author, metrics, looks, explanation, parity, drift, leaks, approvals, and today for another day: whatever there is
-    stage:str, # research, staging or production
-) -> Verdict: # pass only if every rule passes
+    policy: Policy,  # the rules
+    # task (classification by default), dataset, licences, pii, erased, bundle, author, metrics, looks, explanation,
+    # parity, drift, leaks, approvals, and today for another day: whatever there is
+    evidence: dict,
+    stage: str,  # research, staging or production
+) -> Verdict:  # pass only if every rule passes
     "Judge evidence by the rules of a stage."
-    if stage not in policy.stages: raise PolicyError(f"expected a stage of policy {policy.name!r} ({', '.join(policy.stages)}), got {stage!r}")
+    if stage not in policy.stages:
+        raise PolicyError(f"expected a stage of policy {policy.name!r} ({', '.join(policy.stages)}), got {stage!r}")
     seen, answers, task = {**evidence, "policy": policy, "stage": stage}, [], evidence.get("task", "classification")
     for rule in _applying(policy.stages[stage], task):
         for one in [{**rule, "role": role} for role in rule.get("roles", [rule["role"]])]:
             answer, text = JUDGES[rule["kind"]](one, seen)
             answers.append({"rule": rule["rule"], "role": one["role"], "answer": answer, "text": text})
     given = {a["answer"] for a in answers}
-    return Verdict(stage, "fail" if "fail" in given else "pass" if given == {"pass"} else "insufficient", answers, policy.digest, evidence.get("bundle", ""))
+    return Verdict(
+        stage,
+        "fail" if "fail" in given else "pass" if given == {"pass"} else "insufficient",
+        answers,
+        policy.digest,
+        evidence.get("bundle", ""),
+    )

@@ -20,69 +20,121 @@ from .tracking import mlflow_module, prepare_store, tracked_run
 @dataclass(frozen=True, repr=False)
 class ModelVersion:
     "A version in MLflow's registry."
-    name:str # of the registered model
-    version:int # 1, 2, ...
-    bundle_digest:str # 64 hexadecimal digits
-    run:str # MLflow run that registered it
-    alias:str|None = None # such as `"production"`
+
+    name: str  # of the registered model
+    version: int  # 1, 2, ...
+    bundle_digest: str  # 64 hexadecimal digits
+    run: str  # MLflow run that registered it
+    alias: str | None = None  # such as `"production"`
 
     @property
-    def uri(self) -> str: return f"models:/{self.name}/{self.version}"
-    def to_dict(self) -> dict: return dict(vars(self))
-    def __repr__(self): return f"{self.name} version {self.version}, bundle {self.bundle_digest[:12]}, alias {self.alias or 'none'}"
+    def uri(self) -> str:
+        return f"models:/{self.name}/{self.version}"
+
+    def to_dict(self) -> dict:
+        return dict(vars(self))
+
+    def __repr__(self):
+        return f"{self.name} version {self.version}, bundle {self.bundle_digest[:12]}, alias {self.alias or 'none'}"
+
     def _repr_html_(self):
         from cvkit.pages import code, definition, fragment
-        return fragment(definition({"model": self.name, "version": self.version, "bundle": code(self.bundle_digest[:12]), "alias": self.alias or "none", "load": code(self.uri)}))
+
+        return fragment(
+            definition({
+                "model": self.name,
+                "version": self.version,
+                "bundle": code(self.bundle_digest[:12]),
+                "alias": self.alias or "none",
+                "load": code(self.uri),
+            })
+        )
+
 
 def register(
-    bundle, # a Bundle, or the folder of one
-    name:str, # of the registered model
-    files=(), # evidence to keep with the run: files or folders
-    tags:dict|None=None, # on the version
-    loader:str="cvkit.operate.predictor", # the module that loads it, by name
-) -> ModelVersion: # without an alias
+    bundle,  # a Bundle, or the folder of one
+    name: str,  # of the registered model
+    files=(),  # evidence to keep with the run: files or folders
+    tags: dict | None = None,  # on the version
+    loader: str = "cvkit.operate.predictor",  # the module that loads it, by name
+) -> ModelVersion:  # without an alias
     "Register a bundle in MLflow, without an alias."
-    if not name or set(name) & set("/:"): raise TrackingError(f"expected a model name without / and :, got {name!r}; give it another")
+    if not name or set(name) & set("/:"):
+        raise TrackingError(f"expected a model name without / and :, got {name!r}; give it another")
     bundle = (bundle if isinstance(bundle, Bundle) else Bundle.load(bundle)).verify()
     with tracked_run("register", params={"bundle": bundle.digest[:12], "model": name}) as run:
-        for path in files: run.file(path, "evidence")
-        info = run.mlflow.pyfunc.log_model(name="model", loader_module=loader, data_path=str(bundle.folder), pip_requirements=[f"propertyai-cvkit=={cvkit.__version__}"])
-        about = {"cvkit.bundle": bundle.digest, "cvkit.licence": bundle.spec["licence"], **{f"cvkit.{k}": v for k, v in bundle.spec["digests"].items()}}
-        with redirect_stderr(StringIO()): # MLflow announces the version there
-            found = run.mlflow.register_model(info.model_uri, name, tags={k: str(v) for k, v in {**about, **(tags or {})}.items()})
+        for path in files:
+            run.file(path, "evidence")
+        info = run.mlflow.pyfunc.log_model(
+            name="model",
+            loader_module=loader,
+            data_path=str(bundle.folder),
+            pip_requirements=[f"propertyai-cvkit=={cvkit.__version__}"],
+        )
+        about = {
+            "cvkit.bundle": bundle.digest,
+            "cvkit.licence": bundle.spec["licence"],
+            **{f"cvkit.{k}": v for k, v in bundle.spec["digests"].items()},
+        }
+        with redirect_stderr(StringIO()):  # MLflow announces the version there
+            found = run.mlflow.register_model(
+                info.model_uri, name, tags={k: str(v) for k, v in {**about, **(tags or {})}.items()}
+            )
         return ModelVersion(name, int(found.version), bundle.digest, run.id)
 
 # %% ../../nbs/4_release/58_registry.ipynb #3e63dcd9
 def find_version(
-    name:str, # of the registered model
-    version:int|str, # a number, or an alias
-) -> ModelVersion: # as MLflow has it now
+    name: str,  # of the registered model
+    version: int | str,  # a number, or an alias
+) -> ModelVersion:  # as MLflow has it now
     "Look a version up by number or alias."
     prepare_store()
     mlflow, number = mlflow_module(), str(version).isdigit()
     client = mlflow.MlflowClient()
-    try: found = client.get_model_version(name, str(version)) if number else client.get_model_version_by_alias(name, str(version))
+    try:
+        found = (
+            client.get_model_version(name, str(version))
+            if number
+            else client.get_model_version_by_alias(name, str(version))
+        )
     except mlflow.MlflowException as error:
-        raise TrackingError(f"expected version or alias {version!r} of model {name!r} in the registry, but {str(error).splitlines()[0]}; register it with `cvkit release`") from None
-    return ModelVersion(name, int(found.version), found.tags.get("cvkit.bundle", ""), found.run_id, None if number else str(version))
+        raise TrackingError(
+            f"expected version or alias {version!r} of model {name!r} in the registry, but "
+            f"{str(error).splitlines()[0]}; register it with `cvkit release`"
+        ) from None
+    return ModelVersion(
+        name, int(found.version), found.tags.get("cvkit.bundle", ""), found.run_id, None if number else str(version)
+    )
 
 # %% ../../nbs/4_release/58_registry.ipynb #4987bb21
 def promote(
-    model:ModelVersion, # that has earned it
-    alias:str, # the stage: research, staging or production
-    verdict:Verdict, # of the policy, over this bundle's evidence
-) -> ModelVersion: # with the alias
+    model: ModelVersion,  # that has earned it
+    alias: str,  # the stage: research, staging or production
+    verdict: Verdict,  # of the policy, over this bundle's evidence
+) -> ModelVersion:  # with the alias
     "Move the alias of a stage to a version whose verdict is pass."
     where = f"before alias {alias!r} moves to version {model.version} of {model.name}"
-    if verdict.stage != alias: raise PolicyError(f"expected a verdict for {alias} {where}, got one for {verdict.stage}; judge the stage that the alias is named after")
+    if verdict.stage != alias:
+        raise PolicyError(
+            f"expected a verdict for {alias} {where}, got one for {verdict.stage}; judge the stage that the alias is "
+            "named after"
+        )
     if verdict.verdict != "pass" or verdict.reasons:
         first = next((f": {r['rule']} ({r['role']}): {r['text']}" for r in verdict.reasons), "")
-        raise PolicyError(f"expected the policy's {alias} rules to pass {where}, got {verdict.verdict}{first}; see `cvkit why --stage {alias}`")
+        raise PolicyError(
+            f"expected the policy's {alias} rules to pass {where}, got {verdict.verdict}{first}; see `cvkit why "
+            f"--stage {alias}`"
+        )
     registered = find_version(model.name, model.version).bundle_digest
     if not verdict.bundle == model.bundle_digest == registered != "":
-        raise PolicyError(f"expected one model {where}, but the verdict speaks of bundle {verdict.bundle[:12] or 'not given'}, the version of {model.bundle_digest[:12]}, "
-                          f"the registry of {registered[:12] or 'none'}; judge the evidence of the registered bundle")
+        raise PolicyError(
+            f"expected one model {where}, but the verdict speaks of bundle {verdict.bundle[:12] or 'not given'}, the "
+            f"version of {model.bundle_digest[:12]}, "
+            f"the registry of {registered[:12] or 'none'}; judge the evidence of the registered bundle"
+        )
     client = mlflow_module().MlflowClient()
-    client.set_model_version_tag(model.name, str(model.version), f"cvkit.{alias}", f"pass under policy {verdict.policy[:12]}")
+    client.set_model_version_tag(
+        model.name, str(model.version), f"cvkit.{alias}", f"pass under policy {verdict.policy[:12]}"
+    )
     client.set_registered_model_alias(model.name, alias, str(model.version))
     return find_version(model.name, alias)

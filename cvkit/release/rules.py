@@ -17,48 +17,80 @@ from ..evidence.intervals import to_decide
 
 # %% ../../nbs/4_release/55_rules.ipynb #0ddfe186
 def more_needed(
-    estimate:dict, # value, low, high, n, method
-    threshold:float, # on the good side of which the value already lies
-) -> int|None: # how many more, at this estimate; None where no number would do
+    estimate: dict,  # value, low, high, n, method
+    threshold: float,  # on the good side of which the value already lies
+) -> int | None:  # how many more, at this estimate; None where no number would do
     "How many more trials would move the near end of an interval to a threshold."
     value, n, method = estimate["value"], estimate["n"], estimate.get("method", "")
     gap, near = abs(value - threshold), estimate["low"] if value > threshold else estimate["high"]
-    if gap < 1e-6: return None
-    if method == "wilson": needed = NormalDist().inv_cdf(.975)**2 * threshold * (1 - threshold) / gap**2
-    elif method.startswith(("clopper-pearson", "exact")): needed = _exact_trials(value, threshold)
-    else: needed = n * ((value - near) / gap)**2
+    if gap < 1e-6:
+        return None
+    if method == "wilson":
+        needed = NormalDist().inv_cdf(0.975) ** 2 * threshold * (1 - threshold) / gap**2
+    elif method.startswith(("clopper-pearson", "exact")):
+        needed = _exact_trials(value, threshold)
+    else:
+        needed = n * ((value - near) / gap) ** 2
     return max(1, ceil(needed - n)) if needed < 1e7 else None
+
 
 def _exact_trials(value, threshold):
     "How many trials bring the near end of an exact interval to a threshold."
-    beta, few, many = need("scipy.stats", "train").beta, 0., 1e7
-    low, high = (lambda n: beta.ppf(.025, value * n, n - value * n + 1)), (lambda n: beta.ppf(.975, value * n + 1, n - value * n))
+    beta, few, many = need("scipy.stats", "train").beta, 0.0, 1e7
+    low, high = (
+        (lambda n: beta.ppf(0.025, value * n, n - value * n + 1)),
+        (lambda n: beta.ppf(0.975, value * n + 1, n - value * n)),
+    )
     while many - few > 1e-3:
         n = (few + many) / 2
         few, many = (few, n) if (low(n) >= threshold if value > threshold else high(n) <= threshold) else (n, many)
     return many
 
 # %% ../../nbs/4_release/55_rules.ipynb #6552e793
-def _interval(estimate, bar, least, said, unit, share=1.):
+def _interval(estimate, bar, least, said, unit, share=1.0):
     "Which side of a threshold a whole interval lies on; where it straddles, how much more would clear it."
     value, low, high = (estimate.get(k) for k in ("value", "low", "high"))
-    if not all(isinstance(x, (int, float)) and isfinite(x) for x in (value, low, high)): return "insufficient", f"{said} has no interval; measure again"
+    if not all(isinstance(x, (int, float)) and isfinite(x) for x in (value, low, high)):
+        return "insufficient", f"{said} has no interval; measure again"
     said += f" {value:.3f} [{low:.3f}, {high:.3f}], {'at least' if least else 'at most'} {bar:g} demanded"
-    if low >= bar if least else high <= bar: return "pass", said
-    if high < bar if least else low > bar: return "fail", said
+    if low >= bar if least else high <= bar:
+        return "pass", said
+    if high < bar if least else low > bar:
+        return "fail", said
     more = more_needed(estimate, bar) if (value > bar if least else value < bar) else None
-    return "insufficient", f"{said}: the interval straddles it" + (f"; about {ceil(more * share):,} more {unit} would clear it if the estimate stays" if more else f", and more {unit} never clear it at this estimate; what is measured must become better")
+    return "insufficient", f"{said}: the interval straddles it" + (
+        f"; about {ceil(more * share):,} more {unit} would clear it if the estimate stays"
+        if more
+        else f", and more {unit} never clear it at this estimate; what is measured must become better"
+    )
+
 
 def _metric(rule, evidence):
     name, metrics, least = rule["metric"], evidence.get("metrics", {}), "at_least" in rule
     estimate = metrics.get(name)
-    if not estimate or estimate["value"] is None: return "insufficient", f"{name} was not measured" + (f" ({estimate['method']})" if estimate else "; run `cvkit evaluate`")
+    if not estimate or estimate["value"] is None:
+        return "insufficient", f"{name} was not measured" + (
+            f" ({estimate['method']})" if estimate else "; run `cvkit evaluate`"
+        )
     share = (metrics.get("accuracy", {}).get("n") or estimate["n"]) / estimate["n"]
-    return _interval(to_decide(estimate).to_dict() if {"value", "low", "high", "n", "method"} == set(estimate) else estimate, rule["at_least"] if least else rule["at_most"], least, name, "held-out images", share)
+    return _interval(
+        to_decide(estimate).to_dict() if {"value", "low", "high", "n", "method"} == set(estimate) else estimate,
+        rule["at_least"] if least else rule["at_most"],
+        least,
+        name,
+        "held-out images",
+        share,
+    )
+
 
 def _declared(rule, evidence):
     missing = [f for f in rule["fields"] if not str(evidence.get("dataset", {}).get(f) or "").strip()]
-    return ("fail", f"not declared: {', '.join(missing)}; add to dataset.yaml") if missing else ("pass", f"declared: {', '.join(rule['fields'])}")
+    return (
+        ("fail", f"not declared: {', '.join(missing)}; add to dataset.yaml")
+        if missing
+        else ("pass", f"declared: {', '.join(rule['fields'])}")
+    )
+
 
 def _licence(rule, evidence):
     under, use = evidence.get("licences") or {evidence.get("dataset", {}).get("licence") or "": 0}, rule["use"]
@@ -66,105 +98,279 @@ def _licence(rule, evidence):
     terms = together(map(licence_terms, found))
     many = lambda name: f" ({under[name]:,} image{'s' * (under[name] != 1)})" if len(under) > 1 else ""
     which = ", ".join(f"{name!r}{many(name)}" for name, allowed in found.items() if allowed is None)
-    if "" in found: return "fail", "no licence of the data is declared; add it to dataset.yaml" if len(found) == 1 else f"no licence is declared of {under['']:,} image{'s' * (under[''] != 1)}; add it to dataset.yaml or to the table"
-    if which: return "fail", f"licence {which} is not in the table, so {use} use is not known to be allowed; Legal must read it"
+    if "" in found:
+        return (
+            "fail",
+            "no licence of the data is declared; add it to dataset.yaml"
+            if len(found) == 1
+            else (
+                f"no licence is declared of {under['']:,} image{'s' * (under[''] != 1)}; add it to dataset.yaml or to "
+                "the table"
+            ),
+        )
+    if which:
+        return (
+            "fail",
+            f"licence {which} is not in the table, so {use} use is not known to be allowed; Legal must read it",
+        )
     names = ", ".join(name + many(name) for name, allowed in found.items() if getattr(terms, use) or not allowed)
-    return ("pass", f"{names} allows {use} use") if getattr(terms, use) else ("fail", f"{names} does not allow {use} use; license the data, or train on other data")
+    return (
+        ("pass", f"{names} allows {use} use")
+        if getattr(terms, use)
+        else ("fail", f"{names} does not allow {use} use; license the data, or train on other data")
+    )
+
 
 def _risk(rule, evidence):
     level = evidence["policy"].risk_level
-    return ("pass" if level in rule["levels"] else "fail"), f"risk level {level} is declared, {' or '.join(rule['levels'])} may pass"
+    return (
+        "pass" if level in rule["levels"] else "fail"
+    ), f"risk level {level} is declared, {' or '.join(rule['levels'])} may pass"
+
 
 def _looks(rule, evidence):
-    if (looks := evidence.get("looks")) is None: return "insufficient", "no ledger of looks at the hold-out"
-    return "pass" if looks <= rule["at_most"] else "fail", f"{looks} look{'s' * (looks != 1)} at the hold-out, {rule['at_most']} allowed" + ("" if looks <= rule["at_most"] else "; evaluate on images that nobody has looked at")
+    if (looks := evidence.get("looks")) is None:
+        return "insufficient", "no ledger of looks at the hold-out"
+    return "pass" if looks <= rule[
+        "at_most"
+    ] else "fail", f"{looks} look{'s' * (looks != 1)} at the hold-out, {rule['at_most']} allowed" + (
+        "" if looks <= rule["at_most"] else "; evaluate on images that nobody has looked at"
+    )
+
 
 def _explained(rule, evidence):
-    if not (found := evidence.get("explanation")): return "insufficient", "the model was not explained; run `cvkit explain`"
-    if found["verdict"] not in rule["verdicts"]: return "fail" if found["verdict"] == "unreliable" else "insufficient", f"the maps are {found['verdict']}, {' or '.join(rule['verdicts'])} demanded"
-    return "pass", f"explained by {len(found['methods'])} method{'s' * (len(found['methods']) != 1)}; verdict on the maps: {found['verdict']}"
+    if not (found := evidence.get("explanation")):
+        return "insufficient", "the model was not explained; run `cvkit explain`"
+    if found["verdict"] not in rule["verdicts"]:
+        return (
+            "fail" if found["verdict"] == "unreliable" else "insufficient",
+            f"the maps are {found['verdict']}, {' or '.join(rule['verdicts'])} demanded",
+        )
+    return (
+        "pass",
+        (
+            f"explained by {len(found['methods'])} method{'s' * (len(found['methods']) != 1)}; verdict on the maps: "
+            f"{found['verdict']}"
+        ),
+    )
+
 
 def _parity(rule, evidence):
-    if not (parity := evidence.get("parity")) or not parity["n"]: return "insufficient", "no hold-out image was replayed through the server yet; run `cvkit serve`"
-    return "pass" if parity["max_abs_diff"] <= rule["at_most"] else "fail", f"{parity['n']} images through the server differ by at most {parity['max_abs_diff'] or 0:.2g}, {rule['at_most']:g} allowed"
+    if not (parity := evidence.get("parity")) or not parity["n"]:
+        return "insufficient", "no hold-out image was replayed through the server yet; run `cvkit serve`"
+    return (
+        "pass" if parity["max_abs_diff"] <= rule["at_most"] else "fail",
+        (
+            f"{parity['n']} images through the server differ by at most {parity['max_abs_diff'] or 0:.2g}, "
+            f"{rule['at_most']:g} allowed"
+        ),
+    )
+
 
 def _monitored(rule, evidence):
     rate = (evidence.get("drift") or {}).get("null_alarm_rate")
-    if not rate: return "insufficient", "the false alarms of a drift monitor were not measured on this model; run `cvkit monitor`"
-    return _interval(rate, rule["at_most"], False, f"share of {rate['n']} windows without drift in which the monitor rang", "windows")
+    if not rate:
+        return (
+            "insufficient",
+            "the false alarms of a drift monitor were not measured on this model; run `cvkit monitor`",
+        )
+    return _interval(
+        rate, rule["at_most"], False, f"share of {rate['n']} windows without drift in which the monitor rang", "windows"
+    )
+
 
 def _leaks(rule, evidence):
     found = evidence.get("leaks") or {}
-    if found.get("verdict") not in ("pass", "fail", "insufficient"): return "insufficient", "there is no leak certificate of these splits; run `cvkit train` again"
-    return found["verdict"], found["sentence"] + {"fail": " Correct the split, or let cvkit draw it, and train again.", "insufficient": " Search near duplicates, and run `cvkit train` again."}.get(found["verdict"], "")
+    if found.get("verdict") not in ("pass", "fail", "insufficient"):
+        return "insufficient", "there is no leak certificate of these splits; run `cvkit train` again"
+    return found["verdict"], found["sentence"] + {
+        "fail": " Correct the split, or let cvkit draw it, and train again.",
+        "insufficient": " Search near duplicates, and run `cvkit train` again.",
+    }.get(found["verdict"], "")
 
 # %% ../../nbs/4_release/55_rules.ipynb #fb6daf55
-def same_person(name, other) -> bool: # what differs in case, spaces or composition only is one name
+def same_person(name, other) -> bool:  # what differs in case, spaces or composition only is one name
     "Whether two names are one person's."
     one, two = (" ".join(normalize("NFKC", str(n)).casefold().split()) for n in (name, other))
     return one == two != ""
 
+
 def _signed(rule, evidence):
-    "One role at a time: `judge` asks for each. A refusal stands until that role approves; an approval holds for the policy that it names."
+    """One role at a time: `judge` asks for each. A refusal stands until that role approves; an approval holds for the
+    policy that it names."""
     role, stage = rule["role"], evidence["stage"]
-    mine = [a for a in evidence.get("approvals", []) if a["role"] == role and a["stage"] == stage and a["digests"].get("bundle") == evidence.get("bundle", "not given")]
-    if not mine: return "insufficient", f"waiting for the sign-off of {role}"
+    mine = [
+        a
+        for a in evidence.get("approvals", [])
+        if a["role"] == role
+        and a["stage"] == stage
+        and a["digests"].get("bundle") == evidence.get("bundle", "not given")
+    ]
+    if not mine:
+        return "insufficient", f"waiting for the sign-off of {role}"
     last = mine[-1]
-    if last["decision"] != "approve": return "fail", f"{last['name']} refused" + (f": {last['note']}" if last.get("note") else "")
-    if last["digests"].get("policy") != evidence["policy"].digest: return "insufficient", f"{last['name']} signed under another policy; {role} must sign again"
-    if any(same_person(last["name"], author) for author in (evidence.get("author", ""), last.get("author", ""))): return "insufficient", f"{last['name']} made this model and cannot sign it; somebody else must sign as {role}"
+    if last["decision"] != "approve":
+        return "fail", f"{last['name']} refused" + (f": {last['note']}" if last.get("note") else "")
+    if last["digests"].get("policy") != evidence["policy"].digest:
+        return "insufficient", f"{last['name']} signed under another policy; {role} must sign again"
+    if any(same_person(last["name"], author) for author in (evidence.get("author", ""), last.get("author", ""))):
+        return "insufficient", f"{last['name']} made this model and cannot sign it; somebody else must sign as {role}"
     return "pass", f"signed by {last['name']}"
 
 # %% ../../nbs/4_release/55_rules.ipynb #567fbbff
 def _statuses(evidence):
-    "Images by what is known of personal data in them; where nobody counted, what is declared of all of them, without a number."
-    return {k: n for k, n in evidence["pii"].items() if n} if evidence.get("pii") else dict.fromkeys(filter(None, [evidence.get("dataset", {}).get("pii_status")]))
+    """Images by what is known of personal data in them; where nobody counted, what is declared of all of them, without
+    a number."""
+    return (
+        {k: n for k, n in evidence["pii"].items() if n}
+        if evidence.get("pii")
+        else dict.fromkeys(filter(None, [evidence.get("dataset", {}).get("pii_status")]))
+    )
 
-def _nobody(evidence): return set(_statuses(evidence)) == {"none"} # every image is declared to show nobody
+
+def _nobody(evidence):  # every image is declared to show nobody
+    return set(_statuses(evidence)) == {"none"}
+
 
 def _pii(rule, evidence):
     found = _statuses(evidence)
-    if list(found.values()) == [None] and not _nobody(evidence) or not found: return "insufficient", "personal data of the images were not counted; run `cvkit redact`, or declare pii_status in dataset.yaml, and ingest again"
-    if _nobody(evidence) and "none" in rule["allow"]: return "pass", "nobody and nothing personal is in the pictures, as a person declares"
+    if list(found.values()) == [None] and not _nobody(evidence) or not found:
+        return (
+            "insufficient",
+            (
+                "personal data of the images were not counted; run `cvkit redact`, or declare pii_status in "
+                "dataset.yaml, and ingest again"
+            ),
+        )
+    if _nobody(evidence) and "none" in rule["allow"]:
+        return "pass", "nobody and nothing personal is in the pictures, as a person declares"
     wrong = ", ".join(f"{n:,} {status}" for status, n in found.items() if status not in rule["allow"])
-    if wrong: return "fail", f"of {sum(n or 0 for n in found.values()):,} images {wrong}; run `cvkit redact`, or let a person look and set pii_status to cleared"
+    if wrong:
+        return (
+            "fail",
+            (
+                f"of {sum(n or 0 for n in found.values()):,} images {wrong}; run `cvkit redact`, or let a person look "
+                "and set pii_status to cleared"
+            ),
+        )
     return "pass", ", ".join(f"{n:,} {status}" for status, n in found.items())
 
+
 def _basis(rule, evidence):
-    if _nobody(evidence): return "pass", "no personal data, so no basis is due"
+    if _nobody(evidence):
+        return "pass", "no personal data, so no basis is due"
     about = evidence.get("dataset", {})
     asked = ["lawful_basis", "contact", *(["consent"] if about.get("lawful_basis") == "consent" else [])]
     missing = [f for f in asked if not str(about.get(f) or "").strip()]
-    if missing: return "fail", f"there may be personal data, and not declared: {', '.join(missing)}; add to dataset.yaml"
+    if missing:
+        return "fail", f"there may be personal data, and not declared: {', '.join(missing)}; add to dataset.yaml"
     return "pass", f"processed by {about['lawful_basis']}; {about['contact']} answers who asks to be forgotten"
+
 
 def _retention(rule, evidence):
     until = str(evidence.get("dataset", {}).get("retention_until") or "")
-    if not until: return ("pass", "no personal data, so no day is due") if _nobody(evidence) else ("fail", "there may be personal data, and not declared: retention_until; add to dataset.yaml")
-    try: left = (date.fromisoformat(until) - date.fromisoformat(str(evidence.get("today") or date.today()))).days
-    except ValueError as error: return "fail", f"expected days such as 2027-12-31, but {error}; correct retention_until in dataset.yaml"
-    if left < 0: return "fail", f"the images had to be gone by {until}, {-left:,} day{'s' * (left != -1)} ago; erase them with `cvkit forget`, and train on data that may be kept"
+    if not until:
+        return (
+            ("pass", "no personal data, so no day is due")
+            if _nobody(evidence)
+            else ("fail", "there may be personal data, and not declared: retention_until; add to dataset.yaml")
+        )
+    try:
+        left = (date.fromisoformat(until) - date.fromisoformat(str(evidence.get("today") or date.today()))).days
+    except ValueError as error:
+        return "fail", f"expected days such as 2027-12-31, but {error}; correct retention_until in dataset.yaml"
+    if left < 0:
+        return (
+            "fail",
+            (
+                f"the images had to be gone by {until}, {-left:,} day{'s' * (left != -1)} ago; erase them with `cvkit "
+                "forget`, and train on data that may be kept"
+            ),
+        )
     return "pass", f"the images may be kept until {until}, {left:,} more day{'s' * (left != 1)}"
+
 
 def _erasure(rule, evidence):
     erased = evidence.get("erased")
-    if erased: return "fail", f"it learned from {len(erased):,} image{'s' * (len(erased) != 1)} that {'were' if len(erased) != 1 else 'was'} erased since; train again without {'them' if len(erased) != 1 else 'it'}"
-    if erased is None and not _nobody(evidence): return "insufficient", "nobody looked whether images that it learned from were erased since; run `cvkit why`"
-    return "pass", "nothing that it learned from was erased since" if erased is not None else "nobody can be in the pictures, so nobody can ask to be forgotten"
+    if erased:
+        return (
+            "fail",
+            (
+                f"it learned from {len(erased):,} image{'s' * (len(erased) != 1)} that "
+                f"{'were' if len(erased) != 1 else 'was'} erased since; train again without "
+                f"{'them' if len(erased) != 1 else 'it'}"
+            ),
+        )
+    if erased is None and not _nobody(evidence):
+        return "insufficient", "nobody looked whether images that it learned from were erased since; run `cvkit why`"
+    return (
+        "pass",
+        "nothing that it learned from was erased since"
+        if erased is not None
+        else "nobody can be in the pictures, so nobody can ask to be forgotten",
+    )
 
 # %% ../../nbs/4_release/55_rules.ipynb #296be14a
-def _unsaid(rule, evidence): return "insufficient", f"this stage says how good other models must be, but nothing of {rule['task']}; write a rule of kind metric with task: {rule['task']}"
+def _unsaid(rule, evidence):
+    return (
+        "insufficient",
+        (
+            f"this stage says how good other models must be, but nothing of {rule['task']}; write a rule of kind "
+            f"metric with task: {rule['task']}"
+        ),
+    )
 
-JUDGES = dict(metric=_metric, unsaid=_unsaid, declared=_declared, licence=_licence, risk=_risk, looks=_looks, explained=_explained, parity=_parity, monitored=_monitored, leaks=_leaks, pii=_pii, basis=_basis, retention=_retention, erasure=_erasure, signed=_signed)
+
+JUDGES = dict(
+    metric=_metric,
+    unsaid=_unsaid,
+    declared=_declared,
+    licence=_licence,
+    risk=_risk,
+    looks=_looks,
+    explained=_explained,
+    parity=_parity,
+    monitored=_monitored,
+    leaks=_leaks,
+    pii=_pii,
+    basis=_basis,
+    retention=_retention,
+    erasure=_erasure,
+    signed=_signed,
+)
+
 
 def demand(
-    rule:dict, # of a policy
-) -> str: # a clause
+    rule: dict,  # of a policy
+) -> str:  # a clause
     "What a rule demands, in words."
-    say = {"metric": lambda r: (f"lower end of {r['metric']} at least {r['at_least']:g}" if "at_least" in r else f"upper end of {r['metric']} at most {r['at_most']:g}") + (f", of a model for {r['task']}" if r.get("task", "classification") != "classification" else ""),
-           "declared": lambda r: f"declared: {', '.join(r['fields'])}", "licence": lambda r: f"licence allows {r['use']} use", "risk": lambda r: f"risk level {' or '.join(r['levels'])}",
-           "looks": lambda r: f"at most {r['at_most']} looks at the hold-out", "explained": lambda r: "explanations with a verdict" if len(r["verdicts"]) == 3 else f"explanations found {' or '.join(r['verdicts'])}",
-           "parity": lambda r: f"served and evaluated probabilities within {r['at_most']:g}", "monitored": lambda r: f"upper end of the drift monitor's false alarms at most {r['at_most']:g}", "leaks": lambda r: "nothing crosses the hold-out or a fold",
-           "pii": lambda r: f"personal data of every image: {' or '.join(r['allow'])}", "basis": lambda r: "lawful basis and contact declared where there may be personal data", "retention": lambda r: "a day on which the images must be gone, not past, declared where there may be personal data",
-           "erasure": lambda r: "nothing that it learned from was erased since", "signed": lambda r: f"signed under this policy by {', '.join(r['roles'])}"}
+    say = {
+        "metric": lambda r: (
+            (
+                f"lower end of {r['metric']} at least {r['at_least']:g}"
+                if "at_least" in r
+                else f"upper end of {r['metric']} at most {r['at_most']:g}"
+            )
+            + (f", of a model for {r['task']}" if r.get("task", "classification") != "classification" else "")
+        ),
+        "declared": lambda r: f"declared: {', '.join(r['fields'])}",
+        "licence": lambda r: f"licence allows {r['use']} use",
+        "risk": lambda r: f"risk level {' or '.join(r['levels'])}",
+        "looks": lambda r: f"at most {r['at_most']} looks at the hold-out",
+        "explained": lambda r: (
+            "explanations with a verdict"
+            if len(r["verdicts"]) == 3
+            else f"explanations found {' or '.join(r['verdicts'])}"
+        ),
+        "parity": lambda r: f"served and evaluated probabilities within {r['at_most']:g}",
+        "monitored": lambda r: f"upper end of the drift monitor's false alarms at most {r['at_most']:g}",
+        "leaks": lambda r: "nothing crosses the hold-out or a fold",
+        "pii": lambda r: f"personal data of every image: {' or '.join(r['allow'])}",
+        "basis": lambda r: "lawful basis and contact declared where there may be personal data",
+        "retention": lambda r: (
+            "a day on which the images must be gone, not past, declared where there may be personal data"
+        ),
+        "erasure": lambda r: "nothing that it learned from was erased since",
+        "signed": lambda r: f"signed under this policy by {', '.join(r['roles'])}",
+    }
     return say[rule["kind"]](rule)

@@ -16,122 +16,175 @@ import cvkit
 from ..core import TrackingError, git_state, need, private_folder
 
 # %% ../../nbs/4_release/54_tracking.ipynb #8eced5d3
-def tracking_uri() -> str: # an MLflow tracking URI
+def tracking_uri() -> str:  # an MLflow tracking URI
     "The store that `MLFLOW_TRACKING_URI` names, or SQLite in the working folder."
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd()/'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
-def mlflow_module(): # the `mlflow` module, pointed at the store
+
+def mlflow_module():  # the `mlflow` module, pointed at the store
     "MLflow with its telemetry off, pointed at the store."
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-    for name, value in quiet.items(): os.environ.setdefault(name, value)
+    quiet = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GIT_PYTHON_REFRESH": "quiet",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    }
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
     mlflow = need("mlflow", "train")
-    for name in ("mlflow", "alembic"): logging.getLogger(name).setLevel(logging.WARNING)
-    if mlflow.get_tracking_uri() != tracking_uri(): mlflow.set_tracking_uri(tracking_uri())
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if mlflow.get_tracking_uri() != tracking_uri():
+        mlflow.set_tracking_uri(tracking_uri())
     return mlflow
 
 # %% ../../nbs/4_release/54_tracking.ipynb #1b5f1311
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
+
 def knock(
-    uri:str, # of a server, or of a file, which needs no knocking
-    seconds:float=3, # patience
+    uri: str,  # of a server, or of a file, which needs no knocking
+    seconds: float = 3,  # patience
 ):
     "Raise unless the server of a tracking URI answers."
     parts = urlsplit(uri)
     scheme = parts.scheme.split("+")[0]
-    if not parts.hostname or scheme not in PORTS: return
-    try: port = parts.port or PORTS[scheme]
-    except ValueError: raise TrackingError(f"expected a port between 0 and 65535 in the address of the MLflow store at {parts.hostname}, got none; correct MLFLOW_TRACKING_URI") from None
+    if not parts.hostname or scheme not in PORTS:
+        return
     try:
-        if scheme in ("http", "https"): _ask_health(uri, seconds)
-        else: socket.create_connection((parts.hostname, port), seconds).close()
+        port = parts.port or PORTS[scheme]
+    except ValueError:
+        raise TrackingError(
+            f"expected a port between 0 and 65535 in the address of the MLflow store at {parts.hostname}, got none; "
+            "correct MLFLOW_TRACKING_URI"
+        ) from None
+    try:
+        if scheme in ("http", "https"):
+            _ask_health(uri, seconds)
+        else:
+            socket.create_connection((parts.hostname, port), seconds).close()
     except OSError as error:
         why = getattr(error, "reason", None) or error
-        raise TrackingError(f"expected an MLflow store at {scheme}://{parts.hostname}:{port}, but got: {getattr(why, 'strerror', None) or why}; "
-                            "start it, correct MLFLOW_TRACKING_URI, or unset it to log to mlflow.db here") from None
+        raise TrackingError(
+            f"expected an MLflow store at {scheme}://{parts.hostname}:{port}, but got: "
+            f"{getattr(why, 'strerror', None) or why}; "
+            "start it, correct MLFLOW_TRACKING_URI, or unset it to log to mlflow.db here"
+        ) from None
+
 
 def _ask_health(uri, seconds):
     "Any answer below 500 is a server that lives, be it 401."
     from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import urlopen
+
     parts = urlsplit(uri)
-    try: urlopen(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/health", timeout=seconds).close()
+    try:
+        urlopen(
+            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/health", timeout=seconds
+        ).close()
     except HTTPError as error:
-        if error.code >= 500: raise OSError(f"answer {error.code} {error.reason}") from None
-    except (HTTPException, ValueError) as error: raise OSError(f"no answer in HTTP ({type(error).__name__})") from None
+        if error.code >= 500:
+            raise OSError(f"answer {error.code} {error.reason}") from None
+    except (HTTPException, ValueError) as error:
+        raise OSError(f"no answer in HTTP ({type(error).__name__})") from None
 
 # %% ../../nbs/4_release/54_tracking.ipynb #33d5cd6b
 @contextmanager
 def _alone(folder):
     "Hold a lock on a folder; it goes when the process goes."
     import fcntl
+
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-    finally: os.close(handle)
+    finally:
+        os.close(handle)
+
 
 def prepare_store(
-    experiment:str="cvkit", # made where it does not exist
-) -> str: # the tracking URI
+    experiment: str = "cvkit",  # made where it does not exist
+) -> str:  # the tracking URI
     "See that the store answers, and make its tables and the experiment."
     uri = tracking_uri()
     knock(uri)
     mlflow = mlflow_module()
     file = Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
     try:
-        if file: private_folder(file.parent/"mlruns"); file.touch(0o600)
+        if file:
+            private_folder(file.parent / "mlruns")
+            file.touch(0o600)
         with _alone(file.parent) if file else nullcontext():
             found = mlflow.get_experiment_by_name(experiment)
             if found is None:
-                with suppress(mlflow.MlflowException): mlflow.create_experiment(experiment, artifact_location=(file.parent/"mlruns").as_uri() if file else None)
+                with suppress(mlflow.MlflowException):
+                    mlflow.create_experiment(
+                        experiment, artifact_location=(file.parent / "mlruns").as_uri() if file else None
+                    )
                 found = mlflow.get_experiment_by_name(experiment)
     except Exception as error:
-        raise TrackingError(f"expected an MLflow store in {file or urlsplit(uri).hostname}, but got: {str(error).splitlines()[0]:.200}; "
-                            "correct MLFLOW_TRACKING_URI, or move what stands there away") from None
+        raise TrackingError(
+            f"expected an MLflow store in {file or urlsplit(uri).hostname}, but got: "
+            f"{str(error).splitlines()[0]:.200}; "
+            "correct MLFLOW_TRACKING_URI, or move what stands there away"
+        ) from None
     if found is None or found.lifecycle_stage != "active":
         state = "was deleted" if found else "could not be made"
-        raise TrackingError(f"expected an active experiment {experiment!r}, but it {state}; run: mlflow experiments restore -x {found.experiment_id if found else '?'}, or choose another name")
+        raise TrackingError(
+            f"expected an active experiment {experiment!r}, but it {state}; run: mlflow experiments restore -x "
+            f"{found.experiment_id if found else '?'}, or choose another name"
+        )
     return uri
 
 # %% ../../nbs/4_release/54_tracking.ipynb #7d920a9b
 @dataclass(repr=False)
 class Run:
     "An open MLflow run."
-    id:str # MLflow's
-    mlflow:object # the module
 
-    def params(self, values:dict): # name to value
+    id: str  # MLflow's
+    mlflow: object  # the module
+
+    def params(self, values: dict):  # name to value
         "Log parameters."
         self.mlflow.log_params({k: str(v)[:500] for k, v in values.items()})
-    def metrics(self, values:dict): # name to a number, an Estimate or its dictionary; None is left out
+
+    def metrics(self, values: dict):  # name to a number, an Estimate or its dictionary; None is left out
         "Log metrics in one call."
         self.mlflow.log_metrics(dict(_flat(values)))
-    def tags(self, values:dict): # name to text
+
+    def tags(self, values: dict):  # name to text
         "Set tags."
         self.mlflow.set_tags({k: str(v) for k, v in values.items()})
-    def file(self, path, folder:str|None=None): # a file or folder to keep with the run
+
+    def file(self, path, folder: str | None = None):  # a file or folder to keep with the run
         "Keep a file or a folder with the run."
         (self.mlflow.log_artifacts if Path(path).is_dir() else self.mlflow.log_artifact)(str(path), folder)
-    def __repr__(self): return f"Run {self.id}"
+
+    def __repr__(self):
+        return f"Run {self.id}"
+
 
 def _flat(values):
     "Names and numbers; an estimate gives its value and both ends."
     for name, value in values.items():
         value = value.to_dict() if hasattr(value, "to_dict") else value
-        parts = {name: value.get("value"), f"{name}.low": value.get("low"), f"{name}.high": value.get("high")} if isinstance(value, dict) else {name: value}
+        parts = (
+            {name: value.get("value"), f"{name}.low": value.get("low"), f"{name}.high": value.get("high")}
+            if isinstance(value, dict)
+            else {name: value}
+        )
         yield from ((k, float(v)) for k, v in parts.items() if v is not None and v == v)
 
 # %% ../../nbs/4_release/54_tracking.ipynb #9326bfbf
 @contextmanager
 def tracked_run(
-    name:str, # of the run, such as `"train"`
-    experiment:str="cvkit", # of MLflow
-    params:dict|None=None, # logged at once
-    tags:dict|None=None, # beside those of Git
-    code:str|Path=".", # the checkout whose commit is recorded
+    name: str,  # of the run, such as `"train"`
+    experiment: str = "cvkit",  # of MLflow
+    params: dict | None = None,  # logged at once
+    tags: dict | None = None,  # beside those of Git
+    code: str | Path = ".",  # the checkout whose commit is recorded
 ):
     "An MLflow run for the length of a `with` block."
     prepare_store(experiment)
@@ -139,9 +192,18 @@ def tracked_run(
     mlflow.set_experiment(experiment)
     with mlflow.start_run(run_name=name, nested=mlflow.active_run() is not None) as active:
         run = Run(active.info.run_id, mlflow)
-        run.tags({"git.commit": git["commit"] or "not in Git", "git.dirty": git["dirty"], "cvkit.version": cvkit.__version__, "cvkit.stage": name, **(tags or {})})
-        if params: run.params(params)
-        try: yield run
+        run.tags({
+            "git.commit": git["commit"] or "not in Git",
+            "git.dirty": git["dirty"],
+            "cvkit.version": cvkit.__version__,
+            "cvkit.stage": name,
+            **(tags or {}),
+        })
+        if params:
+            run.params(params)
+        try:
+            yield run
         except BaseException as error:
-            with suppress(Exception): run.tags({"cvkit.error": f"{type(error).__name__}: {error}"[:500]})
+            with suppress(Exception):
+                run.tags({"cvkit.error": f"{type(error).__name__}: {error}"[:500]})
             raise

@@ -1,4 +1,6 @@
-"COCO's numbers against pycocotools and faster-coco-eval in the same run, equal to the last digit; memory of a thousand and of four thousand images."
+"""COCO's numbers against pycocotools and faster-coco-eval in the same run, equal to the last digit; memory of a
+thousand and of four thousand images."""
+
 import os, platform, subprocess, sys, time
 from pathlib import Path
 
@@ -11,7 +13,10 @@ from test_evidence_detection import coco, ours, scenes
 
 @pytest.fixture(scope="module", autouse=True)
 def machine():
-    print(f"\n{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}")
+    print(
+        f"\n{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+        f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"
+    )
 
 
 def taken(f, *given):
@@ -22,11 +27,19 @@ def taken(f, *given):
 
 @pytest.mark.parametrize("classes", [3, 20])
 def test_against_pycocotools(classes, n=1000):
-    truth, detections = scenes(n, 1, classes=classes, crowd=.05)
+    truth, detections = scenes(n, 1, classes=classes, crowd=0.05)
     names = [f"class {k}" for k in range(classes)]
-    (own, fast), (slow_values, slow), (other, peer) = taken(ours, truth, detections, names), taken(coco, truth, detections, names), taken(coco, truth, detections, names, "faster_coco_eval")
+    (own, fast), (slow_values, slow), (other, peer) = (
+        taken(ours, truth, detections, names),
+        taken(coco, truth, detections, names),
+        taken(coco, truth, detections, names, "faster_coco_eval"),
+    )
     assert own == pytest.approx(slow_values, abs=1e-12) and own == pytest.approx(other, abs=1e-12)
-    print(f"{n} images, {classes} classes, {sum(len(d['scores']) for d in detections)} detections: {fast:.2f} s, pycocotools {slow:.2f} s: {slow / fast:.0f} times; faster-coco-eval {peer:.2f} s: {peer / fast:.1f} times; twelve numbers equal to 1e-12, AP {own[0]:.4f}")
+    print(
+        f"{n} images, {classes} classes, {sum(len(d['scores']) for d in detections)} detections: {fast:.2f} s, "
+        f"pycocotools {slow:.2f} s: {slow / fast:.0f} times; faster-coco-eval {peer:.2f} s: {peer / fast:.1f} times; "
+        f"twelve numbers equal to 1e-12, AP {own[0]:.4f}"
+    )
     assert slow / fast >= 5
 
 
@@ -45,7 +58,9 @@ print(tracemalloc.get_traced_memory()[1] / 2**20)
 """
     more = {}
     for n, draws in ((1000, 200), (1000, 2000), (4000, 200)):
-        done = subprocess.run([sys.executable, "-c", code, str(n), str(draws)], capture_output=True, text=True, timeout=900)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(n), str(draws)], capture_output=True, text=True, timeout=900
+        )
         assert done.returncode == 0, done.stderr
         more[n, draws] = float(done.stdout)
         print(f"{n} images, {draws} draws: at most {more[n, draws]:.0f} MiB beside the boxes")
