@@ -5,7 +5,13 @@ written, stored outputs as they are; nothing is run, nothing is fetched, and a w
 `{{ first_model.maps }}` in one stands for the stored output of the cell that is tagged `maps` in the notebook first_model.
 """
 
-import argparse, ast, importlib, os, re, shutil, sys
+import argparse
+import ast
+import importlib
+import os
+import re
+import shutil
+import sys
 from pathlib import Path
 
 root = Path(__file__).resolve().parents[1]

@@ -1,6 +1,9 @@
 "What several files of tests share: a small data set and its cache, the site, built once, and a browser."
 
-import os, shutil, subprocess, sys
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np

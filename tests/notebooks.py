@@ -6,7 +6,11 @@ nbdev's own runner keeps its worker processes, so what one notebook leaves behin
 one cache ($CVKIT_CACHE), so features are extracted once. One thread each: two notebooks at a time are quicker than two threads in one.
 """
 
-import argparse, os, subprocess, sys, time
+import argparse
+import os
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 

@@ -1,6 +1,10 @@
 "Another user of the same machine cannot read what a run, an erasure and the caches keep."
 
-import json, os, subprocess, sys, tempfile
+import json
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +55,11 @@ def top(monkeypatch):
 @pytest.mark.parametrize("there", [False, True], ids=["a new runs folder", "one that everybody can enter"])
 def test_another_user_reads_nothing(top, there, monkeypatch):
     from cvkit.data.manifest import Manifest
-    from cvkit.data.preprocess import Preprocess
     from cvkit.data.pixels import cached_pixels
+    from cvkit.data.preprocess import Preprocess
     from cvkit.data.scan import scan_images
-    from cvkit.flow.datasets import ingest
     from cvkit.data.splits import make_splits
+    from cvkit.flow.datasets import ingest
     from cvkit.flow.forget import forget
 
     if there:

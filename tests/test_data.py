@@ -11,14 +11,15 @@ from multiprocessing import get_context
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from cvkit.core import DataError, ParameterError, digest_bytes
 from cvkit.data.checks import check_manifest
 from cvkit.data.duplicates import find_duplicates, find_units
-from cvkit.data.ledger import Ledger
 from cvkit.data.ingest import ingest_folder, ingest_table
+from cvkit.data.ledger import Ledger
 from cvkit.data.manifest import COLUMNS, Dataset, Manifest
 from cvkit.data.preprocess import Preprocess, decode_image, normalise, resize_image
 from cvkit.data.splits import Splits, make_splits
@@ -594,7 +595,10 @@ def test_no_group_and_no_copy_is_cut(manifest, seed):
 @given(drawn(), st.randoms())
 def test_draw_knows_no_order(manifest, random):
     other = manifest.take(random.sample(range(len(manifest)), len(manifest)))
-    where = lambda m: sorted(zip(m.table["content"], make_splits(m, folds=2).folds(m)))
+
+    def where(m):
+        return sorted(zip(m.table["content"], make_splits(m, folds=2).folds(m)))
+
     try:
         expected = where(manifest)
     except DataError:

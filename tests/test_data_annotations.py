@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from cvkit.core import DataError
@@ -24,14 +25,17 @@ WRITERS = {
     "voc": write_voc,
     "yolo": write_yolo,
 }
-box = lambda label, x1, y1, x2, y2, ignore=False: {
-    "label": label,
-    "x1": x1,
-    "y1": y1,
-    "x2": x2,
-    "y2": y2,
-    "ignore": ignore,
-}
+
+
+def box(label, x1, y1, x2, y2, ignore=False):
+    return {
+        "label": label,
+        "x1": x1,
+        "y1": y1,
+        "x2": x2,
+        "y2": y2,
+        "ignore": ignore,
+    }
 
 
 def ingested(listing):
@@ -316,10 +320,14 @@ bomb = (
     + "".join(f'<!ENTITY {chr(98 + i)} "{f"&{chr(97 + i)};" * 10}">' for i in range(9))
     + "]><annotation><filename>&j;</filename></annotation>"
 )
-one = lambda inside, name="cat": f"<object><name>{name}</name>{inside}</object>"
-bnd = lambda *v: (
-    "<bndbox>" + "".join(f"<{c}>{n}</{c}>" for c, n in zip(("xmin", "ymin", "xmax", "ymax"), v)) + "</bndbox>"
-)
+
+
+def one(inside, name="cat"):
+    return f"<object><name>{name}</name>{inside}</object>"
+
+
+def bnd(*v):
+    return "<bndbox>" + "".join(f"<{c}>{n}</{c}>" for c, n in zip(("xmin", "ymin", "xmax", "ymax"), v)) + "</bndbox>"
 
 
 @pytest.mark.parametrize(

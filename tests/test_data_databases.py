@@ -1,7 +1,15 @@
 """Databases: SQLite in a file, and Debian's PostgreSQL, which is started here, stopped in mid-query, and never told of
 by its password."""
 
-import json, logging, os, re, shutil, socket, sqlite3, subprocess, sys
+import json
+import logging
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -378,6 +386,7 @@ def test_the_password_is_nowhere(server, tmp_path, monkeypatch, caplog):
 @pytest.mark.parametrize("how", ["terminated", "killed"])
 def test_a_server_that_goes_down_in_mid_query(server, told, tmp_path, monkeypatch, how):
     import psycopg
+
     from cvkit.data import databases
 
     folder, kept, keep, down = tmp_path / "out", [], databases.keep_image, []

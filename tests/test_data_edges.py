@@ -1,6 +1,8 @@
 "The data room at its edges: odd files, odd folders, odd names, many hands, and what must never change."
 
-import getpass, os, unicodedata
+import getpass
+import os
+import unicodedata
 from dataclasses import replace
 from io import BytesIO
 
@@ -11,8 +13,8 @@ from PIL import Image
 
 from cvkit.core import DataError
 from cvkit.data.checks import Findings, check_manifest
-from cvkit.data.ledger import Ledger
 from cvkit.data.ingest import ingest_folder, ingest_table
+from cvkit.data.ledger import Ledger
 from cvkit.data.manifest import COLUMNS, Dataset, Manifest
 from cvkit.data.preprocess import Preprocess, decode_image
 from cvkit.data.splits import Splits, make_splits
@@ -311,7 +313,10 @@ def test_renamed_files_are_drawn_alike():
     other = manifest_of(*([values[i] for i in order] for values in (contents, labels, groups)))
     assert other.digest == first.digest
     a, b = make_splits(first, folds=3), make_splits(other, folds=3)
-    place = lambda m, s: {(c, g): f for c, g, f in zip(m.table["content"], m.groups, s.folds(m))}
+
+    def place(m, s):
+        return {(c, g): f for c, g, f in zip(m.table["content"], m.groups, s.folds(m))}
+
     assert place(first, a) == place(other, b) and a.digest == b.digest
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from packaging.licenses._spdx import LICENSES
 from PIL import Image
 
@@ -69,7 +70,7 @@ def test_what_is_not_in_the_table_allows_nothing():
 )
 def test_spellings(text, expected):
     terms = licence_terms(text)
-    assert terms.expression == expected and terms.commercial is not None or text.lower().endswith("pexels")
+    assert (terms.expression == expected and terms.commercial is not None) or text.lower().endswith("pexels")
     assert licence_terms(terms.expression) == terms, "what it is called is read as the same"
 
 
@@ -207,7 +208,9 @@ def test_a_hostile_name_stays_a_name(tmp_path):
 
 
 def test_the_hub_has_a_list_of_its_own():
-    hub = lambda e: hub_licence(licence_terms(e))
+    def hub(e):
+        return hub_licence(licence_terms(e))
+
     assert [hub(e)["license"] for e in ("CC-BY-NC-SA-4.0", "PDDL-1.0", "AGPL-3.0-only", "MIT", "")] == [
         "cc-by-nc-sa-4.0",
         "pddl",

@@ -1,6 +1,7 @@
 "What is kept is kept by content: found again anywhere, never decoded twice, never under a wrong name."
 
-import os, threading
+import os
+import threading
 from dataclasses import replace
 
 import numpy as np

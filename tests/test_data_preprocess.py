@@ -1,7 +1,8 @@
 """A picture keeps its place in the square, every decoder gives one answer to broken files, and training and server see
 the same bytes."""
 
-import re, sys
+import re
+import sys
 from dataclasses import replace
 from io import BytesIO
 from itertools import product
@@ -9,7 +10,8 @@ from math import ceil
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
 
@@ -61,7 +63,9 @@ def small_graph(size):
     "The mean of each channel, as bytes."
     from onnx import TensorProto, helper
 
-    value = lambda name, *shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+    def value(name, *shape):
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
     nodes = [
         helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["embedding"]),

@@ -1,11 +1,18 @@
 "Redaction: what a file says is gone, what was found is black, and the originals are as they were."
 
-import hashlib, os, re, shutil, struct, subprocess, zlib
+import hashlib
+import os
+import re
+import shutil
+import struct
+import subprocess
+import zlib
 from io import BytesIO
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageOps, PngImagePlugin
 from skimage import data
 
@@ -189,7 +196,7 @@ def test_metadata_is_found_and_gone(name):
         } - ({"dpi"} if after.format in ("JPEG", "BMP", "TIFF") else set())
         wanted = np.asarray(ImageOps.exif_transpose(before).convert("RGB"), int)
         far = np.abs(np.asarray(after.convert("RGB"), int) - wanted)
-    assert far.max() == 0 or name == "jpeg on its side" and far.mean() < 2, (
+    assert far.max() == 0 or (name == "jpeg on its side" and far.mean() < 2), (
         "no pixel changes, except where a JPEG had to be turned"
     )
 
@@ -593,7 +600,9 @@ def test_an_absent_package_names_the_command(monkeypatch):
 
 
 def test_the_astronaut_and_the_page_are_redacted(faces, texts, tmp_path, monkeypatch):
-    import pandas as pd, socket
+    import socket
+
+    import pandas as pd
 
     monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("a detector asked the network"))
     root = tmp_path / "in"
@@ -629,8 +638,10 @@ def test_boxes_hold_those_of_rapidocr(texts):
         "rapidocr_onnxruntime.ch_ppocr_det.text_detect",
         reason="no comparison with RapidOCR: it needs cv2, pyclipper and shapely",
     )
-    import importlib.util, yaml
+    import importlib.util
     from pathlib import Path
+
+    import yaml
 
     folder = Path(importlib.util.find_spec("rapidocr_onnxruntime").origin).parent
     options = yaml.safe_load((folder / "config.yaml").read_text())["Det"]

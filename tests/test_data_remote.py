@@ -1,14 +1,26 @@
 """Archives, addresses and buckets: what comes from elsewhere stays in its folder, within its limits, and is listed
 where it does not."""
 
-import bz2, io, json, lzma, os, stat, struct, subprocess, tarfile, threading, unicodedata, zipfile
+import bz2
+import io
+import json
+import lzma
+import os
+import stat
+import struct
+import subprocess
+import tarfile
+import threading
+import unicodedata
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from cvkit.core import DataError, MissingExtra

@@ -6,7 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from cvkit.core import DataError, ParameterError
@@ -27,7 +28,10 @@ from cvkit.data.shift import (
 from cvkit.data.shortcuts import shuffle_units
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
-column = lambda values: np.asarray(values, np.float32)[:, None]
+
+
+def column(values):
+    return np.asarray(values, np.float32)[:, None]
 
 
 def weights_of(first):
@@ -261,11 +265,17 @@ def test_shares(name):
 @pytest.mark.parametrize("counts, declared", [([130, 270], 0.3), ([110, 290], 0.2), ([0, 40], 0.02)])
 def test_as_many_more_images_as_it_says_would_tell(counts, declared):
     "The share that was found, in as many images: no longer insufficient, and with a fifth fewer it still is."
-    says = lambda counts: represents(np.repeat(["a", "b"], counts), {"a": declared, "b": 1 - declared}).rows[0]
+
+    def says(counts):
+        return represents(np.repeat(["a", "b"], counts), {"a": declared, "b": 1 - declared}).rows[0]
+
     row, n = says(counts), sum(counts)
     assert row["answer"] == "insufficient"
     more = int(re.search(r"about (\d+) more", row["detail"])[1])
-    grown = lambda total: [round(total * counts[0] / n), total - round(total * counts[0] / n)]
+
+    def grown(total):
+        return [round(total * counts[0] / n), total - round(total * counts[0] / n)]
+
     assert says(grown(int(1.03 * (n + more)) + 5))["answer"] != "insufficient"
     assert says(grown(int(n + 0.75 * more)))["answer"] == "insufficient"
 
@@ -278,10 +288,13 @@ def test_a_hold_out_of_few_units_cannot_pass():
 
 def test_sample_of_production():
     random = np.random.default_rng(0)
-    draw = lambda n, moved=0.0: {
-        "light": random.normal(moved, 1, n),
-        "camera": random.choice(["A", "B"], n, p=[0.6 - moved / 4, 0.4 + moved / 4]),
-    }
+
+    def draw(n, moved=0.0):
+        return {
+            "light": random.normal(moved, 1, n),
+            "camera": random.choice(["A", "B"], n, p=[0.6 - moved / 4, 0.4 + moved / 4]),
+        }
+
     alike, other, few = (
         represents_sample(draw(6000), draw(6000)),
         represents_sample(draw(1500), draw(1500, 1.0)),
@@ -312,14 +325,20 @@ def test_interval_of_a_distance_covers():
 def test_units_widen_the_interval_of_a_distance():
     random = np.random.default_rng(0)
     a, b = ({"t": np.repeat(random.normal(size=50), 10)} for _ in range(2))
-    width = lambda **units: np.ptp([represents_sample(a, b, **units).rows[0][end] for end in ("low", "high")])
+
+    def width(**units):
+        return np.ptp([represents_sample(a, b, **units).rows[0][end] for end in ("low", "high")])
+
     assert width(units=np.repeat(np.arange(50), 10), production_units=np.repeat(np.arange(50), 10)) > 1.3 * width()
 
 
 @pytest.mark.parametrize("n, m, shrink", [(100, 100, 0.5), (50, 4000, 0.4), (30, 30, 0.99)])
 def test_more_of_each_solves_its_equation(n, m, shrink):
     more = _more_of_each(shrink, n, m)
-    rate = lambda x: 1 / (n + x) + 1 / (m + x)
+
+    def rate(x):
+        return 1 / (n + x) + 1 / (m + x)
+
     assert rate(more) <= shrink**2 * rate(0) <= rate(more - 1)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings, strategies as st
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from cvkit.core import DataError, ParameterError, digest_bytes, rng
 from cvkit.data.manifest import COLUMNS, Dataset, Manifest
@@ -560,7 +561,11 @@ def test_splits_of_before_are_read(tmp_path):
 
 # ---- what is refused
 
-split_by = lambda words: manifest_of("ab" * 20, split=words)
+
+def split_by(words):
+    return manifest_of("ab" * 20, split=words)
+
+
 REFUSED = {
     "method": (
         usual,

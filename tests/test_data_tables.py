@@ -6,7 +6,8 @@ from datetime import date, datetime, timedelta, timezone
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from cvkit.core import DataError
@@ -160,11 +161,13 @@ def test_dates(tmp_path, said, iso):
 
 
 def test_dates_with_slashes_are_read_as_their_column(tmp_path):
-    read = lambda *dates: (
-        read_table(table(tmp_path, "file,label,date\n" + "\n".join(f"{i}.png,x,{d}" for i, d in enumerate(dates))))
-        .table["captured_at"]
-        .tolist()
-    )
+    def read(*dates):
+        return (
+            read_table(table(tmp_path, "file,label,date\n" + "\n".join(f"{i}.png,x,{d}" for i, d in enumerate(dates))))
+            .table["captured_at"]
+            .tolist()
+        )
+
     assert read("05/06/2024", "31/05/2024 10:00") == ["2024-06-05", "2024-05-31T10:00:00"]
     assert read("05/06/2024", "05/31/2024") == ["2024-05-06", "2024-05-31"]
     assert read("31/05/2024", "05/31/2024") == ["", ""]

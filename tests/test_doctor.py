@@ -1,6 +1,12 @@
 "The doctor, on machines that are really broken."
 
-import json, os, shutil, socket, sqlite3, subprocess, sys
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 

@@ -23,7 +23,8 @@ def made(n=600, classes=2, seed=0, sure=1.0):
     return (p.cumsum(1) < random.random((n, 1))).sum(1), logits * sure, np.arange(n) % 5
 
 
-softmax = lambda z: np.exp(z - z.max(1, keepdims=True)) / np.exp(z - z.max(1, keepdims=True)).sum(1, keepdims=True)
+def softmax(z):
+    return np.exp(z - z.max(1, keepdims=True)) / np.exp(z - z.max(1, keepdims=True)).sum(1, keepdims=True)
 
 
 # ---- calibration
@@ -232,7 +233,10 @@ def test_curves_by_hand():
     "A model that calls bright what is bright, on gray pictures: brightness turns some, contrast none."
     gray = np.random.default_rng(0).integers(60, 200, 80)
     pixels, targets = np.repeat(gray, 16 * 16 * 3).reshape(80, 16, 16, 3).astype(np.uint8), (gray > 127).astype(int)
-    bright = lambda x, rows: np.stack([1 - (b := (x.reshape(len(x), -1).mean(1) > 127)), b], 1).astype(float)
+
+    def bright(x, rows):
+        return np.stack([1 - (b := (x.reshape(len(x), -1).mean(1) > 127)), b], 1).astype(float)
+
     found = measure_robustness(bright, pixels, targets, kinds=("brightness", "contrast"))
     assert found.clean.value == 1 and all(p["accuracy"].value == 1 for p in found.curves["contrast"])
     for p, c in zip(found.curves["brightness"], (0.1, 0.2, 0.3, 0.4, 0.5)):

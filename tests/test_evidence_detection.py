@@ -1,7 +1,9 @@
 """Detection: COCO's numbers to the last digit, intervals that hold, thresholds out of fold, each kind of mistake, and
 the page."""
 
-import contextlib, io, json
+import contextlib
+import io
+import json
 
 import numpy as np
 import pytest
@@ -95,7 +97,8 @@ def coco(truth, detections, classes, program="pycocotools"):
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     else:
-        from faster_coco_eval import COCO, COCOeval_faster as COCOeval
+        from faster_coco_eval import COCO
+        from faster_coco_eval import COCOeval_faster as COCOeval
 
     def rows(images, more):
         return [
@@ -132,7 +135,10 @@ def ours(truth, detections, classes, weights=None):
     values = detection_values(
         match_boxes(truth, detections, classes), np.ones((1, len(truth))) if weights is None else weights
     )
-    there = lambda v: v[np.isfinite(v)].mean() if np.isfinite(v).any() else -1.0
+
+    def there(v):
+        return v[np.isfinite(v)].mean() if np.isfinite(v).any() else -1.0
+
     return np.array([there(values[name][:, 0]) for name in STATS])
 
 
@@ -160,7 +166,10 @@ def test_numbers_are_cocos(case, program):
         assert ours(truth, detections, classes) == pytest.approx(coco(truth, detections, classes, program), abs=1e-12)
 
 
-box = lambda x, y, w=40, h=40: [x, y, x + w, y + h]
+def box(x, y, w=40, h=40):
+    return [x, y, x + w, y + h]
+
+
 adversarial = {
     "a class never detected": (
         [dict(boxes=[box(0, 0), box(100, 0)], labels=[0, 1], ignore=[False] * 2)],
@@ -229,9 +238,10 @@ def test_numbers_are_cocos_in_odd_cases(name):
 
 def test_a_class_at_a_time_is_cocos():
     truth, detections = scenes(60, 3, crowd=0.1)
-    only = lambda images, k: [
-        {key: np.asarray(v)[np.asarray(one["labels"]) == k] for key, v in one.items()} for one in images
-    ]
+
+    def only(images, k):
+        return [{key: np.asarray(v)[np.asarray(one["labels"]) == k] for key, v in one.items()} for one in images]
+
     for k, row in enumerate(class_detections(truth, detections, "abc", draws=20)):
         expected = dict(zip(STATS, coco(only(truth, k), only(detections, k), "abc")))
         assert {name: row[name].value for name in ("ap", "ap50", "ap75", "ar_100")} == pytest.approx(
@@ -306,7 +316,10 @@ def test_twins_say_no_more_than_one_of_them():
         detection_estimates(twice, pairs, "abc", groups, draws=400)["ap50"]
         for groups in (None, [f"{i % 40}" for i in range(80)])
     )
-    width = lambda e: e.high - e.low
+
+    def width(e):
+        return e.high - e.low
+
     assert width(together) == pytest.approx(width(once), rel=0.1)
     assert width(apart) < 0.85 * width(once)
 
@@ -455,9 +468,10 @@ def test_every_box_has_one_kind():
 
 def by_hand(truth, detections, k, cut):
     "F1 of one class at one threshold, by counting kinds."
-    only = lambda images: [
-        {key: np.asarray(v)[np.asarray(one["labels"]) == k] for key, v in one.items()} for one in images
-    ]
+
+    def only(images):
+        return [{key: np.asarray(v)[np.asarray(one["labels"]) == k] for key, v in one.items()} for one in images]
+
     count = error_kinds(only(truth), only(detections), "abc", [cut] * 3)[0]
     return (
         2

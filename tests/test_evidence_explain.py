@@ -96,9 +96,8 @@ def test_a_hook_that_is_left_is_noticed(hang):
     hang(net[1])
     with hook_guard(net):
         hang(net[0]).remove()
-    with pytest.raises(CvkitError, match="found 1 more than before; load the network again"):
-        with hook_guard(net):
-            hang(net[0])
+    with pytest.raises(CvkitError, match="found 1 more than before; load the network again"), hook_guard(net):
+        hang(net[0])
     assert count_hooks(net) == 2
 
 
@@ -608,7 +607,12 @@ def test_refusals_of_the_page(shown, tmp_path):
 
 
 wide, flat = np.zeros((2, 64, 64, 3), np.uint8), np.zeros((2, 64, 64))
-grey = lambda p: np.full((len(p), 2), 0.5)
+
+
+def grey(p):
+    return np.full((len(p), 2), 0.5)
+
+
 refused = [
     (
         lambda: deletion_insertion(grey, wide, flat[:1], [0, 0]),

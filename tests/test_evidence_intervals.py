@@ -210,13 +210,17 @@ def test_pieces_are_the_whole():
         and (np.concatenate(pieces) == bootstrap_weights(900, [f"{i // 3}" for i in range(900)], 1200, seed=4)).all()
     )
     x = np.random.default_rng(0).normal(size=900)
-    mean = lambda w: w @ x / w.sum(1)
+
+    def mean(w):
+        return w @ x / w.sum(1)
+
     assert bootstraps({"m": mean}, units, 1200, 4)["m"] == bootstrap(mean, np.concatenate(pieces), 300)
 
 
 @pytest.mark.slow
 def test_a_million_predictions_fit_into_memory(tmp_path):
-    import subprocess, sys
+    import subprocess
+    import sys
 
     code = """
 import numpy as np, resource

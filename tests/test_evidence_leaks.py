@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cvkit.core import DataError, canonical_json, digest_json
 from cvkit.data.duplicates import NearDuplicates
@@ -185,9 +186,10 @@ def test_what_crosses(contents, groups, pixels, near, crosses, twins):
 def test_a_pass_needs_a_search_that_works():
     manifest = manifest_of(six)
     splits, scan = splits_of(manifest, place), Pixels(manifest, six)
-    judged = lambda k, n: (
-        certify(manifest, splits, scan, pairs_of(), Rehearsal({"resized": n}, {"resized": k}, n, n)).verdict
-    )
+
+    def judged(k, n):
+        return certify(manifest, splits, scan, pairs_of(), Rehearsal({"resized": n}, {"resized": k}, n, n)).verdict
+
     assert [judged(*kn) for kn in ((48, 50), (31, 50), (20, 50), (10, 50), (0, 5))] == [
         "pass",
         "pass",
@@ -242,12 +244,15 @@ def test_what_is_refused():
 def test_the_digest_knows_no_order(order):
     manifest, order = manifest_of(list("uvuxyx"), ["a", "", "", "a", "a", ""]), np.array(order)
     splits, inverse = splits_of(manifest, place), np.argsort(order)
-    record = lambda rows, *pairs: certify(
-        m := manifest.take(rows),
-        splits,
-        Pixels(m, list(m.table["content"])),
-        pairs_of(*sorted(tuple(sorted(p)) for p in pairs)),
-    )
+
+    def record(rows, *pairs):
+        return certify(
+            m := manifest.take(rows),
+            splits,
+            Pixels(m, list(m.table["content"])),
+            pairs_of(*sorted(tuple(sorted(p)) for p in pairs)),
+        )
+
     one, other = record(np.arange(6), (1, 4), (1, 5)), record(order, inverse[[1, 4]], inverse[[1, 5]])
     assert one.digest == other.digest and one.verdict == "fail" and len(one.crossing) == 6
     assert json.loads(canonical_json(one.to_dict())) == json.loads(

@@ -400,7 +400,9 @@ def test_the_record_is_plain_data_and_complete():
 
 
 def test_errors_in_words():
-    hot = lambda said: np.eye(3)[said]
+    def hot(said):
+        return np.eye(3)[said]
+
     targets = np.repeat([0, 1, 2], 4)
     assert (
         evaluate_predictions(targets, hot(targets), letters).errors()

@@ -1,6 +1,7 @@
 "`cvkit check` and `cvkit split`: what is planted is found, what is clean is left alone, and exit codes say so."
 
-import io, json
+import io
+import json
 from pathlib import Path
 
 import numpy as np

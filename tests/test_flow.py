@@ -1,6 +1,10 @@
 "Notebooks as jobs, records, the pipeline's memory, and a command line that answers every mistake with one sentence."
 
-import json, os, socket, subprocess, sys
+import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -77,7 +81,10 @@ with watching("."):
     for _ in progress(range(4), "extracting"): time.sleep(.7)
 """
     shown, here = [], os.getcwd()
-    read = lambda descriptor: shown.append(os.read(descriptor, 4096)) or shown[-1]
+
+    def read(descriptor):
+        return shown.append(os.read(descriptor, 4096)) or shown[-1]
+
     os.chdir(tmp_path)
     try:
         pty.spawn([sys.executable, "-c", code], read)
@@ -122,7 +129,8 @@ def test_a_forked_kernel_is_like_any_other(tmp_path):
 
 
 def test_forked_kernels_end_with_the_process_that_wanted_them(tmp_path):
-    import signal, time
+    import signal
+    import time
 
     long = notebook(
         tmp_path,
@@ -135,7 +143,9 @@ def test_forked_kernels_end_with_the_process_that_wanted_them(tmp_path):
         f"warm_kernels(): run_notebook({str(long)!r}, progress=False)"
     )
     owner = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
-    gone = lambda pid: not Path(f"/proc/{pid}").exists()
+
+    def gone(pid):
+        return not Path(f"/proc/{pid}").exists()
 
     def until(ready, seconds=30):
         end = time.monotonic() + seconds
@@ -238,6 +248,7 @@ def test_a_kernel_knows_that_nobody_watches_and_ours_does_not(tmp_path):
 
 def test_templates_take_what_the_walk_gives_and_verbs_know():
     import inspect
+
     from cvkit.flow import demo, verbs
 
     given = demo._parameters(
@@ -257,7 +268,10 @@ def test_a_stage_is_redone_when_what_it_was_made_from_changes(tmp_path, monkeypa
     image.write_bytes(b"1"), rules.write_text("a: 1")
     given = {"ingest": {"data": str(tmp_path / "data")}, "train": {"seed": 0}, "release": {"policy": str(rules)}}
     first = stage_keys(given)
-    changed = lambda: [s for s in STAGES if stage_keys(given)[s] != first[s]]
+
+    def changed():
+        return [s for s in STAGES if stage_keys(given)[s] != first[s]]
+
     assert changed() == []
     rules.write_text("a: 2")
     assert changed() == ["release", "serve", "monitor"]
@@ -283,7 +297,10 @@ def test_a_mark_of_an_earlier_walk_does_not_cover_a_later_failure(tmp_path, monk
     )
     monkeypatch.setattr(pipeline, "template", lambda stage: path)
     out = tmp_path / "ingest"
-    run = lambda data: pipeline._run_stage(tmp_path, "ingest", {"data": data, "out": str(out)}, data, lambda line: None)
+
+    def run(data):
+        return pipeline._run_stage(tmp_path, "ingest", {"data": data, "out": str(out)}, data, lambda line: None)
+
     run("a")
     assert json.loads((out / "done.json").read_text())["key"] == "a"
     with pytest.raises(NotebookError, match="b is bad"):
@@ -425,6 +442,7 @@ def test_a_mistake_gets_one_sentence(tmp_path, monkeypatch, capsys, words, code,
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_every_verb_explains_its_options(verb, capsys):
     import inspect
+
     from cvkit.flow import verbs
 
     with pytest.raises(SystemExit) as ended:

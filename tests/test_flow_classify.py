@@ -129,9 +129,10 @@ def test_fairness_stress_and_explanation_ask_what_was_said(ingested):
         assert fair.shares["camera"][camera]["accuracy"] == pytest.approx(
             right[used][manifest.table["attribute.camera"].to_numpy()[used] == camera].mean()
         )
-    decided = lambda threshold: (
-        said_classes(oof["probabilities"][used], k, threshold) == manifest.targets[used]
-    ).mean()
+
+    def decided(threshold):
+        return (said_classes(oof["probabilities"][used], k, threshold) == manifest.targets[used]).mean()
+
     hard = cvkit.stress(folder, manifest, ingested / "hard", images=len(used))
     assert (
         hard.n == len(used)

@@ -1,6 +1,14 @@
 "An image that is forgotten: searched for with other means than those that erased it, in a run as people make them."
 
-import base64, io, json, os, re, shutil, subprocess, sys, zipfile
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -133,7 +141,9 @@ def embedded(data):
 
 
 def alike(a, b):
-    small = lambda p: np.asarray(p.convert("L").resize((16, 16), Image.Resampling.LANCZOS), float).ravel()
+    def small(p):
+        return np.asarray(p.convert("L").resize((16, 16), Image.Resampling.LANCZOS), float).ravel()
+
     return np.corrcoef(small(a), small(b))[0, 1] > 0.9
 
 
@@ -188,7 +198,7 @@ def test_nothing_of_it_is_left_and_everything_else_works(made, monkeypatch):
     done = forget(WHO, reason="Letter about ann_smith 07.png", original=True)
     assert (
         done.verdict
-        == ("erased", f"Nothing of it was found in a search afterwards; 1 model that learned from it is marked.")
+        == ("erased", "Nothing of it was found in a search afterwards; 1 model that learned from it is marked.")
         if splits.folds(before)[row] >= 0
         else done.verdict[0] == "erased"
     )

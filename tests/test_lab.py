@@ -1,6 +1,14 @@
 "The tutorial in JupyterLab, as a data scientist meets it: opened in a browser, run from the menu, seen to the end."
 
-import json, os, secrets, signal, socket, subprocess, sys, time, urllib.request
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest

@@ -145,6 +145,7 @@ def test_gradients_reach_the_images(backbone, head, tensor):
 
 def test_network_survives_a_bundle(tmp_path, backbone, head, tensor):
     from safetensors.torch import save_file
+
     from cvkit.core import write_json
 
     network = make_network(backbone, *head)
@@ -157,6 +158,7 @@ def test_network_survives_a_bundle(tmp_path, backbone, head, tensor):
 
 def test_a_hidden_layer_goes_where_the_head_goes(tmp_path, backbone, tensor):
     from safetensors.torch import save_file
+
     from cvkit.core import write_json
 
     random = np.random.default_rng(1)

@@ -1,14 +1,16 @@
 """Detectors: boxes turn with their pictures, what does not count pushes nothing, and the graph that ships finds what
 torch finds."""
 
-import dataclasses, os
+import dataclasses
+import os
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cvkit.core import DataError, ParameterError, write_json
 from cvkit.data.annotations import read_coco

@@ -1,7 +1,10 @@
 """Recipes: what is not scored is not watched, what is frozen does not move, and what was killed goes on as if it had
 not been."""
 
-import dataclasses, os, subprocess, sys
+import dataclasses
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -267,7 +270,10 @@ def test_another_error_is_not_taken_for_want_of_memory(lessons, tmp_path):
 def test_layers_learn_at_their_own_rate_on_a_cosine():
     network, trunk = fresh()
     run = Training(network, trunk, Recipe(epochs=4, rate=1.0, layer_decay=0.5, warmup=1.0), Plan(**PLAN), 4)
-    rate = lambda part: next(g["lr"] for g in run.optimizer.param_groups if any(p is part for p in g["params"]))
+
+    def rate(part):
+        return next(g["lr"] for g in run.optimizer.param_groups if any(p is part for p in g["params"]))
+
     run.scheduler.step(1000)
     assert (
         rate(network.head.weight) == pytest.approx(1.0)
@@ -449,7 +455,7 @@ def test_a_plan_is_not_misled_by_a_busy_moment(monkeypatch):
             ("channels_last", "float32"): 2.0,
             ("contiguous", "float32"): 4.0,
         }[one.layout, one.precision] * (1.0 if one.threads > 1 else 1.4)
-        return true * (1.9 if turns[one] == 2 and one.layout == "channels_last" or turns[one] == 1 else 1)
+        return true * (1.9 if (turns[one] == 2 and one.layout == "channels_last") or turns[one] == 1 else 1)
 
     monkeypatch.setattr(plan, "_step_seconds", seconds)
     monkeypatch.setattr(plan, "_half_helps", lambda: True)

@@ -1,7 +1,9 @@
 """The verbs on networks that were trained: the bundle of a tail or of a whole network is judged and explained like any
 other."""
 
-import os, subprocess, sys
+import os
+import subprocess
+import sys
 
 import numpy as np
 import onnxruntime
@@ -136,6 +138,7 @@ print(trained.bundle.digest)
 
 def test_a_killed_verb_run_again_writes_the_same_bundle(made):
     from safetensors.torch import save_file
+
     from cvkit.model.backbones import load_backbone
 
     top, manifest = made

@@ -1,7 +1,11 @@
 """The predictor gives the same bits however it is asked, the monitor rings as often as it says, and a manifest is what
 the cluster's schema takes."""
 
-import copy, inspect, json, subprocess, sys
+import copy
+import inspect
+import json
+import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -59,7 +63,10 @@ def small_graph(width=3, inputs="images", outputs=("logits", "embedding")):
         helper.make_node("Flatten", ["pooled"], ["embedding"]),
         helper.make_node("Gemm", ["embedding", "matrix", "offset"], ["logits"]),
     ]
-    value = lambda name, *shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    def value(name, *shape):
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
     made = {"logits": value("logits", "n", width), "embedding": value("embedding", "n", 8)}
     graph = helper.make_graph(
         nodes,
@@ -439,7 +446,12 @@ def test_a_confident_model_of_other_precision_is_no_drift():
 
 
 whole = correlated(100, 0)
-few = lambda n: tuple(x[:n] for x in whole)
+
+
+def few(n):
+    return tuple(x[:n] for x in whole)
+
+
 bad_windows = [
     (lambda: drift_test(whole, few(9)), DataError, "expected at least 10 images in a window, got 9"),
     (lambda: drift_test(few(19), whole), DataError, "expected at least 20 images in the reference, got 19"),
@@ -507,9 +519,12 @@ def test_the_report_says_what_was_measured(tmp_path):
 # ---- manifests
 
 bundle = {"name": "Fliesen 2 (Bad)", "digest": "ab" * 32}
-example = lambda **changes: copy.deepcopy(
-    seldon_v1(bundle, "registry.example/cvkit-seldon:0.1.0", "pvc://bundles/fliesen/2") | changes
-)
+
+
+def example(**changes):
+    return copy.deepcopy(seldon_v1(bundle, "registry.example/cvkit-seldon:0.1.0", "pvc://bundles/fliesen/2") | changes)
+
+
 crd = root / "../shared/schemas/seldon-core-1.17.1-seldondeployment.crd.yaml"
 
 

@@ -1,7 +1,16 @@
 """Seldon's own wrapper, really running: it answers what the predictor answers, refuses what is no image, listens to
 this machine only, and leaves nothing behind."""
 
-import base64, contextlib, http.client, json, os, signal, socket, subprocess, sys, time
+import base64
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,7 +38,10 @@ images = {
     "large png": encode(photo(5, 800, 1200)),
     "noise": encode(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)),
 }
-text = lambda data: base64.b64encode(data).decode()
+
+
+def text(data):
+    return base64.b64encode(data).decode()
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +78,10 @@ def counts(server):
     "What the wrapper counted so far; health is asked first, because refusals are handed over then."
     server.health()
     lines = [line for line in server.metrics().splitlines() if line.startswith("cvkit_")]
-    add = lambda *words: sum(float(line.split()[-1]) for line in lines if all(w in line for w in words))
+
+    def add(*words):
+        return sum(float(line.split()[-1]) for line in lines if all(w in line for w in words))
+
     return {**{c: add("cvkit_images_total", f'label="{c}"') for c in classes}, "refused": add("cvkit_refused_total")}
 
 
@@ -155,7 +170,11 @@ def test_answers_and_refusals_are_counted(server):
 
 # ---- refusals
 
-ask = lambda **body: json.dumps(body).encode()
+
+def ask(**body):
+    return json.dumps(body).encode()
+
+
 refused = {
     "no image": (ask(binData=text(b"Dear Sir, this is no image")), 400, "expected an image (JPEG"),
     "an empty file": (ask(binData=""), 400, "expected an image, got an empty file"),
@@ -401,7 +420,10 @@ def test_after_the_block_no_process_and_no_port_is_left(bundle):
 # ---- parity
 
 rows = np.array([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8]])
-as_answers = lambda p: [dict(probabilities=dict(zip(classes, row))) for row in p.tolist()]
+
+
+def as_answers(p):
+    return [dict(probabilities=dict(zip(classes, row))) for row in p.tolist()]
 
 
 def test_parity_is_the_largest_difference_anywhere():

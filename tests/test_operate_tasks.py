@@ -1,19 +1,24 @@
 """Several labels and boxes: what the graph makes is what is answered, drawn, logged, counted, watched and proved, in
 the process and by a real Seldon server."""
 
-import base64, contextlib, json, subprocess, sys
+import base64
+import contextlib
+import json
+import subprocess
+import sys
 from io import BytesIO
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from test_operate import encode, photo
 
 from cvkit.core import BundleError, DataError, ServeError
-from cvkit.data.preprocess import decode_image, letterbox_geometry
 from cvkit.data.boxes import place_detections
+from cvkit.data.preprocess import decode_image, letterbox_geometry
 from cvkit.operate.answers import (
     Detections,
     LabelPredictions,
@@ -48,7 +53,10 @@ places = np.sort(np.float32(random.uniform(0, side, (12, 2, 2))), 1).reshape(12,
 
 def label_graph(width=3):
     "The mean of each colour, times a matrix."
-    value = lambda name, *shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    def value(name, *shape):
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
     nodes = [
         helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["embedding"]),
@@ -66,9 +74,12 @@ def label_graph(width=3):
 
 def box_graph(outputs=("boxes", "scores", "selected", "embedding"), classes=3):
     "Twelve anchors that stay where they are, with scores from the mean of each colour, and ONNX's own suppression."
-    value = lambda name, *shape: helper.make_tensor_value_info(
-        name, TensorProto.INT64 if name == "selected" else TensorProto.FLOAT, shape
-    )
+
+    def value(name, *shape):
+        return helper.make_tensor_value_info(
+            name, TensorProto.INT64 if name == "selected" else TensorProto.FLOAT, shape
+        )
+
     weights = np.random.default_rng(1).normal(-0.3, 2, (3, classes * 12)).astype(np.float32)
     kept = {
         "places": places[None],
@@ -287,7 +298,10 @@ def by_hand(scores, picture):
     "Greedy suppression, class by class, back to the picture, in plain Python."
     h, w = picture.shape[:2]
     place, found = letterbox_geometry(w, h, side), []
-    area = lambda b: max(0, b[2] - b[0]) * max(0, b[3] - b[1])
+
+    def area(b):
+        return max(0, b[2] - b[0]) * max(0, b[3] - b[1])
+
     for c in range(len(scores)):
         kept = []
         for a in np.argsort(-scores[c], kind="stable"):
@@ -599,14 +613,17 @@ def test_a_picture_is_drawn_on_request_over_both_protocols(served):
 
 def test_what_a_detector_refuses_and_counts(served, detector):
     server, _ = served
-    count = lambda: {
-        n: sum(
-            float(l.split()[-1])
-            for l in server.metrics().splitlines()
-            if l.startswith("cvkit_boxes_total") and f'label="{n}"' in l
-        )
-        for n in names
-    }
+
+    def count():
+        return {
+            n: sum(
+                float(l.split()[-1])
+                for l in server.metrics().splitlines()
+                if l.startswith("cvkit_boxes_total") and f'label="{n}"' in l
+            )
+            for n in names
+        }
+
     before, boxes = count(), [b["label"] for a in server.rest(files) for b in a["boxes"]]
     now = count()
     assert {n: now[n] - before[n] for n in names} == {n: boxes.count(n) for n in names}
@@ -641,15 +658,18 @@ row = {
     "labels": np.array([0, 1]),
     "scores": np.float32([0.75, 0.5]),
 }
-answer = lambda move=0, less=0, **more: {
-    "boxes": [
-        {"label": names[l], "score": float(s) - less, "box": [float(v) + move for v in b]}
-        for l, s, b in zip(row["labels"], row["scores"], row["boxes"])
-    ],
-    "width": 200,
-    "height": 50,
-    **more,
-}
+
+
+def answer(move=0, less=0, **more):
+    return {
+        "boxes": [
+            {"label": names[l], "score": float(s) - less, "box": [float(v) + move for v in b]}
+            for l, s, b in zip(row["labels"], row["scores"], row["boxes"])
+        ],
+        "width": 200,
+        "height": 50,
+        **more,
+    }
 
 
 def test_parity_of_boxes_is_the_largest_difference_anywhere():

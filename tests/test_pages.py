@@ -1,6 +1,9 @@
 "Pages in a real browser: nothing overflows a telephone, and what is read aloud has words."
 
-import json, re, shutil, subprocess
+import json
+import re
+import shutil
+import subprocess
 from html import escape, unescape
 from html.parser import HTMLParser
 

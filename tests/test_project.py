@@ -1,10 +1,18 @@
 "`cvkit new`: a project of one's own, and both of its commands, for real."
 
-import ast, json, os, re, shutil, subprocess, sys, tomllib
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from test_wheel import outside, wheel  # noqa: F401
 
 from cvkit.core import DataError, ParameterError
 from cvkit.data.manifest import Dataset
@@ -13,7 +21,6 @@ from cvkit.flow.notebooks import notebook_parameters
 from cvkit.flow.pipeline import STAGES
 from cvkit.flow.project import new
 from cvkit.release.policy import Policy
-from test_wheel import outside, wheel  # noqa: F401
 
 root = Path(__file__).resolve().parents[1]
 

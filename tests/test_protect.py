@@ -1,6 +1,8 @@
 "The verb redact: what is written, what is measured, and what never leaves."
 
-import json, re, shutil
+import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -165,11 +167,14 @@ def test_bad_coco_is_named(tmp_path, coco):
 
 def test_recall_does_not_depend_on_order_and_grows_with_what_is_filled():
     random = np.random.default_rng(0)
-    box = lambda i: (
-        dict(zip(("x1", "y1"), start := random.uniform(0, 80, 2)))
-        | dict(zip(("x2", "y2"), start + random.uniform(5, 20, 2)))
-        | {"image": str(i % 15), "kind": "face"}
-    )
+
+    def box(i):
+        return (
+            dict(zip(("x1", "y1"), start := random.uniform(0, 80, 2)))
+            | dict(zip(("x2", "y2"), start + random.uniform(5, 20, 2)))
+            | {"image": str(i % 15), "kind": "face"}
+        )
+
     marked, found = [box(i) for i in range(60)], [box(i) for i in range(300)]
     whole = redaction_recall(found, marked)
     assert redaction_recall(found[::-1], marked[::-1]).rows[0]["covered"].value == whole.rows[0]["covered"].value

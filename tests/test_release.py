@@ -1,7 +1,15 @@
 """What leaves training: a bundle that notices every byte, a store that several may use, and an alias that must be
 earned."""
 
-import json, os, resource, shutil, signal, socket, subprocess, sys, time
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -9,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from PIL import Image
 
@@ -34,7 +43,10 @@ reference = {"mean": np.arange(3, dtype=np.float32), "names": np.array(["a", "ü
 
 def colour_model():
     "Four times red minus blue, each its mean in -1 to 1, and the negative of it."
-    value = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    def value(name, shape):
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
     weight = helper.make_tensor("weight", TensorProto.FLOAT, (3, 2), [4.0, -4.0, 0.0, 0.0, -4.0, 4.0])
     nodes = [
         helper.make_node("Identity", ["images"], ["feature_map"]),
@@ -404,18 +416,17 @@ def deaf():  # accepts and never answers
 def test_a_server_that_is_down_is_named_at_once(monkeypatch):
     port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ada:geheim@127.0.0.1:{port}")
-    with pytest.raises(
-        TrackingError, match=f"http://127.0.0.1:{port}, but got: Connection refused; start it"
-    ) as caught:
-        with tracked_run("never"):
-            pytest.fail("the block must not run")
+    with (
+        pytest.raises(TrackingError, match=f"http://127.0.0.1:{port}, but got: Connection refused; start it") as caught,
+        tracked_run("never"),
+    ):
+        pytest.fail("the block must not run")
     assert "geheim" not in str(caught.value)
 
 
 def test_a_server_that_never_answers_is_not_waited_for():
-    with deaf() as s:
-        with pytest.raises(TrackingError, match="timed out"):
-            knock(f"http://127.0.0.1:{s.getsockname()[1]}", seconds=0.2)
+    with deaf() as s, pytest.raises(TrackingError, match="timed out"):
+        knock(f"http://127.0.0.1:{s.getsockname()[1]}", seconds=0.2)
 
 
 def test_a_server_that_speaks_something_else():
@@ -500,7 +511,7 @@ def test_mlflow_keeps_the_bundle_byte_for_byte_and_no_pickle(version, store, bun
     assert not [
         p
         for p in kept.rglob("*")
-        if p.suffix in (".pkl", ".pickle", ".pt", ".pth") or p.is_file() and p.read_bytes()[:1] == b"\x80"
+        if p.suffix in (".pkl", ".pickle", ".pt", ".pth") or (p.is_file() and p.read_bytes()[:1] == b"\x80")
     ]
 
 

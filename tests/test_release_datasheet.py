@@ -1,7 +1,9 @@
 """The sheet of a data set: three forms that say the same, that others can read, and that a name from a file cannot
 leave."""
 
-import json, logging, re
+import json
+import logging
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -57,9 +59,10 @@ def records(sheet, folder, name):
     import mlcroissant as mlc
 
     sheet.save(folder)
-    words = lambda v: (
-        v.decode() if isinstance(v, bytes) else [words(x) for x in v] if isinstance(v, (list, np.ndarray)) else v
-    )
+
+    def words(v):
+        return v.decode() if isinstance(v, bytes) else [words(x) for x in v] if isinstance(v, (list, np.ndarray)) else v
+
     return [
         {k.split("/", 1)[1]: words(v) for k, v in row.items()}
         for row in mlc.Dataset(str(folder / "croissant.json")).records(name)
@@ -203,7 +206,7 @@ def test_the_context_is_that_of_mlcroissant():
     from mlcroissant._src.core.context import Context
     from mlcroissant._src.core.rdf import make_context
 
-    assert CONTEXT == make_context(Context(conforms_to="http://mlcommons.org/croissant/1.1"))
+    assert make_context(Context(conforms_to="http://mlcommons.org/croissant/1.1")) == CONTEXT
 
 
 def test_values_arrive_as_they_are(tmp_path):
@@ -342,33 +345,29 @@ hostile = [
 @pytest.mark.parametrize("name", hostile)
 def test_hostile_names_stay_names(tmp_path, name):
     "A name that comes from a file, in every place that one can stand."
-    evil = {
-        k: name
-        for k in (
-            "name",
-            "owner",
-            "licence",
-            "source",
-            "intended_use",
-            "pii_basis",
-            "citation",
-            "contact",
-            "consent",
-            "ccpa",
-        )
-    }
-    of = lambda text, about: make_datasheet(
-        tiles(
-            tmp_path, Dataset(**about), label=[text, "whole"] * 3, group=[text] * 6, **{f"attribute.{text}": [text] * 6}
-        ),
-        dict(
-            findings=[dict(kind="shortcut", severity="warning", paths=[text], detail=text)],
-            answers=[dict(question=text, answer=text, said=text)],
-        ),
-        dict(verdict="pass", sentence=text, counts={text: {"holdout": dict(sets=1, images=2)}}, gaps=[text]),
-        {text: dict(value=0.9, low=0.8, high=0.95, n=40)},
-        stale=[text],
+    evil = dict.fromkeys(
+        ("name", "owner", "licence", "source", "intended_use", "pii_basis", "citation", "contact", "consent", "ccpa"),
+        name,
     )
+
+    def of(text, about):
+        return make_datasheet(
+            tiles(
+                tmp_path,
+                Dataset(**about),
+                label=[text, "whole"] * 3,
+                group=[text] * 6,
+                **{f"attribute.{text}": [text] * 6},
+            ),
+            dict(
+                findings=[dict(kind="shortcut", severity="warning", paths=[text], detail=text)],
+                answers=[dict(question=text, answer=text, said=text)],
+            ),
+            dict(verdict="pass", sentence=text, counts={text: {"holdout": dict(sets=1, images=2)}}, gaps=[text]),
+            {text: dict(value=0.9, low=0.8, high=0.95, n=40)},
+            stale=[text],
+        )
+
     sheet, plain = of(name, evil), of("plain", dict.fromkeys(evil, "plain"))
     page, calm = Page(sheet.html), Page(plain.html)
     assert (
@@ -416,7 +415,10 @@ def test_hugging_face_reads_the_card(tmp_path):
 
 def test_page_and_card_say_the_same(tmp_path):
     sheet = make_datasheet(tiles(tmp_path), [dict(kind="quality", severity="warning", paths=["0.png"], detail="dark")])
-    read = lambda words: set(re.findall(r"\w[\w.,%/-]*\w", words))
+
+    def read(words):
+        return set(re.findall(r"\w[\w.,%/-]*\w", words))
+
     rendered = Page(MarkdownIt("commonmark").enable("table").render(sheet.markdown.split("\n---\n", 1)[1]))
     missing = read(" ".join(rendered.words)) - read(" ".join(Page(sheet.html).words))
     assert not missing, missing

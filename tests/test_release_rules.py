@@ -1,14 +1,18 @@
 """Who may ship what: rules that answer pass, fail or insufficient, signatures that show what was changed, cards whose
 numbers resolve."""
 
-import json, re, subprocess, sys
+import json
+import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 import cvkit
@@ -356,7 +360,10 @@ def test_the_verdict_in_a_terminal_and_on_a_page():
 def test_more_needed_for_a_wilson_interval(k, n, bar):
     "At the same rate, that many more clear the threshold and three in a hundred fewer do not."
     more, rate = more_needed(wilson(k, n).to_dict(), bar), k / n
-    clears = lambda found: found.low >= bar - 1e-9 if rate > bar else found.high <= bar + 1e-9
+
+    def clears(found):
+        return found.low >= bar - 1e-9 if rate > bar else found.high <= bar + 1e-9
+
     assert clears(wilson(rate * (n + more), n + more)) and not clears(
         wilson(rate * (n + more) * 0.97, (n + more) * 0.97)
     )
@@ -366,11 +373,14 @@ def test_more_needed_for_a_wilson_interval(k, n, bar):
 def test_more_needed_for_an_exact_interval(k, n, bar):
     "In steps in which the rate can stay what it is."
     more, step = more_needed(clopper_pearson(k, n).to_dict(), bar), n // np.gcd(k, n) if k % n else 1
-    clears = lambda trials: (
-        clopper_pearson(k * trials // n, trials).low >= bar
-        if k / n > bar
-        else clopper_pearson(k * trials // n, trials).high <= bar
-    )
+
+    def clears(trials):
+        return (
+            clopper_pearson(k * trials // n, trials).low >= bar
+            if k / n > bar
+            else clopper_pearson(k * trials // n, trials).high <= bar
+        )
+
     total = -(-(n + more) // step) * step
     assert clears(total) and not clears(total - 2 * step)
 
@@ -809,7 +819,10 @@ def test_the_verdict_comes_first_and_the_facts_next(evidence):
 
 def test_page_and_markdown_say_the_same(evidence):
     card = card_of(evidence)
-    split = lambda words: set(re.findall(r"[\w.,%+-]*\w", words)) - {"pass", "fail"}
+
+    def split(words):
+        return set(re.findall(r"[\w.,%+-]*\w", words)) - {"pass", "fail"}
+
     rendered = Page(MarkdownIt("commonmark").enable("table").render(body(card)))
     footer = "Model card of bundle aaaaaaaaaaaa, made by cvkit release. Its numbers quote the evidence by digest."
     assert split(" ".join(Page(card.html).words)) - split(footer) == split(" ".join(rendered.words)) - split(footer)
@@ -1079,12 +1092,15 @@ def test_a_page_of_verdicts_puts_the_strictest_first():
 
 def test_a_model_is_judged_by_the_numbers_of_its_own_task():
     policy, good = Policy.load(), {"value": 0.9, "low": 0.8, "high": 0.95, "n": 200, "method": "bootstrap"}
-    asked = lambda task: {
-        a["rule"]: a["answer"]
-        for a in judge(
-            policy, {"task": task, "metrics": {"ap50": good, "accuracy": good, "map": good}}, "research"
-        ).answers
-    }
+
+    def asked(task):
+        return {
+            a["rule"]: a["answer"]
+            for a in judge(
+                policy, {"task": task, "metrics": {"ap50": good, "accuracy": good, "map": good}}, "research"
+            ).answers
+        }
+
     assert asked("detection")["boxes"] == "pass" and "accuracy" not in asked("detection")
     assert asked("multilabel")["labels"] == "pass" and "boxes" not in asked("multilabel")
     assert asked("classification")["accuracy"] == "pass" and not {"boxes", "labels"} & set(asked("classification"))

@@ -1,7 +1,11 @@
 """The documentation builds without a warning, shows what the notebooks hold and fetches nothing; and in a real browser
 nothing fails, everybody can read it, on a phone too, search finds, no link is dead."""
 
-import functools, http.server, json, re, threading
+import functools
+import http.server
+import json
+import re
+import threading
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin
@@ -120,7 +124,10 @@ def test_search_finds_a_name(viewport, site, browser):
 
 def test_the_theme_can_be_switched_and_is_kept(site, browser):
     page = open_page(browser, desk)
-    paper = lambda: page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    def paper():
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
     page.goto(site)
     light = paper()
     page.locator(".theme-switch-button:visible").click()

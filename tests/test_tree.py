@@ -1,6 +1,12 @@
 "The tree: what is generated is in step, notebooks are clean, and imports go one way."
 
-import ast, json, os, re, shutil, subprocess, sys
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -29,8 +35,14 @@ notebooks = sorted(
 library = [path for path in notebooks if path.parent.name != "tutorials"]  # a tutorial exports nothing
 templates = sorted(path for path in (root / "templates").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 modules = sorted(path for path in (root / "cvkit").rglob("*.py") if path.name not in ("__init__.py", "_modidx.py"))
-text = lambda path: path.read_text(encoding="utf-8")
-named = lambda paths: dict(argvalues=paths, ids=[path.relative_to(root).as_posix() for path in paths])
+
+
+def text(path):
+    return path.read_text(encoding="utf-8")
+
+
+def named(paths):
+    return dict(argvalues=paths, ids=[path.relative_to(root).as_posix() for path in paths])
 
 
 def cells(path, kind="code"):

@@ -1,7 +1,13 @@
 """The walk, once and for real: `cvkit demo --data surfaces` with MLflow, Luigi, papermill and a Seldon server, and what
 it leaves behind."""
 
-import json, os, re, signal, subprocess, sys, time
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +85,10 @@ def test_summary_repeats_what_the_files_hold(walked):
         np.load(run / "evaluate/holdout.npz"),
         np.load(run / "train/oof.npz"),
     )
+    from sklearn.metrics import accuracy_score, f1_score
+
     from cvkit.data.manifest import Manifest
     from cvkit.data.splits import Splits
-    from sklearn.metrics import accuracy_score, f1_score
 
     manifest = Manifest.load(run / "ingest")
     splits = Splits.load(run / "train/splits")

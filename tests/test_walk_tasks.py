@@ -13,7 +13,9 @@ from cvkit.core import DataError
 from cvkit.flow.datasets import load_manifest
 from cvkit.model.detector import unpack_detections
 
-read = lambda *parts: json.loads(Path(*map(str, parts)).read_text())
+
+def read(*parts):
+    return json.loads(Path(*map(str, parts)).read_text())
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,16 @@
 """The wheel: it carries what an installed cvkit needs, and with the base dependencies alone it predicts, and says what
 the rest would take."""
 
-import os, re, shutil, subprocess, sys
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 from PIL import Image
-
 from test_operate import classes, encode, photo, small_bundle
 
 root = Path(__file__).resolve().parents[1]

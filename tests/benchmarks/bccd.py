@@ -5,17 +5,22 @@
 Trainings lie in --work (runs/bccd) and go on where they were killed. All numbers are out of fold: each picture is judged by the one network that had not seen it.
 The baseline needs no network: the boxes that are commonest in the pictures of the other folds, wherever they lie there, said of every picture."""
 
-import argparse, shlex, sys
+import argparse
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
 
 here = Path(__file__).resolve().parent
-three = lambda e: {
-    k: round(v, 4) if isinstance(v, float) else v
-    for k, v in (e if isinstance(e, dict) else e.to_dict()).items()
-    if k in ("value", "low", "high", "n")
-}
+
+
+def three(e):
+    return {
+        k: round(v, 4) if isinstance(v, float) else v
+        for k, v in (e if isinstance(e, dict) else e.to_dict()).items()
+        if k in ("value", "low", "high", "n")
+    }
 
 
 def as_labels(manifest):

@@ -1,6 +1,9 @@
 "How long an examination takes, and how the search for copies grows."
 
-import os, platform, resource, time
+import os
+import platform
+import resource
+import time
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,11 @@
 """COCO's numbers against pycocotools and faster-coco-eval in the same run, equal to the last digit; memory of a
 thousand and of four thousand images."""
 
-import os, platform, subprocess, sys, time
+import os
+import platform
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np

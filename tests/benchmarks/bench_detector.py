@@ -4,7 +4,10 @@
 
 240 pictures of 160 x 120 in four folds and the network that ships, eight epochs each, one thread; the aim is AP50 0.9 out of fold within ten minutes on two cores. CPU seconds are printed too, as wall time on a busy machine says little."""
 
-import dataclasses, os, platform, time
+import dataclasses
+import os
+import platform
+import time
 
 import numpy as np
 import pytest
@@ -16,7 +19,9 @@ def average_precision(truths, found, classes):
     "AP50, AP, and AP50 by class, by faster-coco-eval."
     from faster_coco_eval import COCO, COCOeval_faster
 
-    wide = lambda b: [float(b[0]), float(b[1]), float(b[2] - b[0]), float(b[3] - b[1])]
+    def wide(b):
+        return [float(b[0]), float(b[1]), float(b[2] - b[0]), float(b[3] - b[1])]
+
     marks = [
         {
             "image_id": i,

@@ -1,13 +1,18 @@
 "The bootstrap against a loop that copies rows, at the same bounds; a million predictions in bounded memory."
 
-import os, platform, resource, subprocess, sys, time
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 from sklearn import metrics as sk
 
 from cvkit.evidence.intervals import bootstrap, bootstrap_weights
-from cvkit.evidence.metrics import class_rates, classification_estimates, weighted_average_precision, weighted_auroc
+from cvkit.evidence.metrics import class_rates, classification_estimates, weighted_auroc, weighted_average_precision
 
 
 @pytest.fixture(scope="module", autouse=True)

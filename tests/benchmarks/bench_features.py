@@ -1,7 +1,9 @@
 """From JPEG files to features: cvkit, with an empty cache and its graph exported before, beside timm's transform, a
 DataLoader and the network in torch, float32; on equal pixels the features are equal."""
 
-import os, platform, time
+import os
+import platform
+import time
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ IMAGES, SIZE = 192, 224
 def manifest(tmp_path_factory):
     "Crops of photographs (scikit-image), 640 x 480."
     from skimage import data
+
     from cvkit.data.ingest import ingest_folder
 
     top, random, grounds = (
@@ -33,7 +36,8 @@ def manifest(tmp_path_factory):
 
 def timm_features(manifest, model):
     "What timm's own scripts do: files, transform, batches, network."
-    import timm.data, torch
+    import timm.data
+    import torch
 
     transform = timm.data.create_transform(
         **timm.data.resolve_data_config({"input_size": (3, SIZE, SIZE)}, model=model)

@@ -1,7 +1,12 @@
 """Numbers of 20 labels of 100,000 images with intervals, against a loop that resamples rows for scikit-learn;
 thresholds against a loop over them."""
 
-import os, platform, resource, subprocess, sys, time
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest

@@ -1,7 +1,9 @@
 """What the predictor costs beside a bare onnxruntime on the same pixels: normalisation and the graph, and for boxes
 their way back to the picture; one thread each."""
 
-import os, platform, time
+import os
+import platform
+import time
 
 import numpy as np
 import onnxruntime as ort
@@ -54,9 +56,12 @@ def graph(task):
             ("NonMaxSuppression", "boxes scores most iou least", "selected", {}),
         ]
         made = {"boxes": ("n", anchors, 4), "scores": ("n", c, anchors), "selected": ("m", 3), "embedding": ("n", 128)}
-    value = lambda name, shape: helper.make_tensor_value_info(
-        name, TensorProto.INT64 if name == "selected" else TensorProto.FLOAT, shape
-    )
+
+    def value(name, shape):
+        return helper.make_tensor_value_info(
+            name, TensorProto.INT64 if name == "selected" else TensorProto.FLOAT, shape
+        )
+
     whole = helper.make_graph(
         [helper.make_node(k, g.split(), [o], **more) for k, g, o, more in nodes],
         "bench",

@@ -1,7 +1,9 @@
 """What decoding costs beside timm's evaluation transform, and an epoch from the cache beside an epoch from files; one
 thread each."""
 
-import os, platform, time
+import os
+import platform
+import time
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -62,7 +64,7 @@ def peer(resize, interpolation):
 
 def milliseconds(ways, items, rounds=40):
     "The best of several rounds, a call, taken in turn so that a busy machine is busy for all."
-    best = {name: np.inf for name in ways}
+    best = dict.fromkeys(ways, np.inf)
     for _ in range(rounds):
         for name, way in ways.items():
             start = time.perf_counter()

@@ -1,7 +1,12 @@
 """How quick it is to start: seconds of a new process, and a trivial notebook against papermill's own command in the
 same run."""
 
-import os, platform, statistics, subprocess, sys, time
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest

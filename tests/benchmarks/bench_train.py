@@ -1,7 +1,13 @@
 """What training costs: a tail beside a full network, a full network beside timm's loop, a cross-validated probe beside
 a loop that keeps nothing. CVKIT_BENCH=long takes more images and epochs."""
 
-import copy, dataclasses, os, platform, subprocess, sys, time
+import copy
+import dataclasses
+import os
+import platform
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +32,7 @@ def machine():
 def manifest(tmp_path_factory):
     "Crops of brick, grass and gravel, as JPEG files of 320 x 240."
     from skimage import data
+
     from cvkit.data.ingest import ingest_folder
 
     top = tmp_path_factory.mktemp("bench")
@@ -87,7 +94,9 @@ def test_tail_beside_full(manifest, tmp_path, name):
 def timm_epochs(manifest, model, mean, std, epochs, batch, best_flags):
     """timm's loop: ImageFolder files, its transform, its optimiser, its loss; at its best flags also channels last,
     bfloat16 and a worker that decodes ahead."""
-    import torch, timm.data, timm.optim
+    import timm.data
+    import timm.optim
+    import torch
 
     transform = timm.data.create_transform(size, is_training=True, mean=mean, std=std)
 
@@ -120,7 +129,9 @@ def timm_epochs(manifest, model, mean, std, epochs, batch, best_flags):
 def full_training(who, folder):
     """Seconds of a whole training by one of the three, in this process; what is decoded or compiled once is there
     before."""
-    import timm, torch
+    import timm
+    import torch
+
     from cvkit.data.manifest import Manifest
     from cvkit.model.backbones import load_backbone
     from cvkit.model.plan import propose_plan
@@ -195,6 +206,7 @@ def test_folds_of_a_probe(manifest):
     """Five folds and the last fit on features that are kept, beside a loop that looks at every image again in every
     epoch of every fold; the heads agree."""
     import torch
+
     from cvkit.model.backbones import load_backbone
     from cvkit.model.features import extract_features
     from cvkit.model.train import fit_probe
@@ -215,11 +227,16 @@ def test_folds_of_a_probe(manifest):
         for fold in range(5):
             head = torch.nn.Linear(backbone.width, 3)
             optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
-            look = lambda rows: backbone.module.forward_features(
-                torch.from_numpy(
-                    backbone.preprocess.tensor(np.stack([backbone.preprocess.pixels(manifest.read(i)) for i in rows]))
-                )
-            ).mean((2, 3))
+
+            def look(rows):
+                return backbone.module.forward_features(
+                    torch.from_numpy(
+                        backbone.preprocess.tensor(
+                            np.stack([backbone.preprocess.pixels(manifest.read(i)) for i in rows])
+                        )
+                    )
+                ).mean((2, 3))
+
             for _ in range(epochs):
                 for rows in np.array_split(
                     np.random.default_rng(0).permutation(np.flatnonzero(folds != fold)),

@@ -1,6 +1,11 @@
 "Where the seconds of the walk go, and what cross-validation costs beside one fit."
 
-import json, os, platform, subprocess, sys, time
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,8 +46,8 @@ def test_walk_by_stage(tmp_path):
 
 
 def test_five_folds_for_the_price_of_one_fit(tmp_path, monkeypatch):
-    from cvkit.flow.datasets import load_elpv
     from cvkit.data.splits import make_splits
+    from cvkit.flow.datasets import load_elpv
     from cvkit.model.backbones import backbone_graph, load_backbone
     from cvkit.model.features import extract_features
     from cvkit.model.train import fit_head, fit_probe

@@ -3,7 +3,10 @@
 python tests/benchmarks/coverage.py [--sets 2000] [--out tests/benchmarks/coverage.json]
 """
 
-import argparse, json, os, time
+import argparse
+import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np

@@ -6,7 +6,10 @@
 The configuration is the mean of the five networks of the folds (bagging), each asked in eight positions: what judges the folds also judges the 656.
 Each training goes on where it was killed; what is kept lies in the folder of --work (runs/elpv) and in cvkit's cache. Label: probability > .5."""
 
-import argparse, copy, shlex, sys
+import argparse
+import copy
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +30,9 @@ PROTOCOL = (
 
 def locked(work):
     "The manifest with its probabilities, and who is in the 656: drawn once, then found again."
-    import elpv_dataset, pandas as pd
+    import elpv_dataset
+    import pandas as pd
+
     from cvkit.data.splits import Splits, make_splits
     from cvkit.flow.datasets import load_elpv
     from cvkit.flow.divide import look_for_copies
@@ -75,12 +80,14 @@ class Tail:
 
     def network(self, name, learn):
         "A network trained on some rows, found again or gone on with, and how long it took."
+        from dataclasses import replace
+
         import torch
+
         from cvkit.model.backbones import make_network
         from cvkit.model.fit import fit_network
         from cvkit.model.tail import cut_trunk, upper_network
         from cvkit.model.train import fit_head
-        from dataclasses import replace
 
         head = fit_head(self.embedding[learn], self.lessons.targets[learn], self.recipe.C, self.lessons.shares[learn])
         whole = make_network(replace(self.backbone, module=copy.deepcopy(self.backbone.module)), *head)
@@ -90,7 +97,10 @@ class Tail:
             torch.nn.ModuleList(cut_trunk(whole.trunk, SIZE, self.recipe.stages)[1]).requires_grad_(True),
             whole.head,
         )
-        tell = lambda step, values: print(step, {k: round(v, 4) for k, v in values.items()}, flush=True)
+
+        def tell(step, values):
+            return print(step, {k: round(v, 4) for k, v in values.items()}, flush=True)
+
         told = fit_network(
             upper,
             whole.trunk,
@@ -109,10 +119,11 @@ class Tail:
     def scores(self, name, learn, ask):
         """`(k,)` probability of defective for rows of which the network has seen none, the mean over positions, and the
         seconds of training."""
+        from dataclasses import replace
+
         from cvkit.model.fit import predict_network
         from cvkit.model.plan import place_network
         from cvkit.model.train import softmax
-        from dataclasses import replace
 
         done = self.work / f"{name}.npz"
         if not done.exists():

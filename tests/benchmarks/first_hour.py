@@ -1,7 +1,12 @@
 """What a newcomer waits for: from `git clone` to the first picture and to the finished table, from nothing. Run it by
 hand: it downloads and installs everything again."""
 
-import os, platform, subprocess, sys, tempfile, time
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 root = Path(__file__).parents[2]

@@ -7,7 +7,9 @@ __all__ = ['brightness']
 
 # %% ../nbs/00_core.ipynb #e4382ca4
 import numpy as np
+
 from cvkit.data.preprocess import decode_image
+
 
 # %% ../nbs/00_core.ipynb #9f6c16f9
 def brightness(
