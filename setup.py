@@ -30,8 +30,8 @@ setup(
     package_dir={"cvkit.templates": "templates"},
     package_data={"cvkit": ["*.css", "*.yaml"], "cvkit.templates": ["*.ipynb", "project/**"]},
     entry_points={
-        "console_scripts": ["cvkit=cvkit.flow.cli:main"],
-        "jupyter_client.kernel_provisioners": ["cvkit-forked=cvkit.flow.kernels:ForkProvisioner"],
+        "console_scripts": ["cvkit=cvkit.commands.cli:main"],
+        "jupyter_client.kernel_provisioners": ["cvkit-forked=cvkit.pipeline.kernels:ForkProvisioner"],
     },
     classifiers=["Private :: Do Not Upload", "Programming Language :: Python :: 3"],
 )

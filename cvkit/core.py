@@ -9,7 +9,17 @@ __all__ = ['CvkitError', 'DataError', 'ParameterError', 'BundleError', 'PolicyEr
            'git_state', 'utc_now', 'cache_folder', 'progress', 'png_uri', 'Pictures', 'show_images']
 
 # %% ../nbs/00_core.ipynb #43dc594c
-import errno, hashlib, importlib, json, os, shutil, subprocess, sys, tempfile, time, warnings
+import errno
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from io import BytesIO
@@ -292,6 +302,7 @@ def png_uri(
 ) -> str:  # `data:image/png;base64,...`
     "An image as text, for pages that carry their pictures."
     import base64
+
     from PIL import Image
 
     picture = image if hasattr(image, "save") else Image.fromarray(np.asarray(image))

@@ -301,7 +301,7 @@ def overview(names):
 def report_colours():
     """The colours of cvkit's reports, tied to the theme's switch: reports on their own follow the reader's system
     instead."""
-    from cvkit.pages import STYLE
+    from cvkit.reports.pages import STYLE
 
     light, dark = re.findall(r"\.cvkit\{(--[^;}]+(?:;\s*--[^;}]+)*)", STYLE)[:2]
     return "".join(

@@ -54,13 +54,13 @@ def top(monkeypatch):
 
 @pytest.mark.parametrize("there", [False, True], ids=["a new runs folder", "one that everybody can enter"])
 def test_another_user_reads_nothing(top, there, monkeypatch):
+    from cvkit.commands.forget import forget
+    from cvkit.commands.ingest import ingest
     from cvkit.data.manifest import Manifest
-    from cvkit.data.pixels import cached_pixels
+    from cvkit.data.pixel_cache import cached_pixels
     from cvkit.data.preprocess import Preprocess
     from cvkit.data.scan import scan_images
     from cvkit.data.splits import make_splits
-    from cvkit.flow.datasets import ingest
-    from cvkit.flow.forget import forget
 
     if there:
         monkeypatch.setenv("CVKIT_LOG_LATER", "1")  # without MLflow

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cvkit.commands.fairness import compare, fairness, stress
+from cvkit.commands.ingest import ingest
+from cvkit.commands.train import train
 from cvkit.core import DataError, ParameterError
 from cvkit.data.ledger import Ledger
-from cvkit.flow.audit import compare, fairness, stress
-from cvkit.flow.classify import label_index
-from cvkit.flow.datasets import ingest
-from cvkit.flow.develop import train
-from cvkit.flow.tasks import read_out_of_fold
+from cvkit.tasks.base import read_out_of_fold
+from cvkit.tasks.classification import label_index
 
 
 @pytest.fixture(scope="module")

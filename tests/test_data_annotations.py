@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cvkit.core import DataError
-from cvkit.data.annotations import READERS, annotations_in, read_coco, read_voc, read_yolo
 from cvkit.data.boxes import draw_boxes, write_coco, write_voc, write_yolo
 from cvkit.data.checks import check_boxes, check_manifest
+from cvkit.data.formats.coco import READERS, annotations_in, read_coco, read_voc, read_yolo
 from cvkit.data.ingest import ingest_table
 from cvkit.data.manifest import Dataset
 

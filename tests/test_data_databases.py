@@ -19,9 +19,9 @@ from PIL import Image
 
 import cvkit
 from cvkit.core import DataError
-from cvkit.data.databases import database_address, keep_image, read_database
 from cvkit.data.ingest import ingest_table
 from cvkit.data.manifest import Dataset
+from cvkit.data.sources.databases import database_address, keep_image, read_database
 
 password = "pä55/w@rd:%40 x"
 
@@ -387,7 +387,7 @@ def test_the_password_is_nowhere(server, tmp_path, monkeypatch, caplog):
 def test_a_server_that_goes_down_in_mid_query(server, told, tmp_path, monkeypatch, how):
     import psycopg
 
-    from cvkit.data import databases
+    from cvkit.data.sources import databases
 
     folder, kept, keep, down = tmp_path / "out", [], databases.keep_image, []
 
@@ -433,7 +433,7 @@ def test_a_server_that_goes_down_in_mid_query(server, told, tmp_path, monkeypatc
 child = """
 import json, re, sys, time
 from pathlib import Path
-from cvkit.data.databases import read_database
+from cvkit.data.sources.databases import read_database
 most = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024 # of this process; ru_maxrss is also what its parent had
 url, folder, chunk = sys.argv[1:]
 read_database(url, "SELECT * FROM images LIMIT 200", folder)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cvkit.core import DataError
-from cvkit.data.pixels import Store, cached_pixels, pixel_store, work_ahead
+from cvkit.data.pixel_cache import Store, cached_pixels, pixel_store, work_ahead
 from cvkit.data.preprocess import Preprocess
 
 spec = Preprocess(size=16)

@@ -17,7 +17,7 @@ from skimage import data
 
 from cvkit.core import DataError, MissingExtra, ParameterError
 from cvkit.data.ingest import ingest_folder
-from cvkit.data.pixels import cached_pixels
+from cvkit.data.pixel_cache import cached_pixels
 from cvkit.data.preprocess import Preprocess, decode_image, decode_scaled, letterbox_geometry, resize_image
 
 quick = settings(max_examples=60, deadline=None)
@@ -88,8 +88,8 @@ def manifest(tmp_path_factory):
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.resize}-{spec.colour}-{spec.decoder}")
 def test_training_and_server_see_the_same_bytes(spec, manifest, tmp_path, monkeypatch):
-    from cvkit.operate.predictor import Predictor
     from cvkit.release.bundle import write_bundle
+    from cvkit.serving.predictor import Predictor
 
     monkeypatch.setenv("CVKIT_CACHE", str(tmp_path / "cache"))
     seen = []

@@ -17,9 +17,9 @@ from PIL import Image, ImageOps, PngImagePlugin
 from skimage import data
 
 from cvkit.core import DataError, MissingExtra, ParameterError
+from cvkit.data.image_metadata import find_metadata, strip_metadata
 from cvkit.data.ingest import ingest_table
 from cvkit.data.manifest import Dataset
-from cvkit.data.metadata import find_metadata, strip_metadata
 from cvkit.data.preprocess import decode_image
 from cvkit.data.redact import (
     FaceDetector,

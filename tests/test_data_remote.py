@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cvkit.core import DataError, MissingExtra
-from cvkit.data import archives, remote
-from cvkit.data.archives import Limits, unpack
-from cvkit.data.remote import bring, download, fetch_tree, scrub_url
+from cvkit.data.sources import archives, download
+from cvkit.data.sources.archives import Limits, unpack
+from cvkit.data.sources.download import bring, download, fetch_tree, scrub_url
 
 
 def picture(seed):
@@ -313,7 +313,7 @@ def test_a_full_disk(tmp_path):
     zipped(tmp_path / "a.zip", {"big.png": np.random.default_rng(0).bytes(300_000)})
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\nfrom cvkit.data.archives import unpack; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\nfrom cvkit.data.sources.archives import unpack; "
         "unpack(sys.argv[1], sys.argv[2])"
     )
     done = subprocess.run(
@@ -385,7 +385,7 @@ class Server(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def serve(monkeypatch):
-    monkeypatch.setattr(remote, "PAUSE", 0.0)
+    monkeypatch.setattr(download, "PAUSE", 0.0)
     started = []
 
     def start(answer):
@@ -509,7 +509,7 @@ def test_no_redirect_from_https_to_http():
     from urllib.request import Request
 
     with pytest.raises(DataError, match="stays on https, got one to http://b.org/x"):
-        remote._Redirect().redirect_request(Request("https://a.org"), None, 302, "", {}, "http://b.org/x?")
+        download._Redirect().redirect_request(Request("https://a.org"), None, 302, "", {}, "http://b.org/x?")
 
 
 def test_redirects_end(serve, tmp_path):
@@ -626,9 +626,9 @@ def bucket():
 def test_only_what_changed_is_copied(bucket, tmp_path, monkeypatch):
     copied = []
     monkeypatch.setattr(
-        remote,
+        download,
         "_copy",
-        lambda fs, path, name, size, intake, copy=remote._copy: (
+        lambda fs, path, name, size, intake, copy=download._copy: (
             copied.append(name),
             copy(fs, path, name, size, intake),
         ),
@@ -662,7 +662,7 @@ def test_no_key_leaves_the_folder(bucket, tmp_path):
 
 
 def test_one_bad_object_is_listed_and_a_server_that_went_away_is_gone_on_with(bucket, tmp_path, monkeypatch):
-    monkeypatch.setattr(remote, "PAUSE", 0.0)
+    monkeypatch.setattr(download, "PAUSE", 0.0)
     opened, down = bucket.open, {"brick/1.png"}
     monkeypatch.setattr(
         type(bucket),
@@ -680,7 +680,7 @@ def test_one_bad_object_is_listed_and_a_server_that_went_away_is_gone_on_with(bu
     for name in PICTURES:
         bucket.pipe(f"/shots/more/{name}", b"1")
     down.add(".png")
-    monkeypatch.setattr(remote, "GONE", 3)
+    monkeypatch.setattr(download, "GONE", 3)
     with pytest.raises(DataError, match="3 files in a row failed.*goes on from there"):
         fetch_tree("memory://shots", tmp_path)
     assert PICTURES.items() <= found(tmp_path).items()

@@ -104,7 +104,7 @@ def test_wilson_is_that_of_scipy(hits, n):
 
 
 def test_wilson_is_the_one_of_the_evidence():
-    from cvkit.evidence.metrics import wilson
+    from cvkit.evidence.classification_metrics import wilson
 
     for hits, n in ((0, 20), (3, 20), (77, 400)):
         other = wilson(hits, n)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cvkit.core import DataError
+from cvkit.data.formats.tables import Rows, match_columns, read_table, tables_in
 from cvkit.data.ingest import ingest_table
 from cvkit.data.manifest import Dataset
-from cvkit.data.tables import Rows, match_columns, read_table, tables_in
 
 
 def table(folder, content, name="labels.csv"):

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cvkit.core import cache_folder
-from cvkit.flow.doctor import (
+from cvkit.commands.doctor import (
     Checkup,
     Finding,
     check_cache,
@@ -28,7 +27,8 @@ from cvkit.flow.doctor import (
     lacking,
     usable_cores,
 )
-from cvkit.operate.seldon import free_port
+from cvkit.core import cache_folder
+from cvkit.serving.seldon_server import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -190,7 +190,7 @@ def as_someone(code, folder):
             sys.executable,
             "-c",
             (
-                f"import os, sys\nsys.path[:0] = {sys.path!r}\nimport cvkit.flow.doctor as d, cvkit.operate.seldon, "
+                f"import os, sys\nsys.path[:0] = {sys.path!r}\nimport cvkit.commands.doctor as d, cvkit.serving.seldon_server, "
                 "cvkit.release.tracking, encodings.idna, sqlite3, tempfile, urllib.parse\nos.setgroups([]); "
                 f"os.setgid({user.pw_gid}); os.setuid({user.pw_uid})\n{code}"
             ),
@@ -325,7 +325,7 @@ def test_a_seldon_environment_that_does_not_run_or_is_not_there(machine, monkeyp
     reason="needs a network of its own",
 )
 def test_a_machine_without_loopback(machine):
-    code = "from cvkit.flow.doctor import check_loopback as c; print(c().state, c().mend)"
+    code = "from cvkit.commands.doctor import check_loopback as c; print(c().state, c().mend)"
     done = subprocess.run(
         ["unshare", "-rn", sys.executable, "-c", code],
         capture_output=True,
@@ -363,7 +363,7 @@ class Only:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("torch", "mlflow", "pandas", "sklearn", "scipy", "matplotlib", "pydantic", "jinja2", "papermill", "IPython"): raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Only())
-import cvkit.flow.doctor as d
+import cvkit.commands.doctor as d
 d.find_spec = lambda name: None
 found = d.doctor()
 found._repr_html_()
@@ -380,7 +380,7 @@ print(found.ok, found["GPU"].found)
         [
             sys.executable,
             "-c",
-            "import sys; from cvkit.flow.doctor import check_gpu; print(check_gpu().found, 'torch' in sys.modules)",
+            "import sys; from cvkit.commands.doctor import check_gpu; print(check_gpu().found, 'torch' in sys.modules)",
         ],
         capture_output=True,
         text=True,

@@ -11,8 +11,8 @@ from cvkit.core import DataError, ParameterError, canonical_json
 from cvkit.evidence.calibration import Calibrator, choose_threshold, cross_fitted, cut_scores, fit_calibrator
 from cvkit.evidence.comparison import compare_models, corrected_t
 from cvkit.evidence.fairness import _measures, compare_subgroups, discover_slices, measure_fairness
-from cvkit.evidence.intervals import share_difference
 from cvkit.evidence.robustness import KINDS, corrupt, measure_robustness
+from cvkit.stats import share_difference
 
 
 def made(n=600, classes=2, seed=0, sure=1.0):

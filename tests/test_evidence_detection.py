@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 
 from cvkit.core import DataError, ParameterError, canonical_json
-from cvkit.evidence.detection import detection_report, evaluate_detections, plot_box_curves, slice_detections
-from cvkit.evidence.intervals import bootstrap_weights
-from cvkit.evidence.matching import (
+from cvkit.evidence.detection_errors import (
+    KINDS,
+    choose_box_cuts,
+    error_kinds,
+    error_pictures,
+    precision_recall_curves,
+    said_boxes,
+)
+from cvkit.evidence.detection_metrics import (
     IOUS,
     class_detections,
     detection_estimates,
@@ -20,14 +26,8 @@ from cvkit.evidence.matching import (
     match_boxes,
     overlaps,
 )
-from cvkit.evidence.mistakes import (
-    KINDS,
-    choose_box_cuts,
-    error_kinds,
-    error_pictures,
-    precision_recall_curves,
-    said_boxes,
-)
+from cvkit.evidence.detection_report import detection_report, evaluate_detections, plot_box_curves, slice_detections
+from cvkit.stats import bootstrap_weights
 
 STATS = (
     "ap",
@@ -265,11 +265,11 @@ def test_ten_thousand_boxes_in_an_image():
 
 
 def test_pieces_and_blocks_change_nothing(monkeypatch):
-    from cvkit.evidence import matching
+    from cvkit.evidence import detection_metrics
 
     truth, detections = scenes(30, 5, crowd=0.1)
-    whole, small = match_boxes(truth, detections, "abc"), matching._pieces
-    monkeypatch.setattr(matching, "_pieces", lambda key, count: small(key, count, 7))
+    whole, small = match_boxes(truth, detections, "abc"), detection_metrics._pieces
+    monkeypatch.setattr(detection_metrics, "_pieces", lambda key, count: small(key, count, 7))
     pieces = match_boxes(truth, detections, "abc")
     for name in ("found", "ignored", "truth", "score"):
         assert (getattr(whole, name) == getattr(pieces, name)).all()

@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 
 from cvkit.core import CvkitError, DataError, ParameterError
 from cvkit.data.preprocess import Preprocess
+from cvkit.evidence.classification_metrics import Estimate
 from cvkit.evidence.explain import COSTLY, METHODS, Explanation, count_hooks, explain_images, hook_guard, overlay
 from cvkit.evidence.faithfulness import (
     BASELINES,
@@ -21,7 +22,6 @@ from cvkit.evidence.faithfulness import (
     randomisation_correlation,
     score_maps,
 )
-from cvkit.evidence.metrics import Estimate
 from cvkit.model.backbones import Backbone, make_network
 
 pytestmark = pytest.mark.filterwarnings("ignore:The set_:PendingDeprecationWarning")  # of matplotlib, to shap

@@ -6,7 +6,13 @@ from scipy.stats import binom
 from sklearn import metrics as sk
 
 from cvkit.core import DataError
-from cvkit.evidence.intervals import (
+from cvkit.evidence.classification_metrics import (
+    auroc_estimate,
+    class_estimates,
+    classification_estimates,
+    weighted_auroc,
+)
+from cvkit.stats import (
     Estimate,
     bootstrap,
     bootstrap_weights,
@@ -26,7 +32,6 @@ from cvkit.evidence.intervals import (
     units_of,
     wilson,
 )
-from cvkit.evidence.metrics import auroc_estimate, class_estimates, classification_estimates, weighted_auroc
 
 
 def scored(n, seed=0, classes=2, apart=1.5):
@@ -224,7 +229,7 @@ def test_a_million_predictions_fit_into_memory(tmp_path):
 
     code = """
 import numpy as np, resource
-from cvkit.evidence.metrics import classification_estimates
+from cvkit.evidence.classification_metrics import classification_estimates
 random = np.random.default_rng(0)
 t = (random.random(1_000_000) < .3).astype(int); s = 1 / (1 + np.exp(-(random.normal(size=1_000_000) + 2 * t - 1)))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

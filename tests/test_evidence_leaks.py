@@ -13,7 +13,7 @@ from cvkit.core import DataError, canonical_json, digest_json
 from cvkit.data.duplicates import NearDuplicates
 from cvkit.data.manifest import COLUMNS, Dataset, Manifest
 from cvkit.data.splits import Splits, make_splits
-from cvkit.evidence.inflation import inflation, paired_difference, probe_fit
+from cvkit.evidence.leak_impact import inflation, paired_difference, probe_fit
 from cvkit.evidence.leaks import Rehearsal, certify, leak_units, leaked_rows
 from cvkit.release.policy import Policy, judge
 
@@ -404,7 +404,7 @@ def test_the_certificate_carries_the_inflation_and_the_policy_reads_it():
 
 
 def test_the_head_of_training_is_what_training_fits():
-    from cvkit.model.train import fit_probe
+    from cvkit.model.probe import fit_probe
 
     random = np.random.default_rng(0)
     targets = np.arange(90) % 3

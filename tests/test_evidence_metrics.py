@@ -11,16 +11,7 @@ from scipy.stats import t as student
 from sklearn import metrics as sk
 
 from cvkit.core import DataError, canonical_json
-from cvkit.evidence.evaluate import (
-    confusion_matrix,
-    evaluate_predictions,
-    evaluation_report,
-    plot_confusion,
-    slice_table,
-    threshold_curves,
-    worst_errors,
-)
-from cvkit.evidence.metrics import (
+from cvkit.evidence.classification_metrics import (
     MINIMUM,
     bootstrap,
     bootstrap_weights,
@@ -35,6 +26,15 @@ from cvkit.evidence.metrics import (
     weighted_auroc,
     weighted_average_precision,
     wilson,
+)
+from cvkit.evidence.classification_report import (
+    confusion_matrix,
+    evaluate_predictions,
+    evaluation_report,
+    plot_confusion,
+    slice_table,
+    threshold_curves,
+    worst_errors,
 )
 
 

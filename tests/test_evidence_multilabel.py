@@ -10,11 +10,10 @@ import torchmetrics.functional.classification as tm
 from sklearn import metrics as sk
 
 from cvkit.core import DataError, ParameterError, canonical_json
-from cvkit.evidence import label_metrics
+from cvkit.evidence import multilabel_metrics
 from cvkit.evidence.calibration import choose_label_cuts, choose_threshold
-from cvkit.evidence.intervals import drawn_weights, units_of, wilson
-from cvkit.evidence.label_metrics import label_estimates, measure_labels, ranking_losses
-from cvkit.evidence.multilabel import (
+from cvkit.evidence.multilabel_metrics import label_estimates, measure_labels, ranking_losses
+from cvkit.evidence.multilabel_report import (
     evaluate_labels,
     label_report,
     plot_label_curves,
@@ -22,6 +21,7 @@ from cvkit.evidence.multilabel import (
     plot_together,
     worst_labels,
 )
+from cvkit.stats import drawn_weights, units_of, wilson
 
 names = ["cat", "dog", "bird", "fish"]
 
@@ -164,9 +164,9 @@ def test_intervals_are_those_of_copied_rows(grouped, monkeypatch):
         if name == "exact_match" and not grouped:
             assert e == wilson(int((truth == (p >= 0.4)).all(1).sum()), 150)
             continue
-        expected = label_metrics._expanded(e.value, np.array([d[name] for d in draws]), n)
+        expected = multilabel_metrics._expanded(e.value, np.array([d[name] for d in draws]), n)
         assert (e.low, e.high, e.n) == pytest.approx((expected.low, expected.high, n), abs=1e-6), name
-    one = label_metrics._expanded(
+    one = multilabel_metrics._expanded(
         rows[2]["average_precision"].value,
         np.array([sk.average_precision_score(truth[i, 2], p[i, 2]) for i in copies]),
         n,
@@ -175,7 +175,7 @@ def test_intervals_are_those_of_copied_rows(grouped, monkeypatch):
         (one.low, one.high), abs=1e-6
     )
     if grouped:
-        two = label_metrics._expanded(
+        two = multilabel_metrics._expanded(
             rows[1]["f1"].value, np.array([sk.f1_score(truth[i, 1], p[i, 1] >= 0.4) for i in copies]), n
         )
         assert (rows[1]["f1"].low, rows[1]["f1"].high) == pytest.approx((two.low, two.high), abs=1e-6)
@@ -186,10 +186,10 @@ def test_intervals_are_those_of_copied_rows(grouped, monkeypatch):
 def test_labels_taken_a_block_at_a_time_give_the_same():
     truth, p = predictions(120, seed=6, c=7)
     truth = hide(truth)
-    columns, units = label_metrics._columns(truth, p, p > 0.5), np.arange(120)
-    whole = label_metrics._draws(truth, p, p > 0.5, columns, units, 30, 0)
+    columns, units = multilabel_metrics._columns(truth, p, p > 0.5), np.arange(120)
+    whole = multilabel_metrics._draws(truth, p, p > 0.5, columns, units, 30, 0)
     step = [
-        label_metrics._draws(truth[:, a:b], p[:, a:b], p[:, a:b] > 0.5, columns, units, 30, 0)[0]
+        multilabel_metrics._draws(truth[:, a:b], p[:, a:b], p[:, a:b] > 0.5, columns, units, 30, 0)[0]
         for a, b in ((0, 3), (3, 6), (6, 7))
     ]
     assert np.array_equal(whole[0], np.concatenate(step, 2), equal_nan=True)
@@ -199,7 +199,7 @@ def test_labels_taken_a_block_at_a_time_give_the_same():
     long[2] = 0
     long[3] = 1
     scores = np.random.default_rng(0).random((n, 7))
-    found, sums = label_metrics._draws(long, scores, scores > 0.5, np.ones((n, 1)), np.zeros(n, int), 1, 0)
+    found, sums = multilabel_metrics._draws(long, scores, scores > 0.5, np.ones((n, 1)), np.zeros(n, int), 1, 0)
     assert found.shape == (2, 4, 7) and np.array_equal(found[0], found[1]) and sums.tolist() == [[n], [n]], (
         "one unit is drawn as it is"
     )

@@ -11,10 +11,10 @@ from PIL import Image, ImageOps
 from skimage import data
 
 import cvkit
+from cvkit.commands.cli import main
+from cvkit.commands.ingest import load_manifest
 from cvkit.core import DataError
 from cvkit.data.checks import KINDS
-from cvkit.flow.cli import main
-from cvkit.flow.datasets import load_manifest
 
 WAYS = ("resized", "jpeg", "cropped", "brighter", "flipped")
 

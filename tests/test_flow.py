@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cvkit.commands import cli
+from cvkit.commands.demo import claim_folder
 from cvkit.core import DataError, NotebookError, ParameterError
-from cvkit.flow import cli, pipeline
-from cvkit.flow.demo import claim_folder
-from cvkit.flow.notebooks import check_parameters, notebook_parameters, run_notebook
-from cvkit.flow.pipeline import STAGES, data_state, stage_keys, template
+from cvkit.pipeline import graph
+from cvkit.pipeline.graph import STAGES, data_state, stage_keys, template
+from cvkit.pipeline.notebooks import check_parameters, notebook_parameters, run_notebook
 
 command = Path(sys.executable).with_name("cvkit")
 
@@ -58,7 +59,7 @@ def shown(path):
 def test_release_is_a_room_and_a_verb():
     "Importing the room must not hide the verb, in whichever order a session comes to them."
     code = (
-        "import cvkit, cvkit.release.bundle as b; from cvkit.flow import verbs; import inspect; assert b.Bundle and "
+        "import cvkit, cvkit.release.bundle as b; from cvkit.commands import run as verbs; import inspect; assert b.Bundle and "
         "cvkit.release.bundle is b; assert inspect.signature(cvkit.release) == inspect.signature(verbs.release); "
         "cvkit.release('nowhere')"
     )
@@ -74,7 +75,7 @@ def test_a_batch_job_says_how_far_it_is_and_a_terminal_shows_it(tmp_path):
 import os, time
 from pathlib import Path
 from cvkit.core import progress
-from cvkit.flow.pipeline import watching
+from cvkit.pipeline.graph import watching
 place = Path("train/.progress"); place.parent.mkdir(exist_ok=True)
 os.environ["CVKIT_PROGRESS"] = str(place)
 with watching("."):
@@ -100,7 +101,7 @@ with watching("."):
 
 
 def test_a_forked_kernel_is_like_any_other(tmp_path):
-    from cvkit.flow.kernels import warm_kernels
+    from cvkit.pipeline.kernels import warm_kernels
 
     plot = notebook(
         tmp_path,
@@ -139,7 +140,7 @@ def test_forked_kernels_end_with_the_process_that_wanted_them(tmp_path):
         name="long",
     )
     code = (
-        "from cvkit.flow.kernels import warm_kernels; from cvkit.flow.notebooks import run_notebook\nwith "
+        "from cvkit.pipeline.kernels import warm_kernels; from cvkit.pipeline.notebooks import run_notebook\nwith "
         f"warm_kernels(): run_notebook({str(long)!r}, progress=False)"
     )
     owner = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
@@ -249,7 +250,7 @@ def test_a_kernel_knows_that_nobody_watches_and_ours_does_not(tmp_path):
 def test_templates_take_what_the_walk_gives_and_verbs_know():
     import inspect
 
-    from cvkit.flow import demo, verbs
+    from cvkit.commands import demo, run
 
     given = demo._parameters(
         "surfaces", Path("run"), 0, "", "", "", size=96, recipe="", knobs="", backbone="tf_efficientnet_lite0"
@@ -257,7 +258,7 @@ def test_templates_take_what_the_walk_gives_and_verbs_know():
     for stage in STAGES:
         takes = notebook_parameters(template(stage))
         assert given[stage].keys() <= takes.keys()
-        assert takes.keys() <= inspect.signature(getattr(verbs, stage)).parameters.keys(), stage
+        assert takes.keys() <= inspect.signature(getattr(run, stage)).parameters.keys(), stage
         check_parameters(template(stage), given[stage])
 
 
@@ -295,11 +296,11 @@ def test_a_mark_of_an_earlier_walk_does_not_cover_a_later_failure(tmp_path, monk
         "assert data != 'b', 'b is bad'\nopen(f'{out}/seen.txt', 'w').write(data)",
         name="ingest",
     )
-    monkeypatch.setattr(pipeline, "template", lambda stage: path)
+    monkeypatch.setattr(graph, "template", lambda stage: path)
     out = tmp_path / "ingest"
 
     def run(data):
-        return pipeline._run_stage(tmp_path, "ingest", {"data": data, "out": str(out)}, data, lambda line: None)
+        return graph._run_stage(tmp_path, "ingest", {"data": data, "out": str(out)}, data, lambda line: None)
 
     run("a")
     assert json.loads((out / "done.json").read_text())["key"] == "a"
@@ -443,18 +444,18 @@ def test_a_mistake_gets_one_sentence(tmp_path, monkeypatch, capsys, words, code,
 def test_every_verb_explains_its_options(verb, capsys):
     import inspect
 
-    from cvkit.flow import verbs
+    from cvkit.commands import run
 
     with pytest.raises(SystemExit) as ended:
         cli.main([verb, "--help"])
     told = capsys.readouterr().out
     assert ended.value.code == 0
-    for name in inspect.signature(getattr(verbs, verb)).parameters:
+    for name in inspect.signature(getattr(run, verb)).parameters:
         assert name.replace("_", "-") in told or name in told, name
 
 
 def test_without_a_commit_or_git_a_record_names_an_author(tmp_path, monkeypatch):
-    from cvkit.flow.records import author
+    from cvkit.pipeline.run_records import author
 
     monkeypatch.setenv("PATH", "")
     assert author()

@@ -10,12 +10,12 @@ from PIL import Image
 import cvkit
 from cvkit.core import ParameterError, read_json
 from cvkit.data.manifest import Manifest
-from cvkit.data.pixels import cached_pixels
+from cvkit.data.pixel_cache import cached_pixels
 from cvkit.evidence.calibration import cut_scores
-from cvkit.evidence.metrics import classification_estimates, said_classes
-from cvkit.flow.classify import Classification
-from cvkit.flow.tasks import read_out_of_fold, read_wish
-from cvkit.operate.predictor import Predictor
+from cvkit.evidence.classification_metrics import classification_estimates, said_classes
+from cvkit.serving.predictor import Predictor
+from cvkit.tasks.base import read_out_of_fold, read_wish
+from cvkit.tasks.classification import Classification
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_fairness_stress_and_explanation_ask_what_was_said(ingested):
 
 
 def test_a_part_of_a_data_set_may_lack_the_class_that_is_looked_for(ingested):
-    from cvkit.flow.datasets import load_manifest
+    from cvkit.commands.ingest import load_manifest
 
     manifest = Manifest.load(ingested / "ingest")
     assert (
@@ -203,7 +203,7 @@ def test_wishes_refused(text):
 
 
 def test_refusals(ingested, tmp_path, monkeypatch):
-    monkeypatch.setattr("cvkit.flow.classify._fit", lambda lesson: pytest.fail("learned before it refused"))
+    monkeypatch.setattr("cvkit.tasks.classification._fit", lambda lesson: pytest.fail("learned before it refused"))
     for wish, words in (
         (
             dict(threshold="f1"),
@@ -220,6 +220,6 @@ def test_refusals(ingested, tmp_path, monkeypatch):
 
 
 def surfaces(top):
-    from cvkit.flow.datasets import load_surfaces
+    from cvkit.commands.ingest import load_surfaces
 
     return load_surfaces(top / "images").manifest.take(range(0, 768, 8))

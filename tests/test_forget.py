@@ -17,14 +17,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cvkit.commands import forget as module
+from cvkit.commands.forget import find_expired, forget
 from cvkit.core import DataError, cache_folder, digest_bytes, digest_file, read_json, write_json
 from cvkit.data.manifest import Manifest
-from cvkit.data.pixels import Store, cached_pixels
+from cvkit.data.pixel_cache import Store, cached_pixels
 from cvkit.data.preprocess import Preprocess
 from cvkit.data.splits import Splits
-from cvkit.flow import forget as module
-from cvkit.flow.forget import find_expired, forget
-from cvkit.flow.traces import read_erasures
+from cvkit.erasure.lineage import read_erasures
 
 root = Path(__file__).resolve().parents[1]
 WHO = "crack/ann_smith 07.png"
@@ -61,7 +61,7 @@ def settle(top, monkeypatch=None):
 
 def log_requests(run):
     "What a server would have logged of all images, twice."
-    from cvkit.operate.monitor import project
+    from cvkit.serving.reference import project
 
     seen = project(np.load(run / "train/oof.npz")["embedding"], dict(np.load(run / "train/bundle/reference.npz")))
     (run / "serve").mkdir()
@@ -75,8 +75,8 @@ def made(tmp_path_factory):
     """A run of every verb that is quick, an executed notebook, a second manifest, a cache, and a registered model that
     used the image."""
     import cvkit
-    from cvkit.flow.notebooks import run_notebook
-    from cvkit.flow.records import add_to_record
+    from cvkit.pipeline.notebooks import run_notebook
+    from cvkit.pipeline.run_records import add_to_record
     from cvkit.release.registry import register
 
     top, here, before, ready = tmp_path_factory.mktemp("made"), os.getcwd(), dict(os.environ), cache_folder("backbones")
@@ -121,7 +121,7 @@ def made(tmp_path_factory):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     "A small manifest and its pages, quickly made."
-    from cvkit.flow.datasets import ingest
+    from cvkit.commands.ingest import ingest
 
     settle(tmp_path, monkeypatch)
     monkeypatch.setenv("CVKIT_LOG_LATER", "1")  # without MLflow
@@ -169,9 +169,9 @@ def traces(top, picture, raw, words, rows=()):
 
 def test_nothing_of_it_is_left_and_everything_else_works(made, monkeypatch):
     import cvkit
-    from cvkit.flow.datasets import load_manifest
-    from cvkit.flow.tasks import read_out_of_fold
-    from cvkit.operate.predictor import Predictor
+    from cvkit.commands.ingest import load_manifest
+    from cvkit.serving.predictor import Predictor
+    from cvkit.tasks.base import read_out_of_fold
 
     settle(made, monkeypatch)
     raw, before, splits = (
@@ -270,8 +270,8 @@ def test_nothing_of_it_is_left_and_everything_else_works(made, monkeypatch):
 
 
 def test_other_pictures_of_the_same_name_and_other_runs_keep_theirs(place):
+    from cvkit.commands.ingest import ingest
     from cvkit.core import png_uri
-    from cvkit.flow.datasets import ingest
 
     other = make_data(place / "other", 9)
     for i, path in enumerate(sorted(other.rglob("*.png"))):
@@ -510,7 +510,7 @@ def test_boxes_and_labels_stay_whole(place):
 
 
 def test_mistakes(place, capsys):
-    from cvkit.flow.demo import claim_folder
+    from cvkit.commands.demo import claim_folder
 
     with pytest.raises(
         DataError,
@@ -526,7 +526,7 @@ def test_mistakes(place, capsys):
 
 
 def test_retention_ends_for_one_data_set_and_not_for_another(place):
-    from cvkit.flow.datasets import ingest
+    from cvkit.commands.ingest import ingest
 
     old = make_data(place / "old", 9, "retention_until: 2026-01-31\n")
     for i, path in enumerate(sorted((old / "whole").iterdir())):

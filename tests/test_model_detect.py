@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvkit.core import DataError, ParameterError, write_json
-from cvkit.data.annotations import read_coco
 from cvkit.data.boxes import paste_digits, place_detections, true_boxes
+from cvkit.data.formats.coco import read_coco
 from cvkit.data.ingest import ingest_table
 from cvkit.data.manifest import Dataset
 from cvkit.data.preprocess import letterbox_geometry
 from cvkit.model.augment import boxes_in_position, in_position
 from cvkit.model.backbones import load_backbone, state_digest
-from cvkit.model.detect import (
+from cvkit.model.detector_network import (
     NMS,
     OPSET,
     anchor_of,
@@ -34,7 +34,7 @@ from cvkit.model.detect import (
     make_detector,
     select_boxes,
 )
-from cvkit.model.detector import (
+from cvkit.model.detector_training import (
     DETECTOR,
     box_lessons,
     check_recipe,
@@ -43,8 +43,8 @@ from cvkit.model.detector import (
     predict_detections,
     unpack_detections,
 )
-from cvkit.model.fit import fit_network
 from cvkit.model.plan import Plan
+from cvkit.model.training_loop import fit_network
 
 PLAN = dict(device="cpu", layout="channels_last", precision="float32", threads=1, batch=4)
 quick = dataclasses.replace(DETECTOR, epochs=2)

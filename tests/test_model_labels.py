@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score
 
 from cvkit.core import DataError, ParameterError, canonical_json
 from cvkit.data.manifest import Dataset, Manifest
-from cvkit.model.labels import (
+from cvkit.model.multilabel_probe import (
     calibrate_labels,
     fit_label_probe,
     fit_platt,

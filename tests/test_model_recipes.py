@@ -13,16 +13,16 @@ from PIL import Image
 
 from cvkit.core import DataError, ParameterError
 from cvkit.data.ingest import ingest_folder
-from cvkit.data.pixels import cached_pixels
-from cvkit.model import crossfit, fit
+from cvkit.data.pixel_cache import cached_pixels
+from cvkit.model import cross_validation, training_loop
 from cvkit.model.augment import augment, in_position, positions
 from cvkit.model.backbones import load_backbone, make_network, state_digest
-from cvkit.model.crossfit import cross_fit, small_images, watched_rows
-from cvkit.model.fit import Lessons, Training, fit_network, load_state, predict_network
+from cvkit.model.cross_validation import cross_fit, small_images, watched_rows
+from cvkit.model.partial_finetuning import cached_activations, cut_trunk
 from cvkit.model.plan import Plan, stored_plan
+from cvkit.model.probe import fit_head, fit_probe, softmax
 from cvkit.model.recipe import Recipe, class_weights, draw_order, label_shares, read_recipe, soft_labels
-from cvkit.model.tail import cached_activations, cut_trunk
-from cvkit.model.train import fit_head, fit_probe, softmax
+from cvkit.model.training_loop import Lessons, Training, fit_network, load_state, predict_network
 
 PLAN = dict(device="cpu", layout="channels_last", precision="float32", threads=1, batch=8)
 quick = Recipe("full", epochs=2, patience=0, rate=1e-3)
@@ -189,7 +189,7 @@ def test_activations_come_from_torch_and_are_not_computed_twice(stripes, backbon
     drawn = found.draw(np.arange(48), np.random.default_rng(0))
     mirrored = [(row == other).all() for row, other in zip(drawn, found.rows[4][:])]
     assert 0 < sum(mirrored) < 48
-    monkeypatch.setattr("cvkit.model.tail._session", lambda graph: pytest.fail("a session was made"))
+    monkeypatch.setattr("cvkit.model.partial_finetuning._session", lambda graph: pytest.fail("a session was made"))
     assert (cached_activations(stripes.take([7, 3]), backbone).draw([0, 1], None) == found.rows[0][[7, 3]]).all()
 
 
@@ -235,7 +235,7 @@ def test_a_bad_number_stops_at_the_first_and_keeps_the_batch(lessons, tmp_path):
 
 
 def test_want_of_memory_halves_the_batch_with_a_line_and_stops_in_the_end(lessons, tmp_path, monkeypatch):
-    real, plans = fit.place_batch, []
+    real, plans = training_loop.place_batch, []
 
     def small_machine(most):
         def place(array, plan):
@@ -248,11 +248,11 @@ def test_want_of_memory_halves_the_batch_with_a_line_and_stops_in_the_end(lesson
 
         return place
 
-    monkeypatch.setattr(fit, "place_batch", small_machine(4))
+    monkeypatch.setattr(training_loop, "place_batch", small_machine(4))
     with pytest.warns(UserWarning, match="not enough memory for a batch of 8: going on with 4"):
         told = fit_network(*fresh(), lessons, rows, none, quick, Plan(**PLAN), tmp_path / "a", keep_plan=plans.append)
     assert [p.batch for p in plans] == [4] and told["epochs"] == 2 and "batch halved from 8" in plans[0].because
-    monkeypatch.setattr(fit, "place_batch", small_machine(0))
+    monkeypatch.setattr(training_loop, "place_batch", small_machine(0))
     with pytest.warns(UserWarning), pytest.raises(DataError, match="expected memory for a batch of 2 images"):
         fit_network(*fresh(), lessons, rows, none, quick, Plan(**PLAN), tmp_path / "b")
 
@@ -311,7 +311,7 @@ def test_every_knob_trains_and_repeats_itself(lessons, tmp_path, knobs):
 
 def test_early_stopping_ships_the_best_epoch(lessons, tmp_path, monkeypatch):
     losses = iter([0.5, 0.4, 0.6, 0.7, 0.1])
-    monkeypatch.setattr(fit, "log_loss", lambda *a: next(losses))
+    monkeypatch.setattr(training_loop, "log_loss", lambda *a: next(losses))
     seen = []
     network, trunk = fresh()
     told = fit_network(

@@ -18,22 +18,21 @@ from PIL import Image
 from scipy.stats import binom, ks_2samp
 
 from cvkit.core import BundleError, DataError, ParameterError
-from cvkit.operate.component import SeldonModel
-from cvkit.operate.manifests import _print_manifest, manifest_text, seldon_v1, seldon_v1_findings
-from cvkit.operate.monitor import (
+from cvkit.monitoring.drift import (
     Drift,
     drift_report,
     drift_test,
     false_alarm_rate,
-    fit_reference,
     ks_p_values,
     ks_statistics,
     null_distances,
-    project,
     smallest_visible_shift,
 )
-from cvkit.operate.predictor import Predictor, softmax
 from cvkit.release.bundle import write_bundle
+from cvkit.serving.deployment import _print_manifest, manifest_text, seldon_v1, seldon_v1_findings
+from cvkit.serving.predictor import Predictor, softmax
+from cvkit.serving.reference import fit_reference, project
+from cvkit.serving.seldon_component import SeldonModel
 
 root = Path(__file__).resolve().parents[1]
 classes = ["cracked", "sound", "dirty"]
@@ -246,7 +245,7 @@ def test_a_changed_byte_is_noticed_before_the_graph_is_opened(tmp_path):
 
 def test_prediction_needs_numpy_pillow_and_onnxruntime_only(predictor):
     code = (
-        "import sys, numpy\nfrom cvkit.operate.predictor import Predictor\nfrom cvkit.operate.component import "
+        "import sys, numpy\nfrom cvkit.serving.predictor import Predictor\nfrom cvkit.serving.seldon_component import "
         "SeldonModel\nPredictor(sys.argv[1]).predict(numpy.zeros((9, 9, 3), 'uint8'))\nprint(*{m.split('.')[0] for m "
         "in sys.modules})"
     )
@@ -271,7 +270,7 @@ def test_processes_that_log_at_once_do_not_mix_lines(tmp_path):
     log, code = (
         tmp_path / "requests.jsonl",
         (
-            "import sys\nfrom cvkit.operate.component import _append\nsys.stdin.readline()\nfor i in range(1500): "
+            "import sys\nfrom cvkit.serving.seldon_component import _append\nsys.stdin.readline()\nfor i in range(1500): "
             "_append(sys.argv[1], f'{sys.argv[2]}{i:04}' + sys.argv[2] * 500 + chr(10))"
         ),
     )
@@ -719,7 +718,7 @@ def test_the_component_takes_the_parameters_of_the_manifest():
 def test_the_command_writes_what_lies_in_deploy(tmp_path, capsys, predictor):
     _print_manifest(["--out", str(tmp_path / "made.yaml")])
     assert (tmp_path / "made.yaml").read_text() == (root / "deploy/seldon/example-v1.yaml").read_text(), (
-        "write it again: python -m cvkit.operate.manifests --out deploy/seldon/example-v1.yaml"
+        "write it again: python -m cvkit.serving.deployment --out deploy/seldon/example-v1.yaml"
     )
     capsys.readouterr()
     _print_manifest(["--bundle", str(predictor.bundle.folder), "--image", "cvkit:1"])

@@ -20,8 +20,8 @@ from PIL import Image
 from test_operate import classes, encode, photo, small_bundle
 
 from cvkit.core import BundleError, ServeError
-from cvkit.operate.predictor import Predictor
-from cvkit.operate.seldon import SeldonServer, _group, free_port, port_in_use, seldon_python, serving_parity
+from cvkit.serving.predictor import Predictor
+from cvkit.serving.seldon_server import SeldonServer, _group, free_port, port_in_use, seldon_python, serving_parity
 
 try:
     seldon_python()
@@ -299,7 +299,7 @@ def test_a_changed_byte_does_not_start(tmp_path):
     with pytest.raises(BundleError, match="model.onnx in .* was changed: expected .* do not serve it"):
         server.__enter__()
     assert server.process is None
-    words = [seldon_python(), "-W", "ignore", "-m", "cvkit.operate.seldon", "--bundle", str(folder)]
+    words = [seldon_python(), "-W", "ignore", "-m", "cvkit.serving.seldon_server", "--bundle", str(folder)]
     for name in ("rest", "grpc", "metrics"):
         words += [f"--{name}", str(free_port())]
     done = subprocess.Popen(
@@ -374,7 +374,7 @@ def test_an_environment_without_seldon_is_named(bundle, monkeypatch, python, wor
 
 starter = """
 import sys, time
-from cvkit.operate.seldon import SeldonServer
+from cvkit.serving.seldon_server import SeldonServer
 with SeldonServer(sys.argv[1]) as server:
     print(server.process.pid, *server.ports.values(), flush=True)
     time.sleep(600)

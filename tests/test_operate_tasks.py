@@ -19,10 +19,13 @@ from test_operate import encode, photo
 from cvkit.core import BundleError, DataError, ServeError
 from cvkit.data.boxes import place_detections
 from cvkit.data.preprocess import decode_image, letterbox_geometry
-from cvkit.operate.answers import (
+from cvkit.monitoring.drift import drift_test
+from cvkit.release.bundle import check_spec, write_bundle
+from cvkit.serving.predictions import (
     Detections,
     LabelPredictions,
     Predictions,
+    answer_names,
     answers_of,
     class_probabilities,
     detection_answers,
@@ -30,11 +33,10 @@ from cvkit.operate.answers import (
     sigmoid,
     softmax,
 )
-from cvkit.operate.component import SeldonModel
-from cvkit.operate.monitor import answer_names, drift_test, fit_reference, project
-from cvkit.operate.predictor import Predictor, PyfuncModel, upright_size
-from cvkit.operate.seldon import SeldonServer, seldon_python, serving_parity
-from cvkit.release.bundle import check_spec, write_bundle
+from cvkit.serving.predictor import Predictor, PyfuncModel, upright_size
+from cvkit.serving.reference import fit_reference, project
+from cvkit.serving.seldon_component import SeldonModel
+from cvkit.serving.seldon_server import SeldonServer, seldon_python, serving_parity
 
 random = np.random.default_rng(0)
 side, names = 64, ["crack", "stain", "hole"]
@@ -442,7 +444,7 @@ def test_tables_for_mlflow(labeller, detector):
 
 def test_boxes_need_numpy_pillow_and_onnxruntime_only(detector):
     code = (
-        "import sys, numpy\nfrom cvkit.operate.component import SeldonModel\nfrom cvkit.operate.seldon import "
+        "import sys, numpy\nfrom cvkit.serving.seldon_component import SeldonModel\nfrom cvkit.serving.seldon_server import "
         "serving_parity\nm = SeldonModel(sys.argv[1]); m.load()\nfrom io import BytesIO; from PIL import Image\nout = "
         "BytesIO(); Image.new('RGB', (9, 9)).save(out, 'PNG')\nassert m.answer(out.getvalue(), "
         "draw=True)[0]['png']\nprint(*{m.split('.')[0] for m in sys.modules})"

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from cvkit.pages import (
+from cvkit.reports.pages import (
     STYLE,
     Block,
     badge,

@@ -14,12 +14,12 @@ import pytest
 import yaml
 from test_wheel import outside, wheel  # noqa: F401
 
+from cvkit.commands import new
+from cvkit.commands.new import new
 from cvkit.core import DataError, ParameterError
 from cvkit.data.manifest import Dataset
-from cvkit.flow import project
-from cvkit.flow.notebooks import notebook_parameters
-from cvkit.flow.pipeline import STAGES
-from cvkit.flow.project import new
+from cvkit.pipeline.graph import STAGES
+from cvkit.pipeline.notebooks import notebook_parameters
 from cvkit.release.policy import Policy
 
 root = Path(__file__).resolve().parents[1]
@@ -134,9 +134,7 @@ def test_the_template_and_its_stages_hold_parameters():
 
 
 def test_a_failed_attempt_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        project, "_installed_from", lambda: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    )
+    monkeypatch.setattr(new, "_installed_from", lambda: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError):
         new("roofs", tmp_path / "roofs")
     monkeypatch.undo()
@@ -196,7 +194,7 @@ def test_folders_that_are_refused_and_taken(tmp_path, monkeypatch):
 
 def test_make_reads_the_place_that_pip_wrote(tmp_path, monkeypatch):
     place = "propertyai-cvkit @ git+https://git.example/a$b/cvkit@1db60a5#subdirectory=kit"
-    monkeypatch.setattr(project, "_installed_from", lambda: place)
+    monkeypatch.setattr(new, "_installed_from", lambda: place)
     folder = new("roofs", tmp_path / "roofs").folder
     (folder / "Makefile").write_text((folder / "Makefile").read_text() + "\nshow:\n\t@printf '%s' '$(CVKIT)'\n")
     assert make(folder, "show") == place

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cvkit.commands.redact import make_scenes, read_marks, redact
 from cvkit.core import DataError, digest_bytes, read_json
 from cvkit.data.ingest import ingest_folder
 from cvkit.data.manifest import Manifest
-from cvkit.evidence.redaction import redaction_recall
-from cvkit.flow.protect import make_scenes, read_marks, redact
+from cvkit.evidence.redaction_recall import redaction_recall
 
 
 @pytest.fixture(scope="module")

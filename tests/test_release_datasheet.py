@@ -14,13 +14,13 @@ import yaml
 from markdown_it import MarkdownIt
 from PIL import Image
 
+from cvkit.commands.datasheet import check_croissant, datasheet, find_records
+from cvkit.commands.ingest import load_elpv, load_surfaces
 from cvkit.core import DataError, digest_file, read_json, write_json
 from cvkit.data.ingest import ingest_table
 from cvkit.data.manifest import Dataset
-from cvkit.flow.datasets import load_elpv, load_surfaces
-from cvkit.flow.describe import check_croissant, datasheet, find_records
 from cvkit.release.croissant import CONTEXT
-from cvkit.release.datasheet import data_evidence, make_datasheet
+from cvkit.release.dataset_card import data_evidence, make_datasheet
 from cvkit.release.policy import Policy
 
 logging.getLogger("absl").setLevel(logging.ERROR)

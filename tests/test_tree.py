@@ -13,24 +13,27 @@ from pathlib import Path
 import pytest
 
 root = Path(__file__).resolve().parents[1]
-rooms = [
+rooms = [  # a room imports only itself and those before it
     "core",
-    "pages",
+    "task_info",
+    "stats",
+    "reports",
     "data",
     "model",
     "evidence",
     "release",
-    "operate",
-    "flow",
-]  # a room imports only those before it
+    "serving",
+    "monitoring",
+    "tasks",
+    "pipeline",
+    "erasure",
+    "commands",
+]
 by_hand = {Path("cvkit/__init__.py")}
-notebooks = sorted(
-    (
-        path
-        for path in (root / "nbs").rglob("*.ipynb")
-        if ".ipynb_checkpoints" not in path.parts and path.name != "index.ipynb"
-    ),
-    key=lambda path: path.name,
+notebooks = sorted(  # the reading order
+    path
+    for path in (root / "nbs").rglob("*.ipynb")
+    if ".ipynb_checkpoints" not in path.parts and path.name != "index.ipynb"
 )
 library = [path for path in notebooks if path.parent.name != "tutorials"]  # a tutorial exports nothing
 templates = sorted(path for path in (root / "templates").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
@@ -131,30 +134,43 @@ def test_nbdev_clean_changes_nothing(copy):
     )
 
 
+def numbered(path):
+    "The module that a notebook's path stands for: `nbs/04_data/02_manifest.ipynb` is `data.manifest`."
+    parts = path.relative_to(root / "nbs").with_suffix("").parts
+    assert all(re.match(r"\d\d_", part) for part in parts), f"folders and notebooks are numbered: {path}"
+    return ".".join(part[3:] for part in parts)
+
+
+def module_path(name):
+    return root / "cvkit" / Path(*name.split(".")).with_suffix(".py")
+
+
 def test_each_module_has_one_notebook():
-    names = [module_of(path) for path in library]
-    assert None not in names, f"no default_exp: {library[names.index(None)].name}"
-    assert len(set(names)) == len(names), (
-        f"two notebooks export one module: {sorted(n for n in names if names.count(n) > 1)}"
-    )
-    assert {Path("cvkit", *name.split(".")).with_suffix(".py") for name in names} == {
-        path.relative_to(root) for path in modules
-    }
-    for path, name in zip(library, names):
-        assert re.fullmatch(r"\d\d_" + name.split(".")[-1], path.stem), f"{path.name} exports {name}"
-        assert "." not in name or path.parent.name.split("_", 1)[1] == name.split(".")[0], f"{path} exports {name}"
+    wrong = [
+        f"{path.relative_to(root)} exports {module_of(path)}" for path in library if module_of(path) != numbered(path)
+    ]
+    assert not wrong
+    assert {module_path(numbered(path)) for path in library} == set(modules)
 
 
-def test_imports_go_only_to_lower_numbers():
-    numbers = {module_of(path): path.name[:2] for path in library}
-    assert len(set(numbers.values())) == len(numbers), "two notebooks have one number"
-    order = [rooms.index(name.split(".")[0]) for name in sorted(numbers, key=numbers.get)]
-    assert order == sorted(order), "the numbers do not rise through the rooms"
+def test_a_number_is_given_once_in_a_folder():
+    for folder in {path.parent for path in library}:
+        numbers = [path.name[:2] for path in folder.iterdir() if re.match(r"\d\d_", path.name)]
+        assert len(set(numbers)) == len(numbers), f"two entries of {folder.relative_to(root)} have one number"
+
+
+def test_rooms_stand_in_the_order_of_what_they_may_import():
+    order = [rooms.index(numbered(path).split(".")[0]) for path in library]
+    assert order == sorted(order)
+
+
+def test_imports_go_only_to_earlier_notebooks():
+    position = {numbered(path): i for i, path in enumerate(library)}
     upward = [
         f"{name} imports {other}"
-        for name in numbers
-        for other in imports_of(root / "cvkit" / Path(*name.split(".")).with_suffix(".py"))
-        if numbers[other] >= numbers[name]
+        for name in position
+        for other in imports_of(module_path(name))
+        if position[other] >= position[name]
     ]
     assert not upward
 
@@ -312,9 +328,9 @@ def test_import_cvkit_is_light():
 def test_import_of_a_module_is_light(path):
     loaded = python(f"import sys, cvkit.{dotted(path)}; print(*[name for name in {heavy} if name in sys.modules])")
     room = dotted(path).split(".")[0]
-    allowed = {"core": set(), "pages": set(), "operate": {"PIL", "onnxruntime"}, "flow": {"PIL", "onnxruntime"}}.get(
-        room, {"PIL"}
-    )
+    light = {"core": set(), "task_info": set(), "stats": set(), "reports": set()}
+    served = {"serving", "monitoring", "tasks", "pipeline", "erasure", "commands"}
+    allowed = {"PIL", "onnxruntime"} if room in served else light.get(room, {"PIL"})
     assert not set(loaded) - allowed, "import it inside the functions that need it, with need(...)"
 
 

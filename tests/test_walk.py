@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvkit.flow.pipeline import STAGES
+from cvkit.pipeline.graph import STAGES
 
 command = Path(sys.executable).with_name("cvkit")
 pages = {

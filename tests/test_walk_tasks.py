@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 import cvkit
+from cvkit.commands.ingest import load_manifest
 from cvkit.core import DataError
-from cvkit.flow.datasets import load_manifest
-from cvkit.model.detector import unpack_detections
+from cvkit.model.detector_training import unpack_detections
 
 
 def read(*parts):
@@ -42,7 +42,7 @@ def boxes(place):
 @pytest.fixture(scope="module")
 def labels(place):
     "Two surfaces side by side in each picture, in a table, walked."
-    from cvkit.flow.datasets import ingest
+    from cvkit.commands.ingest import ingest
 
     source, random = load_manifest(ingest("surfaces", "surfaces"))[0], np.random.default_rng(0)
     (place / "mixed").mkdir()
@@ -80,8 +80,8 @@ def test_a_coco_folder_is_walked_to_a_seldon_answer_with_boxes(boxes):
 
 def test_numbers_of_a_detector_are_those_of_its_predictor(boxes):
     from cvkit.data.boxes import true_boxes
-    from cvkit.evidence.matching import detection_estimates
-    from cvkit.operate.predictor import Predictor
+    from cvkit.evidence.detection_metrics import detection_estimates
+    from cvkit.serving.predictor import Predictor
 
     manifest, held = load_manifest("boxes/ingest")[0], dict(np.load("boxes/evaluate/holdout.npz"))
     place = {key: i for i, key in enumerate(manifest.table["image"])}
@@ -149,7 +149,7 @@ def test_verbs_for_one_label_say_so(boxes, labels):
 
 
 def test_the_box_that_is_explained_is_outlined_on_the_page_and_nowhere_else():
-    from cvkit.flow.locate import AskedBoxes
+    from cvkit.tasks.detection import AskedBoxes
 
     asked, pixels = AskedBoxes.__new__(AskedBoxes), np.full((2, 64, 64, 3), 100, np.uint8)
     asked.boxes = [(np.array([10.0, 20, 40, 50]), 0), (np.array([-5.0, -5, 70, 30]), 1)]

@@ -202,7 +202,7 @@ def test_import_and_help(base, tmp_path):
 
 
 def test_predict_says_what_the_checkout_says(base, bundle, images, tmp_path):
-    from cvkit.operate.predictor import Predictor
+    from cvkit.serving.predictor import Predictor
 
     files = sorted(images.rglob("*.png"))
     said = run(base / "cvkit", "predict", bundle, *files, cwd=tmp_path).stdout.split("\n")[:-1]

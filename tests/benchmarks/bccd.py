@@ -35,8 +35,8 @@ def main():
     import cvkit
     from cvkit.core import write_json
     from cvkit.data.boxes import true_boxes
-    from cvkit.evidence.detection import commonest_boxes
-    from cvkit.evidence.matching import detection_estimates
+    from cvkit.evidence.detection_metrics import detection_estimates
+    from cvkit.evidence.detection_report import commonest_boxes
 
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("folder")

@@ -52,7 +52,7 @@ def test_memory():
 import sys, tracemalloc
 sys.path.insert(0, 'tests')
 from test_evidence_detection import scenes
-from cvkit.evidence.matching import detection_estimates
+from cvkit.evidence.detection_metrics import detection_estimates
 n, draws = int(sys.argv[1]), int(sys.argv[2])
 truth, detections = scenes(n, 1)
 detection_estimates(truth[:20], detections[:20], 'abc', draws=2)

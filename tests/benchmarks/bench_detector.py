@@ -59,11 +59,11 @@ def told(step, values):
 
 def test_pasted_digits(tmp_path, monkeypatch):
     monkeypatch.setenv("CVKIT_CACHE", str(tmp_path / "cache"))
+    from cvkit.commands.ingest import load_pasted_digits
     from cvkit.data.boxes import true_boxes
-    from cvkit.flow.datasets import load_pasted_digits
     from cvkit.model.backbones import load_backbone
-    from cvkit.model.detect import letterboxed
-    from cvkit.model.detector import DETECTOR, cross_fit_detector
+    from cvkit.model.detector_network import letterboxed
+    from cvkit.model.detector_training import DETECTOR, cross_fit_detector
 
     manifest = load_pasted_digits(tmp_path / "digits", IMAGES, size=SIZE).manifest
     cores, wall, cpu = len(os.sched_getaffinity(0)), time.perf_counter(), time.process_time()

@@ -11,8 +11,13 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from cvkit.evidence.intervals import bootstrap, bootstrap_weights
-from cvkit.evidence.metrics import class_rates, classification_estimates, weighted_auroc, weighted_average_precision
+from cvkit.evidence.classification_metrics import (
+    class_rates,
+    classification_estimates,
+    weighted_auroc,
+    weighted_average_precision,
+)
+from cvkit.stats import bootstrap, bootstrap_weights
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,7 +72,7 @@ def test_a_million_predictions():
 import numpy as np, resource, sys, time
 sys.path.insert(0, 'tests/benchmarks')
 from bench_evidence import scored
-from cvkit.evidence.metrics import classification_estimates
+from cvkit.evidence.classification_metrics import classification_estimates
 t, s = scored(1_000_000); p = np.stack([1 - s, s], 1)
 before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
 e = classification_estimates(t.astype(int), p, ['a', 'b'], 'b')

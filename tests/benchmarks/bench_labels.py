@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from cvkit.evidence import label_metrics
+from cvkit.evidence import multilabel_metrics
 from cvkit.evidence.calibration import choose_label_cuts
-from cvkit.evidence.intervals import drawn_weights
+from cvkit.stats import drawn_weights
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,15 +47,15 @@ def test_intervals_against_a_loop(draws=20, replicates=200):
     truth, p = predictions()
     said, n, clock = p >= 0.4, len(truth), time.process_time
     start, wall = clock(), time.perf_counter()
-    found, rows, _ = label_metrics.measure_labels(truth, p, said)
+    found, rows, _ = multilabel_metrics.measure_labels(truth, p, said)
     fast, wall = clock() - start, time.perf_counter() - wall
-    few = label_metrics.label_estimates(truth, p, said, replicates=draws)
+    few = multilabel_metrics.label_estimates(truth, p, said, replicates=draws)
     copies = [np.repeat(np.arange(n), w[0].astype(int)) for w in drawn_weights(np.arange(n), draws) for w in w[:, None]]
     start = clock()
     values = [loop(truth[i], p[i], said[i]) for i in copies]
     slow = (clock() - start) / draws * replicates
     for name, value in loop(truth, p, said).items():
-        same = label_metrics._expanded(value, np.array([v[name] for v in values]), n)
+        same = multilabel_metrics._expanded(value, np.array([v[name] for v in values]), n)
         assert (few[name].value, few[name].low, few[name].high) == pytest.approx(
             (same.value, same.low, same.high), abs=1e-6
         ), name
@@ -95,7 +95,7 @@ def test_memory():
 import resource, sys, time
 sys.path.insert(0, 'tests/benchmarks')
 from bench_labels import predictions
-from cvkit.evidence.label_metrics import measure_labels
+from cvkit.evidence.multilabel_metrics import measure_labels
 truth, p = predictions(100_000, int(sys.argv[1])); said = p > .4
 measure_labels(truth[:50], p[:50], said[:50], replicates=2)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -10,8 +10,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cvkit.operate.predictor import OUTPUTS, Predictor
 from cvkit.release.bundle import write_bundle
+from cvkit.serving.predictor import OUTPUTS, Predictor
 
 size, classes, anchors, most = 320, ["red", "white", "platelet"], 2100, 100
 

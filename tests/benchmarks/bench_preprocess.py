@@ -109,7 +109,7 @@ def test_decode_to_tensor(files, resize, interpolation):
 
 def test_cached_epoch(files, tmp_path, monkeypatch):
     from cvkit.data.ingest import ingest_folder
-    from cvkit.data.pixels import cached_pixels
+    from cvkit.data.pixel_cache import cached_pixels
 
     monkeypatch.setenv("CVKIT_CACHE", str(tmp_path / "cache"))
     for i in range(96):

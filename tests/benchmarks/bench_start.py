@@ -68,7 +68,7 @@ def test_trivial_notebook_against_papermill(tmp_path):
     ]
     assert shown == ["3\n", "3\n"], "both give the same output"
     print(f"trivial notebook: papermill {peer:.2f} s, cvkit run {own:.2f} s, ratio {own / peer:.2f} (aim 0.50)")
-    from cvkit.flow.notebooks import run_notebook
+    from cvkit.pipeline.notebooks import run_notebook
 
     taken = []
     for _ in range(4):

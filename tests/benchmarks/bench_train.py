@@ -61,10 +61,10 @@ def best_of(ways, rounds=2):
 
 def trainer(manifest, backbone, recipe, plan, folder):
     "One training by cvkit, everything that is kept for it already there; and its network."
-    from cvkit.model import crossfit, fit
+    from cvkit.model import cross_validation, training_loop
 
     recipe = dataclasses.replace(recipe, head="random")
-    work = crossfit._Trainings(
+    work = cross_validation._Trainings(
         manifest, backbone, recipe, plan, folder, np.eye(3, dtype=np.float32)[manifest.targets], 0, None, None
     )
     rounds = iter(range(99))
@@ -209,7 +209,7 @@ def test_folds_of_a_probe(manifest):
 
     from cvkit.model.backbones import load_backbone
     from cvkit.model.features import extract_features
-    from cvkit.model.train import fit_probe
+    from cvkit.model.probe import fit_probe
 
     backbone, folds = load_backbone(size=size), np.arange(len(manifest)) // 3 % 5
     start = time.perf_counter()

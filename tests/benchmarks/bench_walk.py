@@ -46,11 +46,11 @@ def test_walk_by_stage(tmp_path):
 
 
 def test_five_folds_for_the_price_of_one_fit(tmp_path, monkeypatch):
+    from cvkit.commands.ingest import load_elpv
     from cvkit.data.splits import make_splits
-    from cvkit.flow.datasets import load_elpv
     from cvkit.model.backbones import backbone_graph, load_backbone
     from cvkit.model.features import extract_features
-    from cvkit.model.train import fit_head, fit_probe
+    from cvkit.model.probe import fit_head, fit_probe
 
     monkeypatch.setenv("CVKIT_CACHE", str(tmp_path))
     manifest, backbone = load_elpv().manifest, load_backbone()

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import binom, norm
 
-from cvkit.evidence.intervals import decide, proportion
-from cvkit.evidence.metrics import classification_estimates
+from cvkit.evidence.classification_metrics import classification_estimates
+from cvkit.stats import decide, proportion
 
 SIZES = (50, 200, 1000)
 

@@ -33,9 +33,9 @@ def locked(work):
     import elpv_dataset
     import pandas as pd
 
+    from cvkit.commands.ingest import load_elpv
+    from cvkit.commands.split import look_for_copies
     from cvkit.data.splits import Splits, make_splits
-    from cvkit.flow.datasets import load_elpv
-    from cvkit.flow.divide import look_for_copies
 
     manifest = load_elpv().manifest
     table = pd.read_csv(
@@ -64,10 +64,10 @@ class Tail:
         from cvkit.model.augment import positions
         from cvkit.model.backbones import load_backbone
         from cvkit.model.features import extract_features
-        from cvkit.model.fit import Lessons
+        from cvkit.model.partial_finetuning import cached_activations
         from cvkit.model.plan import Plan
         from cvkit.model.recipe import Recipe, label_shares, soft_labels
-        from cvkit.model.tail import cached_activations
+        from cvkit.model.training_loop import Lessons
 
         self.recipe, self.plan, self.work, self.manifest = Recipe(**RECIPE), Plan(**PLAN), work, manifest
         self.backbone, self.places = load_backbone(BACKBONE, size=SIZE), positions(self.recipe)
@@ -85,9 +85,9 @@ class Tail:
         import torch
 
         from cvkit.model.backbones import make_network
-        from cvkit.model.fit import fit_network
-        from cvkit.model.tail import cut_trunk, upper_network
-        from cvkit.model.train import fit_head
+        from cvkit.model.partial_finetuning import cut_trunk, upper_network
+        from cvkit.model.probe import fit_head
+        from cvkit.model.training_loop import fit_network
 
         head = fit_head(self.embedding[learn], self.lessons.targets[learn], self.recipe.C, self.lessons.shares[learn])
         whole = make_network(replace(self.backbone, module=copy.deepcopy(self.backbone.module)), *head)
@@ -121,9 +121,9 @@ class Tail:
         seconds of training."""
         from dataclasses import replace
 
-        from cvkit.model.fit import predict_network
         from cvkit.model.plan import place_network
-        from cvkit.model.train import softmax
+        from cvkit.model.probe import softmax
+        from cvkit.model.training_loop import predict_network
 
         done = self.work / f"{name}.npz"
         if not done.exists():
@@ -148,7 +148,7 @@ class Tail:
 
 def numbers(manifest, rows, score):
     "Accuracy and AUROC of some rows, with their intervals."
-    from cvkit.evidence.metrics import classification_estimates
+    from cvkit.evidence.classification_metrics import classification_estimates
 
     k = manifest.classes.index("defective")
     probabilities = np.stack([1 - score, score] if k else [score, 1 - score], 1)
