@@ -2,7 +2,7 @@
 
 nbdev's steps prepare the notebooks, a few of ours turn them into what myst-nb reads, Sphinx makes the pages. Signatures are shown as they were
 written, stored outputs as they are; nothing is run, nothing is fetched, and a warning is an error. Pages written by hand lie in docs/pages: a line
-`{{ first_model.maps }}` in one stands for the stored output of the cell that is tagged `maps` in the notebook first_model.
+`{{ tutorials.first_model.maps }}` in one stands for the stored output of the cell that is tagged `maps` in that notebook.
 """
 
 import argparse
@@ -15,14 +15,21 @@ import sys
 from pathlib import Path
 
 root = Path(__file__).resolve().parents[1]
-rooms = {  # folder of cvkit -> title and sentence of the room
+rooms = {  # package of cvkit -> title and sentence of the room
     "": ("Ground", "What every room stands on."),
+    "reports": ("Reports", "The pages that people read: blocks, one stylesheet, plots."),
     "data": ("Data", "From a folder of images to a manifest and to splits that do not leak."),
-    "model": ("Model", "A frozen backbone, cached features, a calibrated head."),
+    "data.formats": ("Formats", "How labels are written down: folders, tables, COCO, VOC, YOLO."),
+    "data.sources": ("Sources", "Where images come from: archives, downloads, databases."),
+    "model": ("Model", "A frozen backbone, cached features, a calibrated head; networks that are trained further."),
     "evidence": ("Evidence", "What the model can and cannot do, with intervals, and whether its explanations hold."),
     "release": ("Release", "Bundles, tracking, policy, approvals, cards, registry."),
-    "operate": ("Operate", "The predictor, Seldon, and what is watched in production."),
-    "flow": ("Flow", "The verbs, notebooks as jobs, the pipeline, the command line."),
+    "serving": ("Serving", "The predictor, and Seldon around it."),
+    "monitoring": ("Monitoring", "What is watched in production."),
+    "tasks": ("Tasks", "What trains, judges and explains, by what an image has: a label, several, or boxes."),
+    "pipeline": ("Pipeline", "Notebooks as jobs, their graph, and the record of a run."),
+    "erasure": ("Erasure", "What `cvkit forget` needs: files, lineage, stores."),
+    "commands": ("Commands", "One module a command, the same in Python and in a terminal."),
 }
 
 
@@ -213,7 +220,7 @@ def sources(folder):
         for path in (root / "nbs").rglob("*.ipynb")
         if path.name != "index.ipynb" and ".ipynb_checkpoints" not in path.parts
     ]
-    for path in sorted(notebooks, key=lambda path: path.name):
+    for path in sorted(notebooks):
         notebook = rendered(path)
         name = exports(notebook)
         module = f"cvkit.{name}" if name else f"tutorials.{path.stem}"
@@ -243,29 +250,36 @@ def reference(folder, found):
         rows = "\n".join(
             f"| [{label}](#{module}) | `{module}` | {' '.join(text.split())} |" for _, label, text, module in pages
         )
-        entries = [f"/{room}/{page}" if room else f"/{page}" for page, *_ in pages]
-        place = folder / (f"{room}/index.md" if room else "ground.md")
-        place.write_text(
+        prefix = f"/{room.replace('.', '/')}" if room else ""
+        entries = [f"{prefix}/{page}" for page, *_ in pages]
+        index = f"{prefix}/index" if room else "/ground"
+        (folder / f"{index[1:]}.md").write_text(
             f"# {title}\n\n{sentence}\n\n| page | module | |\n|:--|:--|:--|\n{rows}\n\n{toctree(entries, hidden='')}",
             encoding="utf-8",
         )
-        tops.append((f"/{room}/index" if room else "/ground", title, sentence))
-    rows = "\n".join(f"| [{title}]({place}.md) | {sentence} |" for place, title, sentence in tops)
+        tops.append((index, title, sentence))
+    rows = "\n".join(f"| [{title}]({index}.md) | {sentence} |" for index, title, sentence in tops)
     (folder / "reference.md").write_text(
         (
             "# Reference\n\nThe library by room, in the order in which data flows. Each page is a notebook: prose, "
             "code, and what it showed when it was run.\n\n"
-            f"| room | |\n|:--|:--|\n{rows}\n\n{toctree([place for place, *_ in tops], hidden='')}"
+            f"| room | |\n|:--|:--|\n{rows}\n\n{toctree([index for index, *_ in tops], hidden='')}"
         ),
         encoding="utf-8",
     )
+
+
+def module_of(path):
+    "What a notebook's path stands for: `nbs/04_data/02_manifest.ipynb` is `data.manifest`."
+    parts = path.relative_to(root / "nbs").with_suffix("").parts
+    return ".".join(re.sub(r"^\d\d_", "", part) for part in parts)
 
 
 def with_outputs(text, notebooks):
     "A page with the stored outputs of the tagged cells that it names."
     import nbformat
 
-    stored = {path.stem: path for path in notebooks}
+    stored = {module_of(path): path for path in notebooks}
 
     def output(found):
         cells = nbformat.read(stored[found[1]], 4).cells if found[1] in stored else []
@@ -283,7 +297,7 @@ def with_outputs(text, notebooks):
             )
         return '```{raw} html\n<div class="cell_output">\n' + "\n".join(shown) + "\n</div>\n```"
 
-    return re.sub(r"^\{\{ (\w+)\.([\w-]+) \}\}$", output, text, flags=re.M)
+    return re.sub(r"^\{\{ ([\w.]+)\.([\w-]+) \}\}$", output, text, flags=re.M)
 
 
 def overview(names):

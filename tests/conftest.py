@@ -8,9 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 root = Path(__file__).resolve().parents[1]
+
+settings.register_profile("cvkit", deadline=None)  # time decides no test
+settings.load_profile("cvkit")
 
 
 LONGEST = (

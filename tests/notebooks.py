@@ -17,35 +17,41 @@ from pathlib import Path
 root = Path(__file__).resolve().parents[1]
 
 
-# slow chapters, whose functions tests/test_model_*.py, test_evidence_*.py and test_protect.py take anyway
-COVERED = (
-    "features",
-    "tail",
-    "fit",
-    "crossfit",
-    "detect",
-    "detector",
-    "explain",
-    "inflation",
-    "protect",
-    "preprocess",
-    "redact",
-    "datasets",
-    "forget",
-    "monitor",
-    "seldon",
-    "kernels",
-    "pipeline",  # tests/test_data_*.py, test_forget.py, test_operate*.py and test_flow.py
-    "classify",
-    "label",
-    "locate",
-    "demo",
-    "develop",
-    "judge",
-    "justify",
-    "deliver",
-    "audit",
-)  # those of verbs: test_walk.py, test_walk_tasks.py, test_flow.py, test_flow_classify.py and test_audit.py
+# Slow chapters that `--quick` leaves out, and the tests that take their functions anyway.
+SLOW = {
+    "data.preprocess": "test_data_preprocess.py",
+    "data.redact": "test_data_redact.py",
+    "model.features": "test_model_features.py",
+    "model.partial_finetuning": "test_model_recipes.py",
+    "model.training_loop": "test_model_recipes.py",
+    "model.cross_validation": "test_model_recipes.py",
+    "model.detector_network": "test_model_detect.py",
+    "model.detector_training": "test_model_detect.py",
+    "evidence.explain": "test_evidence_explain.py",
+    "evidence.leak_impact": "test_evidence_leaks.py",
+    "serving.seldon_server": "test_operate_seldon.py",
+    "monitoring.drift": "test_operate.py",
+    "tasks.classification": "test_flow_classify.py",
+    "tasks.multilabel": "test_walk_tasks.py",
+    "tasks.detection": "test_walk_tasks.py",
+    "pipeline.kernels": "test_flow.py",
+    "pipeline.graph": "test_flow.py",
+    "commands.ingest": "test_data*.py",
+    "commands.train": "test_walk.py",
+    "commands.evaluate": "test_walk.py",
+    "commands.explain": "test_walk.py",
+    "commands.serve": "test_walk.py",
+    "commands.demo": "test_walk.py",
+    "commands.redact": "test_protect.py",
+    "commands.forget": "test_forget.py",
+    "commands.fairness": "test_audit.py",
+}
+
+
+def module_of(path):
+    "The module that a notebook's path stands for: `nbs/04_data/02_manifest.ipynb` is `data.manifest`."
+    parts = path.relative_to(root / "nbs").with_suffix("").parts
+    return ".".join(part[3:] if part[:2].isdigit() else part for part in parts)
 
 
 def library_notebooks():
@@ -55,7 +61,7 @@ def library_notebooks():
         for path in (root / "nbs").rglob("*.ipynb")
         if not any(part[0] in "._" for part in path.relative_to(root).parts)
     ]
-    return sorted(found, key=lambda path: (path.name == "index.ipynb", path.name))
+    return sorted(found, key=lambda path: (path.name == "index.ipynb", path))
 
 
 def run(path, threads):
@@ -82,7 +88,7 @@ def main():
     )
     args = parser.parse_args()
     notebooks = [path.resolve() for path in args.notebooks] or library_notebooks()
-    later = [path for path in notebooks if args.quick and (path.parent.name == "tutorials" or path.stem[3:] in COVERED)]
+    later = [path for path in notebooks if args.quick and (path.parent.name == "tutorials" or module_of(path) in SLOW)]
     if later:
         print(f"not run here: {', '.join(str(path.relative_to(root)) for path in later)} (make test-full)", flush=True)
     notebooks = [path for path in notebooks if path not in later]

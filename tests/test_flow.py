@@ -61,7 +61,7 @@ def test_release_is_a_room_and_a_verb():
     code = (
         "import cvkit, cvkit.release.bundle as b; from cvkit.commands import run as verbs; import inspect; assert b.Bundle and "
         "cvkit.release.bundle is b; assert inspect.signature(cvkit.release) == inspect.signature(verbs.release); "
-        "cvkit.release('nowhere')"
+        "cvkit.register('nowhere')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "BundleError: expected a bundle in nowhere/train/bundle" in done.stderr, done.stderr
@@ -267,7 +267,7 @@ def test_a_stage_is_redone_when_what_it_was_made_from_changes(tmp_path, monkeypa
     (tmp_path / "data").mkdir()
     image, rules = tmp_path / "data/a.png", tmp_path / "policy.yaml"
     image.write_bytes(b"1"), rules.write_text("a: 1")
-    given = {"ingest": {"data": str(tmp_path / "data")}, "train": {"seed": 0}, "release": {"policy": str(rules)}}
+    given = {"ingest": {"data": str(tmp_path / "data")}, "train": {"seed": 0}, "register": {"policy": str(rules)}}
     first = stage_keys(given)
 
     def changed():
@@ -275,10 +275,10 @@ def test_a_stage_is_redone_when_what_it_was_made_from_changes(tmp_path, monkeypa
 
     assert changed() == []
     rules.write_text("a: 2")
-    assert changed() == ["release", "serve", "monitor"]
+    assert changed() == ["register", "serve", "monitor"]
     rules.write_text("a: 1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'two.db'}")
-    assert changed() == ["release", "serve", "monitor"], "a version is registered in one store"
+    assert changed() == ["register", "serve", "monitor"], "a version is registered in one store"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'one.db'}")
     given["train"]["seed"] = 1
     assert changed() == list(STAGES)[1:]
@@ -428,8 +428,8 @@ def test_two_walks_do_not_share_a_folder(tmp_path):
         (["ingest", "nowhere"], 1, "'nowhere', which is no folder"),
         (["why", "nowhere", "--stage", "moon"], 1, "nowhere"),
         (["run", "nowhere.ipynb"], 1, "expected a notebook at nowhere.ipynb"),
-        (["sign", "nowhere"], 1, "expected a trained model"),
-        (["release", "nowhere"], 1, "nowhere"),
+        (["approve", "nowhere"], 1, "expected a trained model"),
+        (["register", "nowhere"], 1, "nowhere"),
         (["monitor", "nowhere"], 1, "nowhere"),
     ],
 )

@@ -206,13 +206,13 @@ def test_make_reads_the_place_that_pip_wrote(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_run_takes_images_to_a_verdict(made, ran):
-    assert started(ran) == ["first_model", "ingest", "train", "evaluate", "explain", "check", "release"]
-    assert "staging: insufficient evidence" in ran and "run `cvkit serve`" in ran and "research" not in ran
+    assert started(ran) == ["first_model", "ingest", "train", "evaluate", "explain", "check", "register"]
+    assert "staging: insufficient evidence" in ran and "run `cvkit serve`" in ran and "development" not in ran
     run = made / "runs/digits"
     evaluation, card, verdicts = (
         read(run, "evaluate/evaluation.json"),
-        (run / "release/model_card.html").read_text(),
-        read(run, "release/verdicts.json"),
+        (run / "register/model_card.html").read_text(),
+        read(run, "register/verdicts.json"),
     )
     accuracy = evaluation["metrics"]["accuracy"]
     assert (
@@ -221,7 +221,7 @@ def test_run_takes_images_to_a_verdict(made, ran):
         and evaluation["looks"] == 1
         and f"{accuracy['value']:.3f}" in card
     )
-    assert verdicts["research"]["verdict"] == "pass" and not [
+    assert verdicts["development"]["verdict"] == "pass" and not [
         r for r in verdicts["staging"]["reasons"] if r["rule"] != "parity"
     ]
     assert len(read(run, "explain/explanation.json")["images"]) == 3, "an edited stage is what runs"
@@ -234,7 +234,7 @@ def test_a_second_run_does_again_only_what_changed(made, ran):
     assert started(make(made, "run", f"PY={sys.executable}")) == []
     policy = made / "policy.yaml"
     policy.write_text(policy.read_text().replace("name: cvkit default", "name: ours"))
-    assert started(make(made, "run", f"PY={sys.executable}")) == ["release"]
+    assert started(make(made, "run", f"PY={sys.executable}")) == ["register"]
     assert read(made, "runs/digits/evaluate/evaluation.json")["looks"] == 1, "the hold-out was looked at once"
 
 
@@ -269,7 +269,7 @@ def test_both_commands_do_their_own_set_up(tmp_path, wheel):
     where = {"CVKIT": str(wheel), "PYTHON": sys.executable, "PYTHONPATH": ""}
     assert "setting up .venv" in make(made, "test", **where)
     said = make(made, "run", **where)
-    assert "setting up" not in said and started(said)[-1] == "release" and "staging: insufficient evidence" in said
+    assert "setting up" not in said and started(said)[-1] == "register" and "staging: insufficient evidence" in said
     place = subprocess.run(
         [made / ".venv/bin/python", "-c", "import cvkit, roof_damage; print(cvkit.__file__, roof_damage.__file__)"],
         cwd="/",

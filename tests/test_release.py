@@ -468,7 +468,7 @@ def test_a_file_needs_no_knocking():
 def version(raced, bundle):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", raced[0])
-        return register(bundle, "colour", tags={"cvkit.research": "pass"})
+        return register(bundle, "colour", tags={"cvkit.development": "pass"})
 
 
 def test_a_version_is_registered_without_an_alias(version, store, bundle):
@@ -478,7 +478,7 @@ def test_a_version_is_registered_without_an_alias(version, store, bundle):
         "cvkit.bundle": bundle.digest,
         "cvkit.licence": "CC0-1.0",
         "cvkit.manifest": "c" * 64,
-        "cvkit.research": "pass",
+        "cvkit.development": "pass",
     }
     assert find_version("colour", 1) == find_version("colour", "1") == version
     for words in ("2", "production"):
@@ -531,7 +531,7 @@ def verdict_of(digest, stage="production", word="pass", answers=()):
 def test_an_alias_moves_for_a_pass_and_for_nothing_else(version, store, bundle):
     held, missing = (dict(rule="licence", role="Legal", answer=a, text="CC0-1.0") for a in ("pass", "insufficient"))
     refused = [
-        (verdict_of(bundle.digest, "research"), "got one for research"),
+        (verdict_of(bundle.digest, "development"), "got one for development"),
         (verdict_of(bundle.digest, word="fail"), "got fail;"),
         (verdict_of(bundle.digest, word="insufficient", answers=[missing]), "got insufficient: licence"),
         (verdict_of(bundle.digest, answers=[held, missing]), "licence .Legal.: CC0-1.0"),

@@ -431,13 +431,13 @@ broken = [
     ("!!python/object/apply:os.system [ls]", "expected YAML in"),
     ("1: 2", "1 is no text"),
     ("name: x\nstages: []", "stages should be a mapping"),
-    ("stages: {research: x}", "stages.research should be a valid list"),
-    ("stages: {research: [x]}", "research, rule 1: kind should be a mapping"),
-    ("stages: {research: [{rule: a}]}", "research, rule a: kind is missing"),
-    ("stages: {research: [{kind: [a]}]}", "unknown kind"),
+    ("stages: {development: x}", "stages.development should be a valid list"),
+    ("stages: {development: [x]}", "development, rule 1: kind should be a mapping"),
+    ("stages: {development: [{rule: a}]}", "development, rule a: kind is missing"),
+    ("stages: {development: [{kind: [a]}]}", "unknown kind"),
 ]
 edits = [
-    ("at_least: 0.70", "at_lest: 0.70", "research, rule accuracy: unknown key 'at_lest', did you mean 'at_least'?"),
+    ("at_least: 0.70", "at_lest: 0.70", "development, rule accuracy: unknown key 'at_lest', did you mean 'at_least'?"),
     ("at_least: 0.70", "at_least: '0.70'", "at_least should be a valid number, got '0.70'"),
     ("at_least: 0.70", "at_least: 70", "at_least should lie in 0 to 1, got 70"),
     ("at_least: 0.70", "at_least: .nan", "at_least should be a finite number, got nan"),
@@ -496,7 +496,7 @@ def test_a_policy_that_is_not_there(tmp_path):
 def test_the_policy_that_ships():
     found = Policy.load()
     rules = {r["rule"]: r for r in found.stages["production"]}
-    assert found.digest == digest_file(shipped) and list(found.stages) == ["research", "staging", "production"]
+    assert found.digest == digest_file(shipped) and list(found.stages) == ["development", "staging", "production"]
     assert (
         rules["monitoring"]["at_most"] == 0.15
         and rules["licence"]["use"] == "commercial"
@@ -824,7 +824,7 @@ def test_page_and_markdown_say_the_same(evidence):
         return set(re.findall(r"[\w.,%+-]*\w", words)) - {"pass", "fail"}
 
     rendered = Page(MarkdownIt("commonmark").enable("table").render(body(card)))
-    footer = "Model card of bundle aaaaaaaaaaaa, made by cvkit release. Its numbers quote the evidence by digest."
+    footer = "Model card of bundle aaaaaaaaaaaa, made by cvkit register. Its numbers quote the evidence by digest."
     assert split(" ".join(Page(card.html).words)) - split(footer) == split(" ".join(rendered.words)) - split(footer)
 
 
@@ -852,7 +852,7 @@ def test_every_number_is_that_of_the_evidence(evidence):
 
 def test_every_quote_resolves_and_a_changed_file_makes_the_card_stale(evidence, tmp_path):
     card = card_of(evidence)
-    place = card.save(tmp_path / "release")
+    place = card.save(tmp_path / "register")
     expected = {f"{p.name}@{digest_file(p)[:12]}" for p in evidence}
     for written in (card.markdown, card.html):
         assert set(re.findall(r"[\w.-]+\.json@\w+", written)) == expected and stale_quotes(written, *evidence) == []
@@ -1085,7 +1085,7 @@ def test_a_page_of_verdicts_puts_the_strictest_first():
         "May <cells> ship?",
         "Production",
         "Staging",
-        "Research",
+        "Development",
         "The policy",
     ] and "<cells>" not in html
 
@@ -1097,7 +1097,7 @@ def test_a_model_is_judged_by_the_numbers_of_its_own_task():
         return {
             a["rule"]: a["answer"]
             for a in judge(
-                policy, {"task": task, "metrics": {"ap50": good, "accuracy": good, "map": good}}, "research"
+                policy, {"task": task, "metrics": {"ap50": good, "accuracy": good, "map": good}}, "development"
             ).answers
         }
 
@@ -1107,9 +1107,9 @@ def test_a_model_is_judged_by_the_numbers_of_its_own_task():
 
 
 def test_a_stage_that_is_silent_on_a_task_is_insufficient(tmp_path):
-    rules = [r for r in Policy.load().stages["research"] if r.get("task", "classification") == "classification"]
-    policy = Policy("p", "o", "limited", "any", {"research": rules}, "0" * 64)
-    said = [a for a in judge(policy, {"task": "detection"}, "research").answers if a["rule"] == "how good"]
+    rules = [r for r in Policy.load().stages["development"] if r.get("task", "classification") == "classification"]
+    policy = Policy("p", "o", "limited", "any", {"development": rules}, "0" * 64)
+    said = [a for a in judge(policy, {"task": "detection"}, "development").answers if a["rule"] == "how good"]
     assert said[0]["answer"] == "insufficient" and "nothing of detection" in said[0]["text"]
 
 

@@ -24,8 +24,8 @@ pages = {
     "evaluate/report.html",
     "explain/report.html",
     "check/report.html",
-    "release/model_card.html",
-    "release/verdicts.html",
+    "register/model_card.html",
+    "register/verdicts.html",
     "serve/report.html",
     "monitor/report.html",
 }
@@ -151,7 +151,7 @@ def test_a_bundle_that_was_registered_predicts_through_mlflow(walked, store):
     from cvkit.data.manifest import Manifest
 
     version, held, manifest = (
-        read(run, "release/version.json"),
+        read(run, "register/version.json"),
         np.load(run / "evaluate/holdout.npz"),
         Manifest.load(run / "ingest"),
     )
@@ -229,10 +229,10 @@ def test_a_folder_belongs_to_one_data_set(walked):
 
 def test_signed_by_four_roles_it_goes_to_production(walked, store):
     folder, run, _ = walked
-    version = read(run, "release/version.json")
+    version = read(run, "register/version.json")
     assert cvkit(folder, "why", "run").returncode == 1
     for role, name in (("AI Lead", "Ada"), ("Data Governance", "Dai"), ("Legal", "Lin"), ("MLOps Engineer", "Mo")):
-        done = cvkit(folder, "sign", "run", "--role", role, "--name", name)
+        done = cvkit(folder, "approve", "run", "--role", role, "--name", name)
         assert done.returncode == 0 and f"waiting for the sign-off of {role}" not in done.stdout
     assert cvkit(folder, "why", "run").returncode == 0
     done = cvkit(folder, "serve", "run")

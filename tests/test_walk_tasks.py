@@ -65,7 +65,7 @@ def test_a_coco_folder_is_walked_to_a_seldon_answer_with_boxes(boxes):
         "evaluate",
         "explain",
         "check",
-        "release",
+        "register",
         "serve",
         "monitor",
     ]
@@ -104,10 +104,10 @@ def test_every_fold_of_a_detector_is_judged_by_one_that_had_not_seen_it(boxes):
 
 
 def test_a_detector_is_governed_by_rules_of_its_own(boxes):
-    verdict = cvkit.why("boxes", "research")
+    verdict = cvkit.why("boxes", "development")
     said = {a["rule"]: a["answer"] for a in verdict.answers}
     assert "boxes" in said and not {"accuracy", "auroc"} & set(said)
-    card = Path("boxes/release/model_card.md").read_text()
+    card = Path("boxes/register/model_card.md").read_text()
     assert "pipeline_tag: object-detection" in card and "AP50" in card and "thresholds" in card
 
 

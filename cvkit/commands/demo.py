@@ -26,7 +26,7 @@ LOOK = {
     "evaluate": "report.html",
     "explain": "report.html",
     "check": "report.html",
-    "release": "model_card.html",
+    "register": "model_card.html",
     "serve": "report.html",
     "monitor": "report.html",
 }
@@ -54,7 +54,7 @@ class Summary:
                 f"{v['check']['errors']} errors, {v['check']['warnings']} warnings; {v['check']['asked']} of "
                 f"{v['check']['questions']} questions could be asked"
             ),
-            "release": f"{m['name']} version {m['version']}, bundle {m['bundle_digest'][:12]}",
+            "register": f"{m['name']} version {m['version']}, bundle {m['bundle_digest'][:12]}",
             "serve": (
                 f"{v['parity']['n']} images by REST and gRPC differ by {_small(v['parity']['max_abs_diff'])}; alias "
                 f"{m['alias'] or 'none'}"
@@ -116,12 +116,12 @@ def summarise(
         read("explain", "explanation.json"),
     )
     version, parity, served, drift = (
-        read("release", "version.json"),
+        read("register", "version.json"),
         read("serve", "parity.json"),
         read("serve", "served.json"),
         read("monitor", "drift.json"),
     )
-    verdicts = {stage: why(out, stage, policy) for stage in ("research", "staging", "production")}
+    verdicts = {stage: why(out, stage, policy) for stage in ("development", "staging", "production")}
     findings, answers, task = (
         read("check", "findings.json"),
         read("check", "check.json")["answers"],
@@ -282,7 +282,7 @@ def _parameters(data, out, seed, group_from, label_from, policy, **learning):
         "evaluate": {**between, "out": place["evaluate"], "seed": seed},
         "explain": {**between, "out": place["explain"], "seed": seed},
         "check": {**between, "out": place["check"], "seed": seed},
-        "release": {"run": str(out), "policy": policy},
+        "register": {"run": str(out), "policy": policy},
         "serve": {"run": str(out), "policy": policy},
         "monitor": {"run": str(out), "seed": seed},
     }

@@ -12,7 +12,7 @@ from .check import check
 from .datasheet import datasheet
 from .doctor import doctor
 from .evaluate import evaluate
-from .explain import explain, release, sign, why
+from .explain import approve, explain, register, why
 from .fairness import compare, fairness, stress
 from .forget import forget
 from .ingest import ingest

@@ -33,7 +33,7 @@ def predict(
     return Predictor(folder / "bundle" if (folder / "bundle").is_dir() else folder).predict(list(images))
 
 # %% ../../nbs/13_commands/09_serve.ipynb #25bf7a23
-STAGES = ("production", "staging", "research")  # highest first; an alias is named after its stage
+STAGES = ("production", "staging", "development")  # highest first; an alias is named after its stage
 
 
 def _small(x):
@@ -193,9 +193,9 @@ def _promote(run, policy):
     "Move the alias of the highest stage whose rules pass; None where none does."
     from cvkit.release.registry import ModelVersion, promote
 
-    if not (run / "release" / "version.json").exists():
+    if not (run / "register" / "version.json").exists():
         return None
-    version = ModelVersion(**read_json(run / "release" / "version.json"))
+    version = ModelVersion(**read_json(run / "register" / "version.json"))
     for stage in STAGES:
         verdict = why(run, stage, policy)
         if verdict.verdict == "pass":

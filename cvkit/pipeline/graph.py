@@ -40,8 +40,8 @@ STAGES = {
     "evaluate": ("train",),
     "explain": ("train",),
     "check": ("train",),
-    "release": ("evaluate", "explain", "check"),
-    "serve": ("release",),
+    "register": ("evaluate", "explain", "check"),
+    "serve": ("register",),
     "monitor": ("serve",),
 }
 
@@ -87,7 +87,7 @@ def stage_keys(
     for stage, before in STAGES.items():
         mine = parameters.get(stage, {})
         state = {name: data_state(mine[name]) for name in ("data", "policy") if mine.get(name)}
-        if stage == "release":
+        if stage == "register":
             state["store"] = tracking_uri()
         keys[stage] = digest_json({
             "stage": stage,

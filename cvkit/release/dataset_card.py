@@ -21,7 +21,7 @@ from .model_card import words
 from .policy import Policy, judge
 
 # %% ../../nbs/07_release/09_dataset_card.ipynb #88d9d665
-USED_FOR = {"research": "research", "production": "commercial production"}
+USED_FOR = {"development": "research", "production": "commercial production"}
 DATA_RULES = ("declared", "licence", "pii", "basis", "retention")
 
 

@@ -40,7 +40,7 @@ def check_card(
     if stale:
         raise DataError(
             f"expected every quote of {Path(path).name} to resolve, but {', '.join(stale)} does not; write the card "
-            "again with `cvkit release`"
+            "again with `cvkit register`"
         )
 
 # %% ../../nbs/07_release/07_model_card.ipynb #cabb68bc
@@ -545,7 +545,7 @@ def _page(name, lead, verdict, body, bundle):
         scrolling(html),
         subtitle=lead,
         answer=(verdict.verdict, verdict.sentence),
-        footer=f"Model card of bundle {bundle[:12]}, made by cvkit release. Its numbers quote the evidence by digest.",
+        footer=f"Model card of bundle {bundle[:12]}, made by cvkit register. Its numbers quote the evidence by digest.",
     )
 
 # %% ../../nbs/07_release/07_model_card.ipynb #2c9aace3

@@ -19,7 +19,7 @@ from ..data.manifest import STATUSES
 from .policy_rules import JUDGES, demand, more_needed, same_person
 
 # %% ../../nbs/07_release/04_policy.ipynb #db2cb218
-STAGE_NAMES = ("research", "staging", "production")
+STAGE_NAMES = ("development", "staging", "production")
 ROLES = ("AI Lead", "Data Scientist", "MLOps Engineer", "Data Governance", "Legal")
 RISKS = ("minimal", "limited", "high")
 SMALL_IS_GOOD = ("ece", "brier", "log_loss", "ranking_loss", "hamming")
@@ -292,7 +292,7 @@ ANSWERS = {"pass": "may ship", "fail": "is refused", "insufficient": "cannot be 
 class Verdict:
     "What a policy says of a model at a stage."
 
-    stage: str  # research, staging or production
+    stage: str  # development, staging or production
     verdict: str  # pass, fail or insufficient
     answers: list[dict]  # rule, role, answer, text
     policy: str  # digest of the policy
@@ -364,7 +364,7 @@ def judge(
     # task (classification by default), dataset, licences, pii, erased, bundle, author, metrics, looks, explanation,
     # parity, drift, leaks, approvals, and today for another day: whatever there is
     evidence: dict,
-    stage: str,  # research, staging or production
+    stage: str,  # development, staging or production
 ) -> Verdict:  # pass only if every rule passes
     "Judge evidence by the rules of a stage."
     if stage not in policy.stages:

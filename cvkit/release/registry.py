@@ -100,7 +100,7 @@ def find_version(
     except mlflow.MlflowException as error:
         raise TrackingError(
             f"expected version or alias {version!r} of model {name!r} in the registry, but "
-            f"{str(error).splitlines()[0]}; register it with `cvkit release`"
+            f"{str(error).splitlines()[0]}; register it with `cvkit register`"
         ) from None
     return ModelVersion(
         name, int(found.version), found.tags.get("cvkit.bundle", ""), found.run_id, None if number else str(version)
@@ -109,7 +109,7 @@ def find_version(
 # %% ../../nbs/07_release/06_registry.ipynb #4987bb21
 def promote(
     model: ModelVersion,  # that has earned it
-    alias: str,  # the stage: research, staging or production
+    alias: str,  # the stage: development, staging or production
     verdict: Verdict,  # of the policy, over this bundle's evidence
 ) -> ModelVersion:  # with the alias
     "Move the alias of a stage to a version whose verdict is pass."
