@@ -8,7 +8,7 @@ from sklearn import metrics as sk
 from sklearn.isotonic import IsotonicRegression
 
 from cvkit.core import DataError, ParameterError, canonical_json
-from cvkit.evidence.calibration import Calibrator, choose_threshold, cross_fitted, cut_scores, fit_calibrator
+from cvkit.evidence.calibration import Calibrator, choose_threshold, cross_fit_threshold, cross_fitted, fit_calibrator
 from cvkit.evidence.comparison import compare_models, corrected_t
 from cvkit.evidence.fairness import _measures, compare_subgroups, discover_slices, measure_fairness
 from cvkit.evidence.robustness import KINDS, corrupt, measure_robustness
@@ -84,7 +84,7 @@ def test_thresholds_by_hand():
 def test_a_cut_is_scored_on_folds_that_had_no_say():
     targets, logits, folds = made(500)
     truth, scores = targets == 1, softmax(logits)[:, 1]
-    cut = cut_scores(truth, scores, folds, "b", by="recall", floor=0.9)
+    cut = cross_fit_threshold(truth, scores, folds, "b", by="recall", floor=0.9)
     said = np.array([
         scores[i] >= choose_threshold(truth[folds != folds[i]], scores[folds != folds[i]], "recall", floor=0.9)
         for i in range(500)
@@ -317,7 +317,7 @@ bad = [
     (lambda: choose_threshold([1, 0], [0.1, 0.2], "accuracy"), ParameterError, "got 'accuracy'"),
     (lambda: choose_threshold([1, 0], [0.1, 0.2], "recall", floor=2), ParameterError, "got 2"),
     (lambda: choose_threshold([1, 0], [0.1, 0.2], "cost", miss=-1), ParameterError, "miss=-1"),
-    (lambda: cut_scores(y == 1, q[:, 1], np.zeros(40), "b"), DataError, "got 1; a threshold"),
+    (lambda: cross_fit_threshold(y == 1, q[:, 1], np.zeros(40), "b"), DataError, "got 1; a threshold"),
     (lambda: measure_fairness(y, q * np.nan, "ab", {}), DataError, "sum to 1"),
     (lambda: measure_fairness(y + 1, q, "ab", {}), DataError, "got 1 to 2"),
     (lambda: measure_fairness(y, q, "ab", {"t": ["x"]}), DataError, "'t' for each of 40 images, got 1"),

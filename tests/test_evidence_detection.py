@@ -11,11 +11,11 @@ import pytest
 from cvkit.core import DataError, ParameterError, canonical_json
 from cvkit.evidence.detection_errors import (
     KINDS,
-    choose_box_cuts,
+    boxes_above_threshold,
+    cross_fit_box_thresholds,
     error_kinds,
     error_pictures,
     precision_recall_curves,
-    said_boxes,
 )
 from cvkit.evidence.detection_metrics import (
     IOUS,
@@ -414,7 +414,7 @@ def test_other_bad_inputs():
     with pytest.raises(ParameterError, match="one a class"):
         error_kinds(good_truth, good_said, "a", [1.0])
     with pytest.raises(DataError, match="a fold for each"):
-        choose_box_cuts(good_truth, good_said, [0, 1], "a")
+        cross_fit_box_thresholds(good_truth, good_said, [0, 1], "a")
 
 
 # ---- kinds of mistakes
@@ -489,16 +489,16 @@ def test_cuts_have_the_best_f1_and_are_scored_elsewhere():
     for d in detections:
         d["scores"] = d["scores"].round(2).clip(0.01, 0.99)
     folds = np.arange(60) % 3
-    cuts = choose_box_cuts(truth, detections, folds, "abc")
+    cuts = cross_fit_box_thresholds(truth, detections, folds, "abc")
     for k in range(3):
         best = max(by_hand(truth, detections, k, c) for c in np.arange(0.005, 1, 0.01))
         assert by_hand(truth, detections, k, cuts.thresholds[k]) == pytest.approx(best, abs=1e-12)
     changed = [d if f else {**d, "scores": 1 - d["scores"]} for d, f in zip(detections, folds)]
-    assert choose_box_cuts(truth, changed, folds, "abc").by_fold[0] == cuts.by_fold[0], (
+    assert cross_fit_box_thresholds(truth, changed, folds, "abc").by_fold[0] == cuts.by_fold[0], (
         "a fold has no say in its own threshold"
     )
-    assert choose_box_cuts(truth, changed, folds, "abc").thresholds != cuts.thresholds
-    said = [said_boxes([d], cuts.by_fold[f])[0] for d, f in zip(detections, folds)]
+    assert cross_fit_box_thresholds(truth, changed, folds, "abc").thresholds != cuts.thresholds
+    said = [boxes_above_threshold([d], cuts.by_fold[f])[0] for d, f in zip(detections, folds)]
     count = error_kinds(truth, said, "abc", [1e-9] * 3)[0]
     assert cuts.pooled["recall"].value == pytest.approx(count["right"] / (count["right"] + count["missed"]), abs=1e-12)
     assert cuts.pooled["precision"].value == pytest.approx(
@@ -510,7 +510,7 @@ def test_cuts_have_the_best_f1_and_are_scored_elsewhere():
 def test_cuts_of_classes_that_cannot_choose():
     truth, detections = scenes(30, 13)
     folds = np.where(np.arange(30) < 3, -1, np.arange(30) % 3)
-    cuts = choose_box_cuts(truth, detections, folds, "abcd")
+    cuts = cross_fit_box_thresholds(truth, detections, folds, "abcd")
     assert (
         cuts.thresholds[3] == 0.5
         and cuts.by_class[3]["f1"].method == "undefined: no box in the truth of d"
@@ -601,7 +601,7 @@ def test_report(judged, tmp_path):
         tmp_path / "page.html",
         "A <b>title",
         shown,
-        [("Thresholds", choose_box_cuts(truth, detections, np.arange(48) % 4, "abc"))],
+        [("Thresholds", cross_fit_box_thresholds(truth, detections, np.arange(48) % 4, "abc"))],
     ).read_text()
     for words in (
         "A &lt;b&gt;title",

@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 
 from cvkit.core import DataError, ParameterError, canonical_json
 from cvkit.evidence import multilabel_metrics
-from cvkit.evidence.calibration import choose_label_cuts, choose_threshold
+from cvkit.evidence.calibration import choose_threshold, cross_fit_label_thresholds
 from cvkit.evidence.multilabel_metrics import label_estimates, measure_labels, ranking_losses
 from cvkit.evidence.multilabel_report import (
     evaluate_labels,
@@ -281,7 +281,7 @@ folds = np.arange(240) % 4
 def test_cuts_are_those_of_each_label_alone(rule, wish):
     truth, p = predictions()
     truth = hide(truth)
-    found = choose_label_cuts(truth, p, folds, rule, names, **wish)
+    found = cross_fit_label_thresholds(truth, p, folds, rule, names, **wish)
     for k in range(4):
         rows, own = (
             truth[:, k] >= 0,
@@ -299,14 +299,14 @@ def test_cuts_are_those_of_each_label_alone(rule, wish):
 
 def test_cuts_never_see_their_own_fold():
     truth, p = predictions()
-    first = choose_label_cuts(truth, p, folds, classes=names)
+    first = cross_fit_label_thresholds(truth, p, folds, classes=names)
     own = (folds == 1)[:, None]
-    flipped = choose_label_cuts(np.where(own, 1 - truth, truth), p, folds, classes=names)
+    flipped = cross_fit_label_thresholds(np.where(own, 1 - truth, truth), p, folds, classes=names)
     assert np.array_equal(first.decisions[folds == 1], flipped.decisions[folds == 1]) and np.array_equal(
         first.by_fold[1], flipped.by_fold[1]
     )
     assert not np.array_equal(first.cuts, flipped.cuts) and not np.array_equal(first.by_fold[0], flipped.by_fold[0])
-    moved = choose_label_cuts(truth, np.where(own, p**3, p), folds)
+    moved = cross_fit_label_thresholds(truth, np.where(own, p**3, p), folds)
     assert np.array_equal(moved.decisions[folds == 1], p[folds == 1] ** 3 >= first.by_fold[1]), (
         "its scores are only compared"
     )
@@ -317,7 +317,7 @@ def test_on_noise_cross_fitted_cuts_do_not_flatter():
     for seed in range(30):
         random = np.random.default_rng(seed)
         gains.append(
-            choose_label_cuts(
+            cross_fit_label_thresholds(
                 (random.random((60, 3)) < 0.2).astype(int), random.random((60, 3)), np.arange(60) % 3
             ).f1.mean(0)
         )
@@ -330,17 +330,17 @@ def test_images_without_part_and_labels_without_knowledge_choose_nothing():
     truth = hide(truth)
     out = np.where(np.arange(240) % 5 == 0, -1, folds)
     q = np.where((out < 0)[:, None], np.nan, p)
-    found = choose_label_cuts(truth, q, out)
-    changed = choose_label_cuts(truth, np.where((out >= 0)[:, None] & (truth < 0), 0, q), out)
+    found = cross_fit_label_thresholds(truth, q, out)
+    changed = cross_fit_label_thresholds(truth, np.where((out >= 0)[:, None] & (truth < 0), 0, q), out)
     assert np.array_equal(found.cuts, changed.cuts) and np.array_equal(found.by_fold, changed.by_fold)
     assert not found.decisions[out < 0].any()
 
 
 def test_a_cut_below_all_scores_lies_above_0():
     truth = np.array([[1], [0], [1], [0]] * 5)
-    found = choose_label_cuts(truth, np.where(truth, 0.0, 1.0), np.arange(20) // 4 % 2, "recall", floor=1)
+    found = cross_fit_label_thresholds(truth, np.where(truth, 0.0, 1.0), np.arange(20) // 4 % 2, "recall", floor=1)
     assert 0 < found.cuts[0] <= 1e-9 and "LabelCuts of 1 labels by recall" in repr(found)
-    low = choose_label_cuts(truth, np.where(truth, 0.2, 0.9), np.arange(20) // 4 % 2, "recall", floor=1)
+    low = cross_fit_label_thresholds(truth, np.where(truth, 0.2, 0.9), np.arange(20) // 4 % 2, "recall", floor=1)
     assert 0 < low.cuts[0] < 0.2 and low.decisions.all()
 
 
@@ -360,15 +360,15 @@ def test_a_cut_below_all_scores_lies_above_0():
 def test_bad_input_of_cuts(change, message):
     truth, p = predictions()
     with pytest.raises(DataError, match=message):
-        choose_label_cuts(**{"truth": truth, "probabilities": p, "folds": folds, "classes": names} | change)
+        cross_fit_label_thresholds(**{"truth": truth, "probabilities": p, "folds": folds, "classes": names} | change)
 
 
 def test_bad_rule():
     truth, p = predictions()
     with pytest.raises(ParameterError, match="got 'best'"):
-        choose_label_cuts(truth, p, folds, "best")
+        cross_fit_label_thresholds(truth, p, folds, "best")
     with pytest.raises(ParameterError, match="a floor above 0"):
-        choose_label_cuts(truth, p, folds, "recall", floor=2)
+        cross_fit_label_thresholds(truth, p, folds, "recall", floor=2)
 
 
 # ---- the evaluation and its page
@@ -435,7 +435,7 @@ def test_evaluation_counts_and_says():
 def test_page_says_what_was_measured(tmp_path):
     truth, p = predictions()
     truth = hide(truth)
-    cuts = choose_label_cuts(truth, p, folds, classes=names)
+    cuts = cross_fit_label_thresholds(truth, p, folds, classes=names)
     e = evaluate_labels(
         truth,
         p,

@@ -56,17 +56,6 @@ def shown(path):
     return "".join(o.get("text", "") for c in nbformat.read(path, 4).cells for o in c.get("outputs", []))
 
 
-def test_release_is_a_room_and_a_verb():
-    "Importing the room must not hide the verb, in whichever order a session comes to them."
-    code = (
-        "import cvkit, cvkit.release.bundle as b; from cvkit.commands import run as verbs; import inspect; assert b.Bundle and "
-        "cvkit.release.bundle is b; assert inspect.signature(cvkit.release) == inspect.signature(verbs.release); "
-        "cvkit.register('nowhere')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "BundleError: expected a bundle in nowhere/train/bundle" in done.stderr, done.stderr
-
-
 def test_a_batch_job_says_how_far_it_is_and_a_terminal_shows_it(tmp_path):
     "The file of a running stage, seen through a terminal; nothing is shown where there is none."
     import pty

@@ -11,10 +11,10 @@ import cvkit
 from cvkit.core import ParameterError, read_json
 from cvkit.data.manifest import Manifest
 from cvkit.data.pixel_cache import cached_pixels
-from cvkit.evidence.calibration import cut_scores
-from cvkit.evidence.classification_metrics import classification_estimates, said_classes
+from cvkit.evidence.calibration import cross_fit_threshold
+from cvkit.evidence.classification_metrics import classification_estimates, predict_labels
 from cvkit.serving.predictor import Predictor
-from cvkit.tasks.base import read_out_of_fold, read_wish
+from cvkit.tasks.base import parse_threshold_rule, read_out_of_fold
 from cvkit.tasks.classification import Classification
 
 
@@ -70,14 +70,14 @@ def test_a_threshold_is_chosen_out_of_fold_and_decides_everywhere(ingested):
     oof = read_out_of_fold(folder, manifest)
     used, k = np.flatnonzero(oof["folds"] >= 0), manifest.classes.index("scratched")
     p, folds, truth = oof["probabilities"][used], oof["folds"][used], manifest.labels[used] == "scratched"
-    cut = cut_scores(truth, p[:, k], folds, "scratched", by="recall", floor=0.9)
+    cut = cross_fit_threshold(truth, p[:, k], folds, "scratched", by="recall", floor=0.9)
     assert (
         predictor.bundle.spec["threshold"] == pytest.approx(cut.threshold)
         and cut.threshold < 0.5
         and f"scratched (from {cut.threshold:.3g})" in predictor.bundle._repr_html_()
     )
     by_fold = dict(zip(np.unique(folds), cut.by_fold))
-    assert np.array_equal(oof["said"][used], said_classes(p, k, np.array([by_fold[f] for f in folds]))) and set(
+    assert np.array_equal(oof["said"][used], predict_labels(p, k, np.array([by_fold[f] for f in folds]))) and set(
         oof["said"][oof["folds"] < 0]
     ) == {-1}
     assert (oof["said"][used] != p.argmax(1)).any(), "the threshold changes something"
@@ -131,7 +131,7 @@ def test_fairness_stress_and_explanation_ask_what_was_said(ingested):
         )
 
     def decided(threshold):
-        return (said_classes(oof["probabilities"][used], k, threshold) == manifest.targets[used]).mean()
+        return (predict_labels(oof["probabilities"][used], k, threshold) == manifest.targets[used]).mean()
 
     hard = cvkit.stress(folder, manifest, ingested / "hard", images=len(used))
     assert (
@@ -189,7 +189,7 @@ def test_isotonic_calibration_is_served_as_it_was_fitted(ingested):
     ],
 )
 def test_wishes(text, expected):
-    assert read_wish(text) == expected
+    assert parse_threshold_rule(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_wishes_refused(text):
     with pytest.raises(
         ParameterError, match="expected a threshold by f1, recall=SHARE or cost=PRICE, as in recall=.95 or cost=10, got"
     ):
-        read_wish(text)
+        parse_threshold_rule(text)
 
 
 def test_refusals(ingested, tmp_path, monkeypatch):

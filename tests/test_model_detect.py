@@ -36,9 +36,9 @@ from cvkit.model.detector_network import (
 )
 from cvkit.model.detector_training import (
     DETECTOR,
-    box_lessons,
     check_recipe,
     cross_fit_detector,
+    detector_training_data,
     pack_detections,
     predict_detections,
     unpack_detections,
@@ -69,7 +69,7 @@ def backbone():
 
 @pytest.fixture(scope="module")
 def lessons(digits, backbone):
-    return box_lessons(digits, backbone, quick)
+    return detector_training_data(digits, backbone, quick)
 
 
 def talkative(backbone, seed=0):
@@ -108,8 +108,8 @@ def test_boxes_turn_with_their_pixels(corners, position):
 def test_drawn_pictures_and_boxes_turn_together(digits, backbone):
     recipe = dataclasses.replace(quick, turns=True)
     draw, (plain, marks) = (
-        box_lessons(digits, backbone, recipe).draw,
-        box_lessons(digits, backbone, recipe).draw(np.arange(16), None),
+        detector_training_data(digits, backbone, recipe).draw,
+        detector_training_data(digits, backbone, recipe).draw(np.arange(16), None),
     )
     images, turned = draw(np.arange(16), np.random.default_rng(0))
     found = [
@@ -413,7 +413,7 @@ def test_eight_pictures_are_learned_by_heart(tmp_path, digits):
     )
     backbone = letterboxed(load_backbone(size=96))
     lessons, network = (
-        box_lessons(manifest, backbone, dataclasses.replace(DETECTOR, mirror=False)),
+        detector_training_data(manifest, backbone, dataclasses.replace(DETECTOR, mirror=False)),
         make_detector(backbone, 3),
     )
     fit_network(

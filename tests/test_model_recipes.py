@@ -17,12 +17,12 @@ from cvkit.data.pixel_cache import cached_pixels
 from cvkit.model import cross_validation, training_loop
 from cvkit.model.augment import augment, in_position, positions
 from cvkit.model.backbones import load_backbone, make_network, state_digest
-from cvkit.model.cross_validation import cross_fit, small_images, watched_rows
-from cvkit.model.partial_finetuning import cached_activations, cut_trunk
+from cvkit.model.cross_validation import cross_fit, small_images, validation_rows
+from cvkit.model.partial_finetuning import cached_activations, split_backbone
 from cvkit.model.plan import Plan, stored_plan
 from cvkit.model.probe import fit_head, fit_probe, softmax
 from cvkit.model.recipe import Recipe, class_weights, draw_order, label_shares, read_recipe, soft_labels
-from cvkit.model.training_loop import Lessons, Training, fit_network, load_state, predict_network
+from cvkit.model.training_loop import Training, TrainingData, fit_network, load_state, predict_network
 
 PLAN = dict(device="cpu", layout="channels_last", precision="float32", threads=1, batch=8)
 quick = Recipe("full", epochs=2, patience=0, rate=1e-3)
@@ -165,7 +165,7 @@ def test_positions_are_a_group_and_draws_stay_in_it():
 )
 def test_below_and_above_are_the_whole(name, size, stages):
     trunk = load_backbone(name, weights=None, size=size).module
-    lower, above, _ = cut_trunk(trunk, size, stages)
+    lower, above, _ = split_backbone(trunk, size, stages)
     images = torch.randn(2, 3, size, size)
     with torch.no_grad():
         assert torch.allclose(
@@ -179,7 +179,7 @@ def test_below_and_above_are_the_whole(name, size, stages):
 
 def test_activations_come_from_torch_and_are_not_computed_twice(stripes, backbone, monkeypatch):
     found = cached_activations(stripes, backbone, wanted=(0, 4))
-    pixels, lower = cached_pixels(stripes, backbone.preprocess)[:], cut_trunk(backbone.module, 32)[0]
+    pixels, lower = cached_pixels(stripes, backbone.preprocess)[:], split_backbone(backbone.module, 32)[0]
     for position in (0, 4):
         with torch.no_grad():
             expected = lower.forward_features(
@@ -199,7 +199,7 @@ def test_activations_come_from_torch_and_are_not_computed_twice(stripes, backbon
 @pytest.fixture(scope="module")
 def lessons(stripes, backbone):
     pixels = cached_pixels(stripes, backbone.preprocess)[:]
-    return Lessons(
+    return TrainingData(
         lambda rows, random: backbone.preprocess.tensor(pixels[rows]),
         label_shares(stripes.targets, 2),
         stripes.targets,
@@ -334,7 +334,7 @@ def test_early_stopping_ships_the_best_epoch(lessons, tmp_path, monkeypatch):
 
 def test_watched_images_are_of_the_training_folds_and_no_unit_is_cut(stripes):
     units = np.arange(48) // 4
-    learn, watch = watched_rows(
+    learn, watch = validation_rows(
         np.arange(8, 48), stripes.targets, units, 0.2, np.random.default_rng(0), stripes.classes
     )
     assert (

@@ -25,11 +25,11 @@ from cvkit.serving.predictions import (
     Detections,
     LabelPredictions,
     Predictions,
-    answer_names,
-    answers_of,
+    boxes_above_threshold,
     class_probabilities,
-    detection_answers,
-    said_boxes,
+    detection_outputs,
+    monitored_output_names,
+    monitored_outputs,
     sigmoid,
     softmax,
 )
@@ -410,7 +410,7 @@ def test_nothing_found_is_an_answer():
         "scores": ((0,), "float32"),
     }
     found = Detections(names, [0.5] * 3, [empty], [(9, 9)], np.zeros((1, 3)))
-    assert found.boxes == [[]] and str(found) == "no box" and answers_of(found).tolist() == [[0, 0, 0, 0]]
+    assert found.boxes == [[]] and str(found) == "no box" and monitored_outputs(found).tolist() == [[0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -476,13 +476,13 @@ def test_four_numbers_of_boxes_by_hand():
         "labels": np.array([0, 1, 1]),
         "scores": np.float32([0.75, 0.5, 0.25]),
     }
-    found = detection_answers([row, {k: v[2:] for k, v in row.items()}], [(20, 40), (20, 40)], [0.5, 0.5])
+    found = detection_outputs([row, {k: v[2:] for k, v in row.items()}], [(20, 40), (20, 40)], [0.5, 0.5])
     assert (
         np.allclose(found, [[2, 0.625, 175 / 800, 10 / np.sqrt(800)], [0, 0, 0, 0]])
-        and len(answer_names("detection", names)) == 4
+        and len(monitored_output_names("detection", names)) == 4
     )
-    assert np.allclose(detection_answers([row], [(20, 40)], [0.5, 0.2])[0, [0, 2]], [3, 1]) and [
-        len(r["boxes"]) for r in said_boxes([row], [0.8, 0.4])
+    assert np.allclose(detection_outputs([row], [(20, 40)], [0.5, 0.2])[0, [0, 2]], [3, 1]) and [
+        len(r["boxes"]) for r in boxes_above_threshold([row], [0.8, 0.4])
     ] == [1]
 
 
@@ -493,7 +493,7 @@ def test_what_boxes_cover_is_counted_once(seed):
     for x1, y1, x2, y2 in corners:
         painted[y1:y2, x1:x2] = True
     row = {"boxes": corners.astype(np.float32), "labels": np.zeros(9, int), "scores": np.ones(9, np.float32)}
-    assert detection_answers([row], [(25, 25)], [0.5])[0, 2] == pytest.approx(painted.sum() / 625)
+    assert detection_outputs([row], [(25, 25)], [0.5])[0, 2] == pytest.approx(painted.sum() / 625)
 
 
 def test_drift_of_boxes_is_named(detector):
@@ -504,11 +504,11 @@ def test_drift_of_boxes_is_named(detector):
         for k in n
     ]
     answers, seen = (
-        detection_answers(rows, [(80, 80)] * 300, [0.5]),
+        detection_outputs(rows, [(80, 80)] * 300, [0.5]),
         np.random.default_rng(4).normal(size=(300, 5)).astype(np.float32),
     )
     kept = fit_reference(seen[:200], answers[:200])
-    there, channel = (kept["projected"], kept["answers"]), answer_names("detection", ["nut"])
+    there, channel = (kept["projected"], kept["answers"]), monitored_output_names("detection", ["nut"])
     fewer = answers[200:] * [0.5, 1, 1, 1]
     quiet, moved = (drift_test(there, (project(seen[200:], kept), a), channel) for a in (answers[200:], fewer))
     assert not quiet.alarm and moved.alarm and max(moved.channels, key=moved.channels.get) == "boxes"
@@ -581,7 +581,7 @@ def test_served_boxes_are_the_predictors_over_both_protocols(served, detector):
     lines = [json.loads(line) for line in log.read_text().splitlines()[before:]]
     assert {tuple(line) for line in lines} == {
         ("answers", "at", "boxes", "bundle", "milliseconds", "projected")
-    } and np.allclose([l["answers"] for l in lines], [answers_of(f)[0] for f in found] * 2, rtol=1e-12)
+    } and np.allclose([l["answers"] for l in lines], [monitored_outputs(f)[0] for f in found] * 2, rtol=1e-12)
     assert [l["boxes"] for l in lines[:8]] == [
         {n: f.labels[0].count(n) for n in names if n in f.labels[0]} for f in found
     ]

@@ -26,7 +26,7 @@ from cvkit.core import BundleError, PolicyError, TrackingError, digest_file
 from cvkit.release.bundle import Bundle, array_bytes, check_spec, write_bundle
 from cvkit.release.policy import Verdict
 from cvkit.release.registry import find_version, promote, register
-from cvkit.release.tracking import knock, mlflow_module, prepare_store, tracked_run
+from cvkit.release.tracking import mlflow_module, ping, prepare_store, tracked_run
 
 spec = dict(
     name="colour",
@@ -426,7 +426,7 @@ def test_a_server_that_is_down_is_named_at_once(monkeypatch):
 
 def test_a_server_that_never_answers_is_not_waited_for():
     with deaf() as s, pytest.raises(TrackingError, match="timed out"):
-        knock(f"http://127.0.0.1:{s.getsockname()[1]}", seconds=0.2)
+        ping(f"http://127.0.0.1:{s.getsockname()[1]}", seconds=0.2)
 
 
 def test_a_server_that_speaks_something_else():
@@ -441,7 +441,7 @@ def test_a_server_that_speaks_something_else():
 
         Thread(target=greet, daemon=True).start()
         with pytest.raises(TrackingError, match="no answer in HTTP"):
-            knock(f"http://127.0.0.1:{s.getsockname()[1]}")
+            ping(f"http://127.0.0.1:{s.getsockname()[1]}")
 
 
 @pytest.mark.parametrize(
@@ -453,12 +453,12 @@ def test_a_server_that_speaks_something_else():
 )
 def test_an_address_that_leads_nowhere(uri, words):
     with pytest.raises(TrackingError, match=words) as caught:
-        knock(uri)
+        ping(uri)
     assert "geheim" not in str(caught.value)
 
 
 def test_a_file_needs_no_knocking():
-    assert knock("sqlite:////nowhere/mlflow.db") is knock("file:///nowhere") is None
+    assert ping("sqlite:////nowhere/mlflow.db") is ping("file:///nowhere") is None
 
 
 # ---- registry
@@ -555,10 +555,10 @@ def test_a_version_that_cvkit_did_not_register_is_not_promoted(version, store):
     "Neither a stranger's, nor one whose tag was taken off: two empty digests are not one model."
     client = mlflow_module().MlflowClient()
     found = client.create_model_version("colour", f"runs:/{version.run}/model")
-    stranger = find_version("colour", found.version)
-    assert stranger.bundle_digest == ""
+    without_paths = find_version("colour", found.version)
+    assert without_paths.bundle_digest == ""
     with pytest.raises(PolicyError, match="the registry of none"):
-        promote(stranger, "staging", verdict_of("", "staging"))
+        promote(without_paths, "staging", verdict_of("", "staging"))
 
 
 # ---- a server
@@ -569,7 +569,7 @@ def test_a_real_server_takes_runs_and_files(started, monkeypatch, tmp_path):
     (tmp_path / "note.txt").write_text("sent")
     for _ in range(240):
         try:
-            knock(started[0])
+            ping(started[0])
             break
         except TrackingError:
             time.sleep(0.25)

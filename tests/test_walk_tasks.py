@@ -149,9 +149,9 @@ def test_verbs_for_one_label_say_so(boxes, labels):
 
 
 def test_the_box_that_is_explained_is_outlined_on_the_page_and_nowhere_else():
-    from cvkit.tasks.detection import AskedBoxes
+    from cvkit.tasks.detection import DetectionExplainer
 
-    asked, pixels = AskedBoxes.__new__(AskedBoxes), np.full((2, 64, 64, 3), 100, np.uint8)
+    asked, pixels = DetectionExplainer.__new__(DetectionExplainer), np.full((2, 64, 64, 3), 100, np.uint8)
     asked.boxes = [(np.array([10.0, 20, 40, 50]), 0), (np.array([-5.0, -5, 70, 30]), 1)]
     changed = (asked.pictured(pixels) != 100).any(-1)
     assert (pixels == 100).all(), "what the network sees stays as it is"

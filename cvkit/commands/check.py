@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .ingest import beside, load_manifest, shown_image
+from .ingest import default_output_dir, load_manifest, shown_image
 from .split import look_for_copies
 from ..core import DataError, digest_file, digest_json, read_json, write_atomic, write_json
 from ..data.checks import Finding, Findings
@@ -447,7 +447,7 @@ def check(
     seed: int = 0,  # of every draw
 ):  # a Check
     "Examine a data set: files, copies, labels, quality, shortcuts, splits; findings.json and a page."
-    out, (manifest, _) = Path(out or beside(manifest, "check")), load_manifest(manifest)
+    out, (manifest, _) = Path(out or default_output_dir(manifest, "check")), load_manifest(manifest)
     splits, shares = splits or (str(Path(trained) / "splits") if trained else ""), _declared_strata(manifest, strata)
     key = _key(manifest, trained, splits, shares, production, no_network, folds, seed)
     if (

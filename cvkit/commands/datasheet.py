@@ -8,7 +8,7 @@ __all__ = ['RECORDS', 'AGAIN', 'find_records', 'datasheet', 'check_croissant']
 # %% ../../nbs/13_commands/18_datasheet.ipynb #b13ea75d
 from pathlib import Path
 
-from .ingest import beside, load_manifest
+from .ingest import default_output_dir, load_manifest
 from ..core import DataError, need, read_json
 from ..pipeline.run_records import keep_record
 
@@ -96,8 +96,8 @@ def datasheet(
             f"expected a folder that train wrote in trained, got {trained!r}, which is none; leave it out, or correct "
             "the path"
         )
-    out, (loaded, _) = Path(out or beside(manifest, "datasheet")), load_manifest(manifest)
-    run = beside(manifest, "datasheet").parent
+    out, (loaded, _) = Path(out or default_output_dir(manifest, "datasheet")), load_manifest(manifest)
+    run = default_output_dir(manifest, "datasheet").parent
     found, stale = find_records(run, loaded.digest, {"leaks": Path(trained) / "leaks.json"} if trained else None)
     records = {name: _with_answers(path) if name == "findings" else read_json(path) for name, path in found.items()}
     sheet = make_datasheet(

@@ -172,7 +172,7 @@ def summarise(
 # %% ../../nbs/13_commands/12_demo.ipynb #3cbb2ff0
 def _summary_blocks(summary, verdicts=None):
     "Stages with their reports, metrics, and the policy's answers."
-    from cvkit.release.policy import metric_words
+    from cvkit.release.policy import metric_titles
     from cvkit.reports.pages import Block, badge, link, number, section, table
 
     stages = [
@@ -187,7 +187,7 @@ def _summary_blocks(summary, verdicts=None):
     ]
     metrics = [
         {
-            "metric": metric_words(summary.values["task"], k)[0],
+            "metric": metric_titles(summary.values["task"], k)[0],
             "value [95 % interval]": number(e["value"], e["low"], e["high"]),
         }
         for k, e in summary.values["holdout"].items()
@@ -302,12 +302,12 @@ def walk(
     say=say_line,  # called with a line when a stage starts and ends
 ) -> Summary:  # also in summary.json, index.html and why.html
     "Run the walk, or what of it has changed."
-    from cvkit.release.tracking import knock, tracking_uri
+    from cvkit.release.tracking import ping, tracking_uri
     from cvkit.serving.seldon_server import seldon_python
 
     seldon_python()
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri()  # one store, wherever a notebook runs
-    knock(tracking_uri())
+    ping(tracking_uri())
     data, policy = (str(Path(word).resolve()) if word and Path(word).exists() else word for word in (data, policy))
     with claim_folder(out, data) as out:
         run_pipeline(

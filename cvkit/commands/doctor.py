@@ -349,13 +349,13 @@ def check_store() -> Finding:  # whether runs can be recorded
     "The store that `MLFLOW_TRACKING_URI` names."
     from urllib.parse import urlsplit
 
-    from cvkit.release.tracking import PORTS, knock, tracking_uri
+    from cvkit.release.tracking import PORTS, ping, tracking_uri
 
     uri = tracking_uri()
     if uri.startswith("sqlite:///"):
         return _check_sqlite(Path(uri.removeprefix("sqlite:///")))
     try:
-        knock(uri)
+        ping(uri)
     except TrackingError as error:
         return Finding("MLflow store", "problem", str(error), "unset MLFLOW_TRACKING_URI")
     parts = urlsplit(uri)

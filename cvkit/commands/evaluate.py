@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .ingest import beside, load_manifest
+from .ingest import default_output_dir, load_manifest
 from .train import task_of
 from ..core import read_json, write_json
 from ..pipeline.run_records import keep_record
@@ -32,13 +32,13 @@ class _ToMake:
 def _where_to_cut(bundle, manifest, kept):
     """Thresholds of the class of interest that do better than the likelier class, or find enough; none where there is
     no such class."""
-    from cvkit.evidence.calibration import cut_scores
+    from cvkit.evidence.calibration import cross_fit_threshold
 
     if not (positive := bundle.spec.get("positive")):
         return []
     rows, k = np.flatnonzero(kept["folds"] >= 0), list(bundle.classes).index(positive)
     cuts = [
-        cut_scores(
+        cross_fit_threshold(
             manifest.labels[rows] == positive,
             kept["probabilities"][rows, k],
             kept["folds"][rows],
@@ -113,7 +113,11 @@ def evaluate(
     from cvkit.data.splits import Splits
     from cvkit.serving.predictor import Predictor
 
-    trained, out, (manifest, about) = Path(trained), Path(out or beside(trained, "evaluate")), load_manifest(manifest)
+    trained, out, (manifest, about) = (
+        Path(trained),
+        Path(out or default_output_dir(trained, "evaluate")),
+        load_manifest(manifest),
+    )
     predictor, splits = Predictor(trained / "bundle"), Splits.load(trained / "splits")
     task, held = task_of(predictor.bundle), manifest.take(splits.rows(manifest, "holdout"))
     looks = Ledger(trained / "ledger.jsonl").look("evaluate", predictor.bundle.digest, splits.holdout_digest)

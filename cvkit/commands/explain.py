@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .ingest import beside, load_manifest
+from .ingest import default_output_dir, load_manifest
 from .train import task_of
 from ..core import DataError, digest_file, read_json, rng, write_atomic, write_json
 from ..pipeline.run_records import keep_record
@@ -28,7 +28,11 @@ def explain(
     "Explain decisions with Captum and SHAP, and test the maps against chance."
     from cvkit.evidence.faithfulness import baseline_maps, explanation_report, measure_faithfulness, score_maps
 
-    out, (manifest, _), random = Path(out or beside(trained, "explain")), load_manifest(manifest), rng(seed, "explain")
+    out, (manifest, _), random = (
+        Path(out or default_output_dir(trained, "explain")),
+        load_manifest(manifest),
+        rng(seed, "explain"),
+    )
     asked = task_of(manifest).asked(Path(trained), manifest)
     drawn = np.sort(random.choice(asked.used, min(judged, len(asked.used)), replace=False))
     few, said = np.array(asked.pixels[drawn]), asked.said(drawn)
@@ -188,10 +192,10 @@ def register(
     policy: str = "",  # YAML file; cvkit's own by default
 ):  # a ModelVersion
     "Write the card, judge by the policy, and register the bundle without an alias."
+    from cvkit.release import registry
     from cvkit.release.bundle import Bundle
     from cvkit.release.model_card import check_card, model_card
     from cvkit.release.policy import Policy
-    from cvkit.release import registry
 
     run, rules = Path(run), Policy.load(policy or None)
     out, bundle = Path(out or run / "register"), Bundle.load(run / "train" / "bundle")

@@ -43,7 +43,14 @@ from cvkit.erasure.lineage import (
     read_tables,
     search_again,
 )
-from ..erasure.stores import clean_files, clean_requests, clean_tracking, rewrite_tables, seen_by_models, stranger
+from cvkit.erasure.stores import (
+    clean_files,
+    clean_requests,
+    clean_tracking,
+    rewrite_tables,
+    seen_by_models,
+    without_paths,
+)
 
 # %% ../../nbs/13_commands/17_forget.ipynb #d3fe1a1b
 @contextmanager
@@ -176,7 +183,7 @@ def _erase(contents, runs, reason, image, original, also, write):
     with _undisturbed(every):
         places = _keep_out(contents, {root for folder, (root, _) in tables.items() if folder in held}, write)
         places += clean_requests(every, seen, write) + [
-            place("cache", path, said) for path, said in erase_cache(cache, stranger(target), write)
+            place("cache", path, said) for path, said in erase_cache(cache, without_paths(target), write)
         ]
         if write:
             [mark_model(m, target, when, target.unnamed(reason)) for m in models]

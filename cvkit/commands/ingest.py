@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'SUFFIXES', 'Source', 'load_elpv', 'load_surfaces', 'load_pasted_digits', 'recognise_layout', 'list_source',
-           'open_source', 'shown_image', 'ingest', 'load_manifest', 'beside']
+           'open_source', 'shown_image', 'ingest', 'load_manifest', 'default_output_dir']
 
 # %% ../../nbs/13_commands/01_ingest.ipynb #f1cce290
 import os
@@ -410,7 +410,7 @@ def load_manifest(
     return found, {"positive": _positive_of(found, read_declared(found.root)), "published": []}
 
 
-def beside(
+def default_output_dir(
     given,  # folder that a verb wrote, folder of images, or a Manifest
     stage: str,  # such as `"train"`
 ) -> Path:  # where the stage's folder goes

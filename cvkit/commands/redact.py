@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .ingest import beside, load_manifest
+from .ingest import default_output_dir, load_manifest
 from ..core import DataError, ParameterError, need, read_json, write_atomic, write_json
 from ..data.redact import Redacted, redact_manifest
 from ..pipeline.run_records import keep_record
@@ -316,7 +316,7 @@ def redact(
     seed: int = 0,  # of folds and bootstrap
 ):  # a Redaction
     "Cover faces, text and plates, strip metadata, and measure what was missed; originals stay."
-    out, (manifest, about) = Path(out or beside(manifest, "redact")), load_manifest(manifest)
+    out, (manifest, about) = Path(out or default_output_dir(manifest, "redact")), load_manifest(manifest)
     marked, names = (
         read_marks(marks, manifest.table["uri"]) if marks else [],
         [w.strip() for w in subgroup.split(",") if w.strip()] or [""],

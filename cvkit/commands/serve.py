@@ -287,7 +287,7 @@ def _worlds(run, manifest, predictor):
     """What changes; and the reference, a pool of the same world and the changed world, as (projected embeddings,
     answers)."""
     from cvkit.data.splits import Splits
-    from cvkit.serving.predictions import answers_of
+    from cvkit.serving.predictions import monitored_outputs
     from cvkit.serving.reference import project
 
     reference, held, oof, task = (
@@ -311,7 +311,7 @@ def _worlds(run, manifest, predictor):
             "photographs at 30 % of their brightness",
             (reference["projected"], reference["answers"]),
             pool,
-            (project(dark.embedding, reference), answers_of(dark)),
+            (project(dark.embedding, reference), monitored_outputs(dark)),
         )
     what, here, there = found
     mine = np.flatnonzero((oof["folds"] >= 0) & here)
@@ -332,7 +332,13 @@ def monitor(
     seed: int = 0,  # of the draws
 ):  # a Monitored
     "Compare what was served with what was trained on, and try the monitor itself."
-    from cvkit.monitoring.drift import answer_names, drift_report, drift_test, false_alarm_rate, smallest_visible_shift
+    from cvkit.monitoring.drift import (
+        drift_report,
+        drift_test,
+        false_alarm_rate,
+        monitored_output_names,
+        smallest_visible_shift,
+    )
     from cvkit.serving.predictor import Predictor
 
     run, out = Path(run), Path(out or Path(run) / "monitor")
@@ -344,7 +350,7 @@ def monitor(
     what, reference, pool, changed = _worlds(run, manifest, predictor)
     kept, names, drawn = (
         predictor.bundle.reference,
-        answer_names(predictor.task, predictor.classes),
+        monitored_output_names(predictor.task, predictor.classes),
         rng(seed, "shift").permutation(len(changed[0]))[:window],
     )
     moved = tuple(x[drawn] for x in changed)

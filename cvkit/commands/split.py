@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .ingest import beside, load_manifest
+from .ingest import default_output_dir, load_manifest
 from ..core import read_json, write_atomic, write_json
 from ..pipeline.run_records import keep_record
 
@@ -68,7 +68,7 @@ def split(
     allow_leak: bool = False,  # store a given split although copies or groups cross it
 ):  # Splits
     "Hold out and make folds, once; say what could not be had, and whether anything is on both sides."
-    out, (manifest, _) = Path(out or beside(manifest, "split")), load_manifest(manifest)
+    out, (manifest, _) = Path(out or default_output_dir(manifest, "split")), load_manifest(manifest)
     copies = look_for_copies(manifest)
     splits = stored_splits(
         manifest,

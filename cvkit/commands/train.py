@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .ingest import beside, load_manifest
+from .ingest import default_output_dir, load_manifest
 from .split import certify_splits, look_for_copies, stored_splits
 from ..core import DataError, write_atomic, write_json
 from ..pipeline.run_records import keep_record
-from ..tasks.base import Lesson, keep_out_of_fold, write_learned
+from ..tasks.base import TrainingJob, keep_out_of_fold, write_trained_bundle
 from ..tasks.classification import Classification
 from ..tasks.detection import Detection
 from ..tasks.multilabel import Multilabel
@@ -139,13 +139,13 @@ def train(
     from cvkit.model import backbones
     from cvkit.model import recipe as recipes
 
-    out, (manifest, about) = Path(out or beside(manifest, "train")), load_manifest(manifest)
+    out, (manifest, about) = Path(out or default_output_dir(manifest, "train")), load_manifest(manifest)
     recipe, trunk = (
         recipes.read_recipe(task_of(manifest).usual(recipe), knobs),
         backbones.load_backbone(backbone, weights, size, decoder),
     )
     return _train(
-        Lesson(
+        TrainingJob(
             manifest,
             None,
             None,
@@ -154,7 +154,7 @@ def train(
             out,
             about["positive"],
             seed,
-            recipes.read_knobs(plan),
+            recipes.parse_options(plan),
             soft,
             threshold,
             calibration,
@@ -171,7 +171,7 @@ def _train(lesson, name, divided):
     (lesson.splits, leaks, lesson.copies), manifest = divided, lesson.manifest
     task = task_of(manifest)
     learned = task.learn(lesson)
-    bundle = write_learned(lesson, learned, task.name, name)
+    bundle = write_trained_bundle(lesson, learned, task.name, name)
     cv = task.record(lesson, learned) | {
         "recipe": lesson.recipe.to_dict(),
         "enlarged": len(small_images(manifest, lesson.backbone.preprocess.size)),
@@ -278,13 +278,13 @@ def _next_steps(manifest, folder):
 
 def _trained_blocks(t):
     "What a Trained shows below its verdict."
-    from cvkit.release.policy import metric_words
+    from cvkit.release.policy import metric_titles
     from cvkit.reports.pages import Block, code, number, pictures, section, table, text, verdict
 
     worst = t.worst()
     rows = [
         {
-            "metric": metric_words(t.bundle.spec["task"], k)[0],
+            "metric": metric_titles(t.bundle.spec["task"], k)[0],
             "out of fold [95 %]": number(v["value"], v["low"], v["high"]),
             "rests on": v["n"],
         }

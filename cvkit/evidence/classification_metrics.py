@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ORDER', 'class_rates', 'weighted_auroc', 'weighted_average_precision', 'reliability', 'expected_calibration_error',
-           'auroc_estimate', 'said_classes', 'check_predictions', 'classification_estimates', 'class_estimates']
+           'auroc_estimate', 'predict_labels', 'check_predictions', 'classification_estimates', 'class_estimates']
 
 # %% ../../nbs/06_evidence/02_classification_metrics.ipynb #7f421668
 import numpy as np
@@ -183,7 +183,7 @@ ORDER = (
 )  # of metrics, on every page
 
 
-def said_classes(
+def predict_labels(
     probabilities: np.ndarray,  # `(n,c)`
     positive: int | None = None,  # of two classes, the one that has a threshold
     threshold=None,  # from this probability on it is said; a number, or `(n,)`, one an image
@@ -309,7 +309,7 @@ def check_predictions(
     ):
         raise DataError(
             f"expected what is said of each of {n} images as whole numbers from 0 to {c - 1}, got {np.shape(said)} "
-            f"{np.asarray(said).dtype}; make it with said_classes"
+            f"{np.asarray(said).dtype}; make it with predict_labels"
         )
     if positive is not None and positive not in classes:
         raise DataError(f"expected positive to be one of {classes}, got {positive!r}; name a class, or none")
@@ -343,7 +343,7 @@ def classification_estimates(
     seed: int = 0,  # of the bootstrap
     replicates: int | None = None,  # of the bootstrap; 1000 by default, 200 above 100,000 images
     folds=None,  # `(n,)` int, where predictions come from several heads: AUROC is averaged over them
-    said=None,  # `(n,)` int, from `said_classes`; None: the likeliest class
+    said=None,  # `(n,)` int, from `predict_labels`; None: the likeliest class
 ) -> dict[str, Estimate]:  # by metric name
     "All metrics of a classifier, each with its 95 % interval."
     targets, probabilities, classes = np.asarray(targets), np.asarray(probabilities, float), list(classes)

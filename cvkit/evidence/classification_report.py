@@ -35,7 +35,7 @@ def slice_table(
     groups=None,  # `(n,)` what belongs together; None: images are independent
     most: int = 12,  # values an attribute may have; one with more is not sliced by
     seed: int = 0,  # of the bootstrap by group
-    said=None,  # `(n,)` int, from `said_classes`; None: the likeliest class
+    said=None,  # `(n,)` int, from `predict_labels`; None: the likeliest class
 ) -> list[dict]:  # attribute, value, n, accuracy: Estimate
     "Accuracy for each value of each attribute."
     correct, rows = (np.asarray(probabilities).argmax(1) if said is None else np.asarray(said)) == targets, []
@@ -189,7 +189,7 @@ def evaluate_predictions(
     digests: dict | None = None,  # what the numbers speak of
     looks: int | None = None,  # looks at the hold-out so far
     seed: int = 0,  # of the bootstrap
-    said=None,  # `(n,)` int, from `said_classes`; None: the likeliest class
+    said=None,  # `(n,)` int, from `predict_labels`; None: the likeliest class
 ) -> Evaluation:  # metrics, confusion, slices, reliability
     "Judge predictions."
     targets, probabilities = np.asarray(targets), np.asarray(probabilities, float)
@@ -543,7 +543,7 @@ def worst_errors(
     targets: np.ndarray,  # `(n,)` int
     probabilities: np.ndarray,  # `(n,c)`; rows with nan are passed over
     most: int = 6,  # how many
-    said=None,  # `(n,)` int, from `said_classes`; None: the likeliest class
+    said=None,  # `(n,)` int, from `predict_labels`; None: the likeliest class
 ) -> np.ndarray:  # `(k,)` row numbers, the surest mistake first
     "The mistakes that the model was surest of."
     probabilities = np.asarray(probabilities, float)

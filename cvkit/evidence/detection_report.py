@@ -159,7 +159,7 @@ def evaluate_detections(
     truth,  # list of dicts, one an image: boxes (k,4) xyxy pixels, labels (k,) int, ignore (k,) bool
     detections,  # list of dicts, one an image: boxes, labels, scores
     classes,  # c names
-    thresholds=None,  # `(c,)` from `choose_box_cuts`; 0.5 each by default
+    thresholds=None,  # `(c,)` from `cross_fit_box_thresholds`; 0.5 each by default
     groups=None,  # `(n,)` what belongs together
     attributes: dict | None = None,  # name to `(n,)` values to slice by
     published: list[dict] | None = None,  # figures from elsewhere: source, metric, value, protocol

@@ -542,7 +542,7 @@ def measure_fairness(
     most: int = 12,  # values an attribute may have
     seed: int = 0,  # of bootstraps, shuffles and the search
     digests: dict | None = None,  # what the numbers speak of
-    said=None,  # `(n,)` int, from `said_classes`; None: the likeliest class
+    said=None,  # `(n,)` int, from `predict_labels`; None: the likeliest class
 ) -> Fairness:  # gaps, parity, slices
     "Audit predictions over attributes, their pairs, and slices that a search finds."
     targets, probabilities, classes = np.asarray(targets), np.asarray(probabilities, float), list(classes)

@@ -104,7 +104,8 @@ def evaluate_labels(
     probabilities: np.ndarray,  # `(n,c)` in [0, 1]
     thresholds,  # `(c,)` in (0, 1), not chosen on these images: a label is said from there on
     classes,  # c names
-    said: np.ndarray | None = None,  # `(n,c)` bool: of out-of-fold images, the decisions of `choose_label_cuts`
+    said: np.ndarray
+    | None = None,  # `(n,c)` bool: of out-of-fold images, the decisions of `cross_fit_label_thresholds`
     groups=None,  # `(n,)` what belongs together
     published: list | None = None,  # figures from elsewhere: source, metric, value, protocol
     digests: dict | None = None,  # what the numbers speak of

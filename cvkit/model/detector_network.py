@@ -23,7 +23,7 @@ from ..core import DataError, ParameterError, need, read_json
 from ..data.boxes import place_detections
 from ..data.preprocess import Preprocess
 from .backbones import Backbone, _create, strip_graph
-from .partial_finetuning import cut_trunk
+from .partial_finetuning import split_backbone
 from .plan import Plan, place_batch
 
 # %% ../../nbs/05_model/11_detector_network.ipynb #5d083525
@@ -192,7 +192,7 @@ def make_detector(
         network = detector(pyramid(trunk, levels, channels, width), classes, size, convolutions)
     if stages < len(trunk.feature_info):
         trunk.requires_grad_(False)
-        for part in cut_trunk(trunk, size, stages)[1] if stages else ():
+        for part in split_backbone(trunk, size, stages)[1] if stages else ():
             part.requires_grad_(True)
     else:
         trunk.requires_grad_(True)

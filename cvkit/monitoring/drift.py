@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 
 from ..core import DataError, ParameterError, need, rng, write_atomic
-from ..serving.predictions import answer_names, answers_of, detection_answers
+from ..serving.predictions import detection_outputs, monitored_output_names, monitored_outputs
 
 # %% ../../nbs/09_monitoring/01_drift.ipynb #bc5f6d14
 def ks_statistics(
@@ -148,7 +148,7 @@ def _names(reference, names):
     names = [f"answer {i + 1}" for i in range(a)] if names is None else list(names)
     if len(names) != a:
         raise DataError(
-            f"expected names of {a} answers, got {len(names)} ({', '.join(names)}); take them from `answer_names` "
+            f"expected names of {a} answers, got {len(names)} ({', '.join(names)}); take them from `monitored_output_names` "
             "with the task and the classes of the bundle"
         )
     return [f"direction {i + 1}" for i in range(k)] + names
@@ -157,7 +157,7 @@ def _names(reference, names):
 def drift_test(
     reference: tuple,  # (projected `(n,k)`, answers `(n,a)`)
     window: tuple,  # the same of today's images
-    names=None,  # of the answers, from `answer_names`; numbers by default
+    names=None,  # of the answers, from `monitored_output_names`; numbers by default
     alpha: float = 0.05,  # false alarms allowed
 ) -> Drift:  # with the distance of each channel
     "Compare a window with the reference."

@@ -83,7 +83,7 @@ def _fork_kernel(door):
     _become_kernel(request)
 
 
-def _nursery(
+def _kernel_server(
     door: int,  # descriptor of the socket on which kernels are asked for
 ):
     "Import, and fork a kernel for whoever asks, until standard input ends."
@@ -142,7 +142,7 @@ class ForkProvisioner(_provisioning.LocalProvisioner):
 
 
 def _ask(arguments, kwargs):
-    "A kernel from the nursery whose address is in the environment."
+    "A kernel from the kernel server whose address is in the environment."
     with socket.socket(socket.AF_UNIX) as call:
         call.settimeout(30)
         call.connect(os.environ["CVKIT_KERNELS"])
@@ -167,7 +167,7 @@ def warm_kernels():
     with TemporaryDirectory(prefix="cvkit-") as private, socket.socket(socket.AF_UNIX) as door:
         door.bind(f"{private}/kernels")
         door.listen()
-        code = f"from cvkit.pipeline.kernels import _nursery; _nursery({door.fileno()})"
+        code = f"from cvkit.pipeline.kernels import _kernel_server; _kernel_server({door.fileno()})"
         settings = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         process = subprocess.Popen(
             [sys.executable, "-c", code],

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import DataError, digest_file, need, read_json, write_atomic
-from .policy import Policy, judge, licence_allows, metric_words
+from .policy import Policy, judge, licence_allows, metric_titles
 
 # %% ../../nbs/07_release/07_model_card.ipynb #a071dd5c
 def quote(
@@ -96,7 +96,7 @@ def _metric_rows(spec, evaluation):
     return [
         (title, _value(e), _interval(e), e["n"], says.format(called) if e["value"] is not None else e["method"])
         for name, e in evaluation["metrics"].items()
-        for title, says in [metric_words(spec["task"], name)]
+        for title, says in [metric_titles(spec["task"], name)]
     ]
 
 
@@ -217,7 +217,7 @@ def _limits(spec, evaluation, explanation):
     if known:
         worst = min(known, key=lambda s: s[measure]["value"])
         yield (
-            f"{metric_words(spec['task'], measure)[0]} is lowest where {worst['attribute']} is {worst['value']}: "
+            f"{metric_titles(spec['task'], measure)[0]} is lowest where {worst['attribute']} is {worst['value']}: "
             f"{_value(worst[measure])}, {_interval(worst[measure])} on {worst['n']} images. Where intervals of slices "
             "overlap, a gap is not shown, nor shown to be absent."
         )
@@ -440,7 +440,7 @@ def _rows(spec, bundle, evaluation, explanation, policy, images, quotes, looks):
             (c, *row) for c, row in zip(evaluation.get("classes", spec["classes"]), evaluation.get("confusion", []))
         ],
         published=[
-            (p["source"], metric_words(spec["task"], p["metric"])[0], f"{p['value']:.3f}", p["protocol"])
+            (p["source"], metric_titles(spec["task"], p["metric"])[0], f"{p['value']:.3f}", p["protocol"])
             for p in evaluation.get("published", [])
         ],
         slices=[

@@ -13,7 +13,7 @@ from ..core import DataError, rng
 # %% ../../nbs/08_serving/03_reference.ipynb #4c1078a6
 def fit_reference(
     embedding: np.ndarray,  # `(n,d)` float32, of development images
-    answers: np.ndarray,  # `(n,k)`, out of fold: probabilities, or what `answers_of` makes of boxes
+    answers: np.ndarray,  # `(n,k)`, out of fold: probabilities, or what `monitored_outputs` makes of boxes
     directions: int = 16,  # how many are kept
     most: int = 2000,  # images that are kept
     seed: int = 0,  # of the choice

@@ -18,7 +18,7 @@ from ..core import BundleError, DataError, ServeError, canonical_json, utc_now
 from ..data.boxes import draw_boxes
 from ..data.preprocess import decode_image
 from ..release.bundle import Bundle
-from .predictions import answers_of
+from .predictions import monitored_outputs
 from .predictor import Predictor
 from .reference import project
 
@@ -125,7 +125,7 @@ def _said(
     found,  # Predictions, LabelPredictions or Detections of one image
 ) -> tuple[dict, dict, list[dict]]:  # the answer, what the log keeps of it, and metrics
     "What a client is told, what is written down, and what is counted."
-    answer, values = found.to_dict()["predictions"][0], answers_of(found)[0].tolist()
+    answer, values = found.to_dict()["predictions"][0], monitored_outputs(found)[0].tolist()
 
     def count(key, n, **tags):
         return {"type": "COUNTER", "key": key, "value": n, **({"tags": tags} if tags else {})}

@@ -26,7 +26,7 @@ import numpy as np
 
 from ..core import ServeError
 from ..release.bundle import Bundle
-from .predictions import said_boxes
+from .predictions import boxes_above_threshold
 
 # %% ../../nbs/08_serving/05_seldon_server.ipynb #c5bd6001
 LIMITS = {"seldon.io/grpc-max-message-size": "20065536", "seldon.io/rest-timeout": "30000"}  # bytes, milliseconds
@@ -520,7 +520,7 @@ def serving_parity(
     if thresholds is None:
         raise ServeError("expected the thresholds from which boxes are said, got none; pass those of the bundle")
     worst = np.array([
-        _box_differences(answers, said_boxes(evaluated, thresholds), classes, transport)
+        _box_differences(answers, boxes_above_threshold(evaluated, thresholds), classes, transport)
         for transport, answers in both.items()
     ])
     found = dict(zip(both, worst[:, [0, 2]].max(1).tolist()))

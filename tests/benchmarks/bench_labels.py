@@ -13,7 +13,7 @@ import pytest
 from sklearn import metrics as sk
 
 from cvkit.evidence import multilabel_metrics
-from cvkit.evidence.calibration import choose_label_cuts
+from cvkit.evidence.calibration import cross_fit_label_thresholds
 from cvkit.stats import drawn_weights
 
 
@@ -70,7 +70,7 @@ def test_cuts_against_a_loop(n=20_000, c=20):
     truth, p = predictions(n, c)
     folds, clock = np.arange(n) % 5, time.process_time
     start = clock()
-    found = choose_label_cuts(truth, p, folds)
+    found = cross_fit_label_thresholds(truth, p, folds)
     fast = clock() - start
 
     def best(t, s, tries):

@@ -67,7 +67,7 @@ class Tail:
         from cvkit.model.partial_finetuning import cached_activations
         from cvkit.model.plan import Plan
         from cvkit.model.recipe import Recipe, label_shares, soft_labels
-        from cvkit.model.training_loop import Lessons
+        from cvkit.model.training_loop import TrainingData
 
         self.recipe, self.plan, self.work, self.manifest = Recipe(**RECIPE), Plan(**PLAN), work, manifest
         self.backbone, self.places = load_backbone(BACKBONE, size=SIZE), positions(self.recipe)
@@ -76,7 +76,7 @@ class Tail:
         shares = label_shares(
             manifest.targets, 2, soft_labels(probability, manifest.classes, "defective") if SOFT else None
         )
-        self.lessons = Lessons(self.seen.draw, shares, manifest.targets, manifest.table["image"].to_numpy(str))
+        self.lessons = TrainingData(self.seen.draw, shares, manifest.targets, manifest.table["image"].to_numpy(str))
 
     def network(self, name, learn):
         "A network trained on some rows, found again or gone on with, and how long it took."
@@ -85,7 +85,7 @@ class Tail:
         import torch
 
         from cvkit.model.backbones import make_network
-        from cvkit.model.partial_finetuning import cut_trunk, upper_network
+        from cvkit.model.partial_finetuning import split_backbone, upper_network
         from cvkit.model.probe import fit_head
         from cvkit.model.training_loop import fit_network
 
@@ -94,7 +94,7 @@ class Tail:
         whole.head.requires_grad_(True)
         upper = upper_network(
             whole.trunk,
-            torch.nn.ModuleList(cut_trunk(whole.trunk, SIZE, self.recipe.stages)[1]).requires_grad_(True),
+            torch.nn.ModuleList(split_backbone(whole.trunk, SIZE, self.recipe.stages)[1]).requires_grad_(True),
             whole.head,
         )
 
