@@ -1,0 +1,242 @@
+"""What the house style can count in the code: `python tests/code_style.py [--all] [PART ...]`.
+
+PART is a piece of a path, such as `cvkit/data` or `evidence/calibration`; without one the whole library is counted.
+The first table says how dense the generated modules are (tokens a line, without comments and layout); the rest lists
+each place that breaks a rule. `tests/test_tree.py` asserts the same rules.
+"""
+
+import argparse
+import ast
+import io
+import json
+import re
+import sys
+import tokenize
+from pathlib import Path
+
+root = Path(__file__).resolve().parents[1]
+LAYOUT = {
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENCODING,
+    tokenize.ENDMARKER,
+}
+# Words of ours for which the field has a word (what a test can tell; the rest is judged by reading).
+OLD_WORDS = re.compile(
+    r"said(_\w+)?|Asked\w*|Lesson\w*|Learned|learned_word|wish(es)?|stairs|knobs|trunk|twins?|_Left|read_wish|\w+_wish"
+)
+functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def modules():
+    return sorted(path for path in (root / "cvkit").rglob("*.py") if path.name not in ("__init__.py", "_modidx.py"))
+
+
+def notebooks():
+    return sorted(path for path in (root / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+
+
+def code_cells(path):
+    "The sources of a notebook's code cells, magics as comments."
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return ["\n".join("#" + line if line[:1] in "%!" else line for line in text.split("\n")) for text in sources]
+
+
+def tokens_a_line(text):
+    "How many tokens of code each line of code has."
+    counts = {}
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in LAYOUT:
+            counts[token.start[0]] = counts.get(token.start[0], 0) + 1
+    return list(counts.values())
+
+
+def density(paths):
+    "Mean and 95th percentile of tokens a line, and the lines over 120 characters."
+    counts, long = [], 0
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        counts += tokens_a_line(text)
+        long += sum(len(line) > 120 for line in text.splitlines())
+    counts.sort()
+    return {
+        "lines": len(counts),
+        "mean": sum(counts) / max(1, len(counts)),
+        "p95": counts[int(0.95 * len(counts))] if counts else 0,
+        "long": long,
+    }
+
+
+def calls(node):
+    return any(
+        isinstance(part, (ast.Call, ast.Await, ast.Yield, ast.ListComp, ast.DictComp)) for part in ast.walk(node)
+    )
+
+
+def broken_rules(tree):
+    "(line, rule) of each place in a tree that breaks one of the rules that ruff does not know."
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple):
+            if any(isinstance(target, ast.Tuple) for target in node.targets) and calls(node.value):
+                yield node.lineno, "a tuple on both sides where the right one calls"
+        if isinstance(node, ast.IfExp):
+            parts = (node.body, node.orelse, node.test)
+            if any(isinstance(inner, ast.IfExp) for part in parts for inner in ast.walk(part)):
+                yield node.lineno, "a nested conditional expression"
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
+            yield node.lineno, "a lambda with a name"
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+            sides = (node.left, node.right)
+            text = [
+                isinstance(s, ast.JoinedStr) or (isinstance(s, ast.Constant) and isinstance(s.value, str))
+                for s in sides
+            ]
+            truth = [isinstance(s, (ast.Compare, ast.BoolOp)) or is_bool_call(s) for s in sides]
+            if any(text) and any(truth):
+                yield node.lineno, "a string times a boolean"
+        if isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
+            if len(node.generators) > 1 and any(generator.ifs for generator in node.generators):
+                yield node.lineno, "a comprehension with two `for` and an `if`"
+        if isinstance(node, functions):
+            positional = [*node.args.posonlyargs, *node.args.args]
+            if positional and positional[0].arg in ("self", "cls"):
+                positional = positional[1:]
+            if len(positional) > 5:
+                yield node.lineno, f"{node.name} has {len(positional)} positional parameters"
+
+
+def is_bool_call(node):
+    named = (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("bool", "isinstance", "any", "all")
+    )
+    return named or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not))
+
+
+def private_imports(tree):
+    "(line, name) of each private name that is imported from another module of cvkit."
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("cvkit")):
+            for alias in node.names:
+                if alias.name.startswith("_"):
+                    yield node.lineno, alias.name
+
+
+def old_words(text):
+    "(line, word) of each identifier that the glossary replaces."
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.NAME and OLD_WORDS.fullmatch(
+            token.string.lstrip("_") if token.string != "_Left" else token.string
+        ):
+            yield token.start[0], token.string
+
+
+def public(node):
+    return isinstance(node, (*functions, ast.ClassDef)) and not node.name.startswith("_")
+
+
+def crowded_chapters(path):
+    "Public definitions of a notebook that come before the example of the one above: (cell, name)."
+    waiting = None
+    for number, text in enumerate(code_cells(path)):
+        exported = re.match(r"#\|\s*exports?\b", text)
+        if not exported:
+            if waiting and not only_imports(text):
+                waiting = None
+            continue
+        for node in ast.parse(text).body:
+            if not public(node):
+                continue
+            if waiting:
+                yield number, f"{node.name} before an example of {waiting}"
+            waiting = node.name
+
+
+def only_imports(text):
+    return all(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(text).body)
+
+
+def complexity(paths, worst="C"):
+    "Blocks that radon ranks worse than C (or than `worst`)."
+    from radon.complexity import cc_rank, cc_visit
+
+    for path in paths:
+        for block in cc_visit(path.read_text(encoding="utf-8")):
+            for part in [block, *getattr(block, "methods", [])]:
+                if cc_rank(part.complexity) > worst:
+                    yield path, part.lineno, f"{part.name} has a complexity of {part.complexity}"
+
+
+def documented_parameters(text):
+    "(definition, parameter) of each parameter, field and return value whose line, or the line above, has a comment."
+    comments = {
+        token.start[0]
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT
+    }
+
+    def visit(node, prefix):
+        for child in ast.iter_child_nodes(node):
+            name = f"{prefix}{getattr(child, 'name', '')}"
+            lines = {}
+            if isinstance(child, ast.ClassDef):
+                lines = {n.lineno: ast.unparse(n.target) for n in child.body if isinstance(n, ast.AnnAssign)}
+            elif isinstance(child, functions):
+                lines = {arg.lineno: arg.arg for arg in ast.walk(child.args) if isinstance(arg, ast.arg)}
+                if child.returns:
+                    lines[child.returns.lineno] = "return"
+            for line, parameter in lines.items():
+                above = child.lineno < line - 1 and line - 1 in comments and line - 1 not in lines
+                if line in comments or above:
+                    yield name, parameter
+            yield from visit(child, f"{name}." if lines or isinstance(child, ast.ClassDef) else prefix)
+
+    return list(visit(ast.parse(text), ""))
+
+
+def places(parts=()):
+    "(where, what) of each broken rule, below the paths that one of the parts names."
+    chosen = [path for path in modules() if not parts or any(part in str(path.relative_to(root)) for part in parts)]
+    chapters = [path for path in notebooks() if not parts or any(module_path(path).find(part) >= 0 for part in parts)]
+    for path in chosen:
+        text = path.read_text(encoding="utf-8")
+        tree = ast.parse(text)
+        for line, what in [*broken_rules(tree), *private_imports(tree), *old_words(text)]:
+            yield f"{path.relative_to(root)}:{line}", what
+    for path, line, what in complexity(chosen):
+        yield f"{path.relative_to(root)}:{line}", what
+    for path in chapters:
+        for cell, what in crowded_chapters(path):
+            yield f"{path.relative_to(root)}, code cell {cell}", what
+
+
+def module_path(path):
+    "The module that a notebook exports by its path: `nbs/04_data/02_manifest.ipynb` is `cvkit/data/manifest.py`."
+    parts = path.relative_to(root / "nbs").with_suffix("").parts
+    return "cvkit/" + "/".join(re.sub(r"^\d\d_", "", part) for part in parts) + ".py"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", help="pieces of paths, such as cvkit/data; all when none is named")
+    args = parser.parse_args()
+    chosen = [path for path in modules() if not args.parts or any(p in str(path.relative_to(root)) for p in args.parts)]
+    if not chosen:
+        sys.exit(f"no module's path has {' or '.join(args.parts)} in it")
+    found = density(chosen)
+    print(
+        f"{found['lines']} lines of code, {found['mean']:.2f} tokens a line, 95th percentile {found['p95']}, {found['long']} over 120"
+    )
+    listed = list(places(args.parts))
+    print(*(f"{where}: {what}" for where, what in listed), sep="\n")
+    print(f"{len(listed)} places break a rule")
+    return bool(listed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
