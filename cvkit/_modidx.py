@@ -383,6 +383,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'cvkit.core.atomic_folder': ('core.html#atomic_folder', 'cvkit/core.py'),
                             'cvkit.core.cache_folder': ('core.html#cache_folder', 'cvkit/core.py'),
                             'cvkit.core.canonical_json': ('core.html#canonical_json', 'cvkit/core.py'),
+                            'cvkit.core.count': ('core.html#count', 'cvkit/core.py'),
                             'cvkit.core.digest_bytes': ('core.html#digest_bytes', 'cvkit/core.py'),
                             'cvkit.core.digest_file': ('core.html#digest_file', 'cvkit/core.py'),
                             'cvkit.core.digest_json': ('core.html#digest_json', 'cvkit/core.py'),

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CvkitError', 'DataError', 'ParameterError', 'BundleError', 'PolicyError', 'ServeError', 'TrackingError',
            'NotebookError', 'MissingExtra', 'need', 'digest_bytes', 'digest_file', 'plain', 'canonical_json',
-           'digest_json', 'private_folder', 'write_atomic', 'write_json', 'read_json', 'atomic_folder', 'rng',
+           'digest_json', 'private_folder', 'write_atomic', 'write_json', 'read_json', 'atomic_folder', 'count', 'rng',
            'git_state', 'utc_now', 'cache_folder', 'progress', 'png_uri', 'Pictures', 'show_images']
 
 # %% ../nbs/00_core.ipynb #43dc594c
@@ -215,6 +215,15 @@ def atomic_folder(
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+# %% ../nbs/00_core.ipynb #82b75084
+def count(
+    n: int,  # how many
+    noun: str,  # in the singular
+    plural: str = "",  # the noun with an s by default
+) -> str:  # such as `1,709 images`
+    "A number with its noun, in the singular or in the plural."
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 # %% ../nbs/00_core.ipynb #b8cfc397
 def rng(
