@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['CvkitError', 'DataError', 'ParameterError', 'BundleError', 'PolicyError', 'ServeError', 'TrackingError',
            'NotebookError', 'MissingExtra', 'need', 'digest_bytes', 'digest_file', 'plain', 'canonical_json',
-           'digest_json', 'private_folder', 'write_atomic', 'write_json', 'read_json', 'atomic_folder', 'count', 'rng',
-           'git_state', 'utc_now', 'cache_folder', 'progress', 'png_uri', 'Pictures', 'show_images']
+           'digest_json', 'private_folder', 'write_atomic', 'write_json', 'read_json', 'atomic_folder', 'read_chained',
+           'append_chained', 'count', 'rng', 'git_state', 'utc_now', 'cache_folder', 'progress', 'png_uri', 'Pictures',
+           'show_images']
 
 # %% ../nbs/00_core.ipynb #43dc594c
 import errno
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from io import BytesIO
@@ -215,6 +217,91 @@ def atomic_folder(
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+# %% ../nbs/00_core.ipynb #e160e303
+def _chained_entry(
+    line: str,  # of the log, without its line end
+    fields: set[str] | None,  # names of the values that every entry has
+) -> dict | None:  # None where the line is not as it was written
+    "One entry of a chained log, checked against its own digest."
+    try:
+        entry = json.loads(line)
+        if not isinstance(entry, dict) or canonical_json(entry) != line:
+            return None
+    except ValueError:
+        return None
+    content = {name: value for name, value in entry.items() if name != "digest"}
+    if "before" not in content or entry.get("digest") != digest_json(content):
+        return None
+    if fields is not None and set(content) != fields | {"before"}:
+        return None
+    return entry
+
+
+def read_chained(
+    path,  # of the JSONL file; one that does not exist has no entries
+    *,
+    noun: str = "entry",  # what one line holds, for the messages
+    fields: set[str] | None = None,  # names of the values of each entry, without `before` and `digest`; any by default
+    head: str = "",  # digest of an entry that was once the last, kept elsewhere
+    error: type[CvkitError] = DataError,  # what is raised where the log was changed
+) -> list[dict]:  # all entries in the order of writing, each with `before` and `digest`
+    "Read a chained log; refuses one that was changed."
+    path = Path(path)
+    text = path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
+    *lines, rest = text.split("\n")
+    entries = []
+    before = ""
+    for number, line in enumerate(lines, 1):
+        entry = _chained_entry(line, fields)
+        if entry is None:
+            raise error(
+                f"expected line {number} of {path} as it was written, but this {noun} was changed; restore the file "
+                "from a copy"
+            )
+        if entry["before"] != before:
+            raise error(
+                f"expected line {number} of {path} to follow the line above it, but {noun}s were removed or moved; "
+                "restore the file from a copy"
+            )
+        entries.append(entry)
+        before = entry["digest"]
+    if rest:
+        raise error(f"expected a whole {noun} at the end of {path}, but it is cut short; restore the file from a copy")
+    if head and all(entry["digest"] != head for entry in entries):
+        raise error(
+            f"expected {noun} {head[:12]} in {path}, but it is not there; lines were cut off at the end, restore the "
+            "file from a copy"
+        )
+    return entries
+
+# %% ../nbs/00_core.ipynb #fb24a19e
+def append_chained(
+    path,  # of the JSONL file; it and its folders are made where they are missing
+    entry: dict,  # plain data; `before` and `digest` are added
+    *,
+    noun: str = "entry",  # what one line holds, for the messages
+    fields: set[str] | None = None,  # as in `read_chained`
+    unless: Callable[[list[dict]], bool] | None = None,  # takes the entries so far; true where nothing is to be written
+    mode: int = 0o666,  # permissions of a new file, before the umask
+    error: type[CvkitError] = DataError,  # what is raised where the log was changed
+) -> list[dict]:  # all entries, the new one last
+    "Chain an entry to the last one of a log; whoever writes at the same time waits."
+    import fcntl
+
+    path = Path(path)
+    private_folder(path.parent)
+    with open(path, "ab", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        entries = read_chained(path, noun=noun, fields=fields, error=error)
+        if unless is not None and unless(entries):
+            return entries
+        chained = {**entry, "before": entries[-1]["digest"] if entries else ""}
+        chained["digest"] = digest_json(chained)
+        file.write((canonical_json(chained) + "\n").encode())
+        file.flush()
+        os.fsync(file.fileno())
+    return [*entries, chained]
 
 # %% ../nbs/00_core.ipynb #82b75084
 def count(

@@ -761,7 +761,7 @@ def test_ledger_notices(tmp_path, damage, line):
     if damage == "swap":
         lines[line], lines[line - 1] = lines[line - 1], lines[line]
     ledger.path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(DataError, match=r"expected line \d of .* a look was changed or removed"):
+    with pytest.raises(DataError, match=r"expected line \d of .* (this look was changed|looks were removed or moved)"):
         ledger.look("evaluate", "d", "s")
 
 
