@@ -12,7 +12,7 @@ from statistics import NormalDist
 from unicodedata import normalize
 
 from ..core import need
-from ..data.licences import licence_allows, licence_terms, together
+from ..data.licences import combine_terms, licence_allows, licence_terms
 from ..stats import to_decide
 
 # %% ../../nbs/07_release/03_policy_rules.ipynb #0ddfe186
@@ -95,7 +95,7 @@ def _declared(rule, evidence):
 def _licence(rule, evidence):
     under, use = evidence.get("licences") or {evidence.get("dataset", {}).get("licence") or "": 0}, rule["use"]
     found = {name or "": licence_allows(name or "", use) for name in under}
-    terms = together(map(licence_terms, found))
+    terms = combine_terms(map(licence_terms, found))
 
     def many(name):
         return f" ({under[name]:,} image{'s' * (under[name] != 1)})" if len(under) > 1 else ""
