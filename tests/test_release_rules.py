@@ -19,7 +19,7 @@ import cvkit
 from cvkit.core import DataError, PolicyError, digest_file, read_json, write_json
 from cvkit.evidence.classification_metrics import bootstrap, bootstrap_weights, clopper_pearson, wilson
 from cvkit.evidence.classification_report import TITLES
-from cvkit.release.approvals import read_approvals, sign
+from cvkit.release.approvals import read_approvals, record_approval
 from cvkit.release.model_card import check_card, model_card, stale_quotes, verdicts_page
 from cvkit.release.policy import ROLES, Policy, Verdict, judge, licence_allows, more_needed, same_person
 
@@ -55,7 +55,7 @@ maps = dict(kind="explained", verdicts=["reliable"])
 parity = dict(kind="parity", at_most=1e-4)
 monitored = dict(kind="monitored", at_most=0.1)
 leaks = dict(kind="leaks")
-signed = dict(kind="signed", roles=["Legal"])
+signed = dict(kind="approved", roles=["Legal"])
 pii = dict(kind="pii", allow=["none", "redacted", "cleared"])
 basis, retention, erasure = (dict(kind=kind) for kind in ("basis", "retention", "erasure"))
 commercial = dict(kind="licence", use="commercial")
@@ -175,18 +175,18 @@ cases = [
     ),
     (leaks, dict(leaks=dict(verdict="maybe", sentence="")), "insufficient", "no leak certificate"),
     (leaks, {}, "insufficient", "no leak certificate of these splits; run `cvkit train` again"),
-    (signed, dict(approvals=[signature()]), "pass", "signed by Lin"),
+    (signed, dict(approvals=[signature()]), "pass", "approved by Lin"),
     (signed, dict(approvals=[signature("refuse", note="no licence")]), "fail", "Lin refused: no licence"),
-    (signed, dict(approvals=[signature("refuse"), signature()]), "pass", "signed by Lin"),
+    (signed, dict(approvals=[signature("refuse"), signature()]), "pass", "approved by Lin"),
     (signed, dict(approvals=[signature(), signature("refuse", name="Max")]), "fail", "Max refused$"),
-    (signed, dict(approvals=[signature(bundle="b" * 64)]), "insufficient", "waiting for the sign-off of Legal"),
+    (signed, dict(approvals=[signature(bundle="b" * 64)]), "insufficient", "waiting for the approval of Legal"),
     (signed, dict(approvals=[signature(stage="staging")]), "insufficient", "waiting"),
     (signed, dict(approvals=[signature(role="AI Lead")]), "insufficient", "waiting"),
     (
         signed,
         dict(approvals=[signature(policy="e" * 64)]),
         "insufficient",
-        "Lin signed under another policy; Legal must sign again",
+        "Lin approved under another policy; Legal must approve again",
     ),
     (signed, dict(approvals=[signature(policy=None)]), "insufficient", "under another policy"),
     (signed, dict(approvals=[{**signature(), "digests": {"bundle": bundle}}]), "insufficient", "under another policy"),
@@ -339,9 +339,9 @@ def test_the_verdict_in_a_terminal_and_on_a_page():
         "production: refused",
         "  AI Lead",
         "    insufficient metric: accuracy was not measured; run `cvkit evaluate`",
-        "    insufficient signed: waiting for the sign-off of AI Lead",
+        "    insufficient approved: waiting for the approval of AI Lead",
         "  Legal",
-        "    fail         signed: <Lin> refused",
+        "    fail         approved: <Lin> refused",
     ]
     html = found._repr_html_()
     assert (
@@ -500,7 +500,7 @@ def test_the_policy_that_ships():
     assert (
         rules["monitoring"]["at_most"] == 0.15
         and rules["licence"]["use"] == "commercial"
-        and rules["sign-off"]["roles"] == ["AI Lead", "Data Governance", "Legal", "MLOps Engineer"]
+        and rules["approvals"]["roles"] == ["AI Lead", "Data Governance", "Legal", "MLOps Engineer"]
     )
     assert ["leaks" in {r["kind"] for r in stage} for stage in found.stages.values()] == [False, True, True] and rules[
         "leaks"
@@ -527,18 +527,18 @@ read = {"bundle": bundle, "policy": "d" * 64}
 def signed_file(tmp_path):
     path = tmp_path / "deep" / "approvals.jsonl"
     for role, name in (("AI Lead", "Ada"), ("Legal", "Lin"), ("Data Governance", "Jörg"), ("Legal", "Lin")):
-        sign(path, role, name, "production", read, note="gelesen \u2028 und\nverstanden")
+        record_approval(path, role, name, "production", read, note="gelesen \u2028 und\nverstanden")
     return path
 
 
 def test_the_last_word_of_each_role_counts(tmp_path):
     path = tmp_path / "approvals.jsonl"
     assert read_approvals(path) == []
-    sign(path, "Legal", "Lin", "production", read, decision="refuse", note="no licence")
-    sign(path, "Legal", "Lin", "staging", read)
-    sign(path, "Legal", "Max", "production", {**read, "bundle": "b" * 64})
+    record_approval(path, "Legal", "Lin", "production", read, decision="refuse", note="no licence")
+    record_approval(path, "Legal", "Lin", "staging", read)
+    record_approval(path, "Legal", "Max", "production", {**read, "bundle": "b" * 64})
     assert [a["decision"] for a in read_approvals(path, bundle, "production")] == ["refuse"]
-    sign(path, "Legal", "Lin", "production", read, note="a licence was bought")
+    record_approval(path, "Legal", "Lin", "production", read, note="a licence was bought")
     assert [(a["stage"], a["decision"], a["note"]) for a in read_approvals(path, bundle)] == [
         ("staging", "approve", ""),
         ("production", "approve", "a licence was bought"),
@@ -561,7 +561,7 @@ def test_what_is_written_comes_back(signed_file):
 
 
 def test_a_name_cannot_forge_a_line(tmp_path):
-    sign(
+    record_approval(
         tmp_path / "a.jsonl",
         "Legal",
         "Lin\nproduction  AI Lead         approve  Ada",
@@ -574,11 +574,11 @@ def test_a_name_cannot_forge_a_line(tmp_path):
 
 
 @given(where=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
-def test_any_changed_byte_of_a_sign_off_is_noticed(tmp_path_factory, where, change):
+def test_any_changed_byte_of_an_approval_is_noticed(tmp_path_factory, where, change):
     path = tmp_path_factory.getbasetemp() / "approvals.jsonl"
     if not path.exists():
         for role in ROLES[:3]:
-            sign(path, role, "Jörg", "production", read)
+            record_approval(path, role, "Jörg", "production", read)
     kept = path.read_bytes()
     changed = bytearray(kept)
     changed[int(where * len(kept))] ^= change
@@ -609,8 +609,8 @@ def test_a_line_has_one_form(signed_file, old, new):
 
 
 def test_a_line_separator_of_unicode_ends_no_line(tmp_path):
-    sign(tmp_path / "a.jsonl", "Legal", "Lin", "production", {**read, "minutes": "page 1\u2028page 2\u0085"})
-    sign(tmp_path / "a.jsonl", "AI Lead", "Ada", "production", read)
+    record_approval(tmp_path / "a.jsonl", "Legal", "Lin", "production", {**read, "minutes": "page 1\u2028page 2\u0085"})
+    record_approval(tmp_path / "a.jsonl", "AI Lead", "Ada", "production", read)
     assert [a["digests"].get("minutes") for a in read_approvals(tmp_path / "a.jsonl")] == [
         "page 1\u2028page 2\u0085",
         None,
@@ -624,7 +624,7 @@ def test_lines_that_were_removed_swapped_repeated_or_cut(signed_file):
         with pytest.raises(PolicyError, match="restore the file from a copy"):
             read_approvals(signed_file)
         with pytest.raises(PolicyError):
-            sign(signed_file, "Legal", "Lin", "production", read)
+            record_approval(signed_file, "Legal", "Lin", "production", read)
     whole = b"".join(line + b"\n" for line in lines)
     for end in range(len(whole) - len(lines[3]), len(whole)):
         signed_file.write_bytes(whole[:end])
@@ -635,12 +635,12 @@ def test_lines_that_were_removed_swapped_repeated_or_cut(signed_file):
     with pytest.raises(PolicyError, match=f"expected approval {head[:12]}"):
         read_approvals(signed_file, head=head)
     signed_file.write_bytes(whole)
-    sign(signed_file, "Legal", "Max", "production", read)
+    record_approval(signed_file, "Legal", "Max", "production", read)
     assert read_approvals(signed_file, head=head)[-1]["name"] == "Max"
 
 
 @pytest.mark.parametrize("line", ["Dear Sir", "[]", "{}", "null", '{"before":"","digest":NaN}', '{"role":"Legal"}'])
-def test_a_line_that_is_no_sign_off(tmp_path, line):
+def test_a_line_that_is_no_approval(tmp_path, line):
     (tmp_path / "a.jsonl").write_text(line + "\n")
     with pytest.raises(PolicyError, match="expected line 1 of .* as it was written, but this approval was changed"):
         read_approvals(tmp_path / "a.jsonl")
@@ -650,10 +650,10 @@ def test_two_processes_that_sign_at_once_lose_nothing(tmp_path):
     code = """
 import sys, time
 from pathlib import Path
-from cvkit.release.approvals import sign
+from cvkit.release.approvals import record_approval
 Path(sys.argv[1], sys.argv[2]).touch()
 while len(list(Path(sys.argv[1]).glob("ready*"))) < 2: time.sleep(.001)
-for i in range(40): sign(Path(sys.argv[1], "approvals.jsonl"), "Legal", f"{sys.argv[2]} {i}", "production", {"bundle": "a" * 64, "policy": "d" * 64})
+for i in range(40): record_approval(Path(sys.argv[1], "approvals.jsonl"), "Legal", f"{sys.argv[2]} {i}", "production", {"bundle": "a" * 64, "policy": "d" * 64})
 """
     both = [subprocess.Popen([sys.executable, "-c", code, tmp_path, f"ready {i}"]) for i in range(2)]
     assert [p.wait(60) for p in both] == [0, 0]
@@ -679,7 +679,7 @@ refused = [
 @pytest.mark.parametrize("change, words", refused)
 def test_what_nobody_can_sign(tmp_path, change, words):
     with pytest.raises(PolicyError, match=words):
-        sign(
+        record_approval(
             tmp_path / "a.jsonl",
             **{**dict(role="Legal", name="Ada Lovelace", stage="production", digests=read), **change},
         )

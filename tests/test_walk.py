@@ -70,7 +70,7 @@ def test_the_table_names_every_stage_and_what_keeps_it_from_production(walked):
         assert found and float(found[1]) > 0 and (folder / found[2]).exists(), stage
     assert re.search(r"^  accuracy +\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]$", said, re.M)
     assert re.search(r"^production: insufficient evidence$", said, re.M)
-    assert re.findall(r"waiting for the sign-off of (.+)", said) == [
+    assert re.findall(r"waiting for the approval of (.+)", said) == [
         "AI Lead",
         "Data Governance",
         "Legal",
@@ -233,7 +233,7 @@ def test_signed_by_four_roles_it_goes_to_production(walked, store):
     assert cvkit(folder, "why", "run").returncode == 1
     for role, name in (("AI Lead", "Ada"), ("Data Governance", "Dai"), ("Legal", "Lin"), ("MLOps Engineer", "Mo")):
         done = cvkit(folder, "approve", "run", "--role", role, "--name", name)
-        assert done.returncode == 0 and f"waiting for the sign-off of {role}" not in done.stdout
+        assert done.returncode == 0 and f"waiting for the approval of {role}" not in done.stdout
     assert cvkit(folder, "why", "run").returncode == 0
     done = cvkit(folder, "serve", "run")
     assert done.returncode == 0 and "alias production" in done.stdout, done.stderr

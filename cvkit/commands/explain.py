@@ -243,5 +243,14 @@ def approve(
     if (run / "evaluate" / "evaluation.json").exists():
         digests["evaluation"] = digest_file(run / "evaluate" / "evaluation.json")
     made = read_json(run / "train" / "run.json")["author"] if (run / "train" / "run.json").exists() else ""
-    approvals.sign(run / "approvals.jsonl", role, name, stage, digests, "refuse" if refuse else "approve", note, made)
+    approvals.record_approval(
+        run / "approvals.jsonl",
+        role,
+        name,
+        stage,
+        digests,
+        decision="refuse" if refuse else "approve",
+        note=note,
+        author=made,
+    )
     return why(run, stage, policy)

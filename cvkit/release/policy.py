@@ -79,7 +79,7 @@ KINDS = {
     "basis": dict(),
     "retention": dict(),
     "erasure": dict(),
-    "signed": dict(roles=(list[Literal[ROLES]], ...)),
+    "approved": dict(roles=(list[Literal[ROLES]], ...)),
 }
 
 

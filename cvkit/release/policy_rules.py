@@ -198,7 +198,7 @@ def same_person(name, other) -> bool:  # what differs in case, spaces or composi
     return one == two != ""
 
 
-def _signed(rule, evidence):
+def _approved(rule, evidence):
     """One role at a time: `judge` asks for each. A refusal stands until that role approves; an approval holds for the
     policy that it names."""
     role, stage = rule["role"], evidence["stage"]
@@ -210,15 +210,15 @@ def _signed(rule, evidence):
         and a["digests"].get("bundle") == evidence.get("bundle", "not given")
     ]
     if not mine:
-        return "insufficient", f"waiting for the sign-off of {role}"
+        return "insufficient", f"waiting for the approval of {role}"
     last = mine[-1]
     if last["decision"] != "approve":
         return "fail", f"{last['name']} refused" + (f": {last['note']}" if last.get("note") else "")
     if last["digests"].get("policy") != evidence["policy"].digest:
-        return "insufficient", f"{last['name']} signed under another policy; {role} must sign again"
+        return "insufficient", f"{last['name']} approved under another policy; {role} must approve again"
     if any(same_person(last["name"], author) for author in (evidence.get("author", ""), last.get("author", ""))):
         return "insufficient", f"{last['name']} made this model and cannot sign it; somebody else must sign as {role}"
-    return "pass", f"signed by {last['name']}"
+    return "pass", f"approved by {last['name']}"
 
 # %% ../../nbs/07_release/03_policy_rules.ipynb #567fbbff
 def _statuses(evidence):
@@ -339,7 +339,7 @@ JUDGES = dict(
     basis=_basis,
     retention=_retention,
     erasure=_erasure,
-    signed=_signed,
+    approved=_approved,
 )
 
 
@@ -374,6 +374,6 @@ def demand(
             "a day on which the images must be gone, not past, declared where there may be personal data"
         ),
         "erasure": lambda r: "nothing that it learned from was erased since",
-        "signed": lambda r: f"signed under this policy by {', '.join(r['roles'])}",
+        "approved": lambda r: f"approved under this policy by {', '.join(r['roles'])}",
     }
     return say[rule["kind"]](rule)
