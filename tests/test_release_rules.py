@@ -18,10 +18,10 @@ from markdown_it import MarkdownIt
 import cvkit
 from cvkit.core import DataError, PolicyError, digest_file, read_json, write_json
 from cvkit.evidence.classification_metrics import bootstrap, bootstrap_weights, clopper_pearson, wilson
-from cvkit.evidence.classification_report import TITLES
 from cvkit.release.approvals import read_approvals, record_approval
 from cvkit.release.model_card import check_card, model_card, stale_quotes, verdicts_page
 from cvkit.release.policy import ROLES, Policy, Verdict, judge, licence_allows, more_needed, same_person
+from cvkit.task_info import TASK_INFO
 
 bundle = "a" * 64
 shipped = Path(cvkit.__file__).parent / "policy.yaml"
@@ -831,7 +831,9 @@ def test_page_and_markdown_say_the_same(evidence):
 def test_every_number_is_that_of_the_evidence(evidence):
     markdown, found = body(card_of(evidence)), read_json(evidence[0])
     for name, e in found["metrics"].items():
-        row = next(line for line in markdown.splitlines() if line.startswith(f"| {TITLES[name]} |")).split(" | ")
+        row = next(
+            line for line in markdown.splitlines() if line.startswith(f"| {TASK_INFO['classification'].title(name)} |")
+        ).split(" | ")
         assert row[1:4] == (
             ["undefined here", "none", "4"]
             if e["value"] is None

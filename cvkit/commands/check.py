@@ -187,7 +187,7 @@ def _ask_images(asking, scan, near, parts, folds, rehearsal):
     )
     asking.answer("label conflicts", copies.of("label_conflict"), "none")
     asking.answer("quality", check_quality(m, scan), "nothing stands out")
-    if m.task == "detection":
+    if m.task_info.has_boxes:
         asking.answer("boxes", check_boxes(m), f"all {m.table['boxes'].map(len).sum():,} do")
     else:
         asking.skip("boxes", "this manifest has no boxes")
@@ -198,7 +198,7 @@ def _ask_shortcuts(asking, scan, units, seed):
     from cvkit.data.shortcuts import find_shortcuts
 
     m, uris = asking.manifest, asking.manifest.table["uri"].to_numpy(str)
-    if m.task != "classification":
+    if not m.task_info.one_label:
         return asking.skip("shortcuts", f"it is asked of one label an image; these are {m.task} data")
     tests = find_shortcuts(m.labels, {**scan.traits, "source": m.table["source"].to_numpy(str)}, units, seed)
     found = []
@@ -288,7 +288,7 @@ def _ask_labels(asking, probabilities):
         return asking.skip(
             "labels",
             "no training was given; its out-of-fold probabilities would tell"
-            if asking.manifest.task == "classification"
+            if asking.manifest.task_info.one_label
             else f"only labels of one class an image are asked about; this is {asking.manifest.task}",
         )
     asking.answer(
@@ -465,7 +465,7 @@ def check(
     left = read_out_of_fold(trained, manifest) if trained else {}
     probabilities = (
         np.where((left["folds"] >= 0)[:, None], left["probabilities"], np.nan)
-        if left and manifest.task == "classification"
+        if left and manifest.task_info.one_label
         else None
     )
     copies = look_for_copies(manifest, None if no_network else left["embedding"] if left else _network_view(manifest))

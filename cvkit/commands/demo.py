@@ -17,6 +17,7 @@ from .serve import _small
 from .train import TASKS
 from ..core import DataError, private_folder, read_json, write_atomic, write_json
 from ..pipeline.graph import STAGES, run_pipeline, say_line
+from ..task_info import TASK_INFO
 from ..tasks.base import text_of
 
 # %% ../../nbs/13_commands/12_demo.ipynb #71a413d4
@@ -172,7 +173,6 @@ def summarise(
 # %% ../../nbs/13_commands/12_demo.ipynb #3cbb2ff0
 def _summary_blocks(summary, verdicts=None):
     "Stages with their reports, metrics, and the policy's answers."
-    from cvkit.release.policy import metric_titles
     from cvkit.reports.pages import Block, badge, link, number, section, table
 
     stages = [
@@ -187,7 +187,7 @@ def _summary_blocks(summary, verdicts=None):
     ]
     metrics = [
         {
-            "metric": metric_titles(summary.values["task"], k)[0],
+            "metric": TASK_INFO[summary.values["task"]].title(k),
             "value [95 % interval]": number(e["value"], e["low"], e["high"]),
         }
         for k, e in summary.values["holdout"].items()

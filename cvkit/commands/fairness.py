@@ -14,6 +14,7 @@ from .evaluate import rewrite_page
 from .ingest import default_output_dir, load_manifest
 from ..core import DataError, ParameterError, read_json, rng, write_atomic, write_json
 from ..pipeline.run_records import keep_record
+from ..task_info import TASK_INFO
 from ..tasks.base import read_out_of_fold
 from ..tasks.classification import label_index
 
@@ -26,7 +27,7 @@ class OutOfFold:
 
         self.folder, (self.manifest, about) = Path(trained), load_manifest(manifest)
         self.bundle = Bundle.load(self.folder / "bundle")
-        if self.bundle.spec["task"] != "classification":
+        if not TASK_INFO[self.bundle.spec["task"]].one_label:
             raise DataError(
                 f"expected a model that gives an image one label, got one for {self.bundle.spec['task']}; its "
                 "evaluation has slices by attribute, see `cvkit evaluate`"

@@ -253,7 +253,7 @@ def shown_image(
     "An image as a page may show it: with its boxes, or veiled."
     from cvkit.data.boxes import draw_boxes
 
-    boxed = manifest.task == "detection" and manifest.may_show(row)
+    boxed = manifest.task_info.has_boxes and manifest.may_show(row)
     return (
         draw_boxes(manifest.picture(row), manifest.table["boxes"].iloc[row], manifest.classes)
         if boxed
@@ -288,7 +288,7 @@ def _gallery_pictures(manifest, most=48):
             *few,
             pictures(
                 [(shown_image(manifest, i), manifest.labels[i]) for i in dict.fromkeys(turns)],
-                size=320 if manifest.task == "detection" else 160,
+                size=320 if manifest.task_info.has_boxes else 160,
             ),
         ])
     )

@@ -171,7 +171,7 @@ def _measure_cost(manifest, redacted, seed):
     from cvkit.model.features import extract_features
     from cvkit.model.probe import fit_probe
 
-    if manifest.task != "classification":
+    if not manifest.task_info.one_label:
         raise ParameterError(
             f"expected one label an image to measure a cost, got {manifest.task} data; leave cost away"
         )

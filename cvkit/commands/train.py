@@ -15,6 +15,7 @@ from .ingest import default_output_dir, load_manifest
 from .split import certify_splits, look_for_copies, stored_splits
 from ..core import DataError, write_atomic, write_json
 from ..pipeline.run_records import keep_record
+from ..task_info import TASK_INFO
 from ..tasks.base import TrainingJob, keep_out_of_fold, write_trained_bundle
 from ..tasks.classification import Classification
 from ..tasks.detection import Detection
@@ -278,13 +279,12 @@ def _next_steps(manifest, folder):
 
 def _trained_blocks(t):
     "What a Trained shows below its verdict."
-    from cvkit.release.policy import metric_titles
     from cvkit.reports.pages import Block, code, number, pictures, section, table, text, verdict
 
     worst = t.worst()
     rows = [
         {
-            "metric": metric_titles(t.bundle.spec["task"], k)[0],
+            "metric": TASK_INFO[t.bundle.spec["task"]].title(k),
             "out of fold [95 %]": number(v["value"], v["low"], v["high"]),
             "rests on": v["n"],
         }

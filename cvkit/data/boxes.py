@@ -79,7 +79,7 @@ def _tag(draw, label, x, y, colour, font, size):
 def _fill(manifest, folder, files, place):
     """Put each picture where a format wants it; yield the row's uri, its new path, the path without its extension, its
     part and the row."""
-    if manifest.task != "detection":
+    if not manifest.task_info.has_boxes:
         raise DataError(f"expected a manifest with boxes, got one for {manifest.task}; these formats are of boxes")
     if files not in ("copy", "link"):
         raise DataError(f"expected files to be copy or link, got {files!r}; choose one")
@@ -276,7 +276,7 @@ def true_boxes(
     manifest: Manifest,  # n images with boxes
 ) -> list:  # n dicts: boxes `(k,4)` float32, labels `(k,)` int64, ignore `(k,)` bool
     "What people marked, as arrays; a box without area shows nothing and is left out (`cvkit check` names it)."
-    if manifest.task != "detection":
+    if not manifest.task_info.has_boxes:
         raise DataError(
             f"expected a manifest with boxes, got one for {manifest.task}; mark boxes, or learn another task"
         )

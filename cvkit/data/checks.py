@@ -145,7 +145,7 @@ def _contradict(manifest, rows):
     if len(said) > 1:
         return f"under the labels {', '.join(said)}"
     if (
-        manifest.task != "detection"
+        not manifest.task_info.has_boxes
         or len({tuple(sorted(map(canonical_json, manifest.table["boxes"].iloc[i]))) for i in rows}) == 1
     ):
         return ""
@@ -258,7 +258,7 @@ def check_quality(
     focus, blank = np.log(scan["sharpness"] + 1e-9), scan["contrast"] < 2
     away = focus - (
         np.array([np.median(focus[manifest.labels == c]) for c in manifest.classes])[manifest.targets]
-        if manifest.task == "classification"
+        if manifest.task_info.one_label
         else np.median(focus)
     )  # where an image shows several things, it is compared with all
     away *= 0.6745 / max(np.median(np.abs(away)), 1e-9)
@@ -308,7 +308,7 @@ def check_boxes(
     manifest: Manifest,  # any; of boxes, or there is nothing to find
 ) -> Findings:  # one a rule that some boxes break
     "Boxes that are degenerate, off their picture, there twice, or tiny."
-    if manifest.task != "detection":
+    if not manifest.task_info.has_boxes:
         return Findings()
     broken = {rule: [] for rule in _BOX_RULES}
     for row in manifest.table.to_dict("records"):

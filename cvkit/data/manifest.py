@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core import DataError, atomic_folder, canonical_json, digest_bytes, digest_json, need, read_json, write_json
 from .preprocess import decode_image
+from ..task_info import TASK_INFO, TaskInfo
 
 # %% ../../nbs/04_data/02_manifest.ipynb #ae820c59
 # how the source is to be read; strata: attribute to stratum to its share of what the model will meet; columns: what a
@@ -169,17 +170,21 @@ class Manifest:
 
     @property
     def task(self) -> str:  # what an image is labelled with: boxes, any number of labels, or one
-        return "detection" if "boxes" in self.table else "multilabel" if "labels" in self.table else "classification"
+        labelled = [name for name, info in TASK_INFO.items() if info.column in self.table]
+        return labelled[-1] if labelled else "classification"
+
+    @property
+    def task_info(self) -> TaskInfo:  # what differs by task
+        return TASK_INFO[self.task]
 
     @property
     def label_sets(self) -> list:  # n sorted lists of text
-        return (
-            [sorted({box["label"] for box in boxes}) for boxes in self.table["boxes"]]
-            if self.task == "detection"
-            else [list(row) for row in self.table["labels"]]
-            if self.task == "multilabel"
-            else [[word] for word in self.table["label"]]
-        )
+        marked = self.table[self.task_info.column]
+        if self.task_info.has_boxes:
+            return [sorted({box["label"] for box in boxes}) for boxes in marked]
+        if self.task_info.one_label:
+            return [[label] for label in marked]
+        return [list(labels) for labels in marked]
 
     @property
     def labels(self) -> np.ndarray:  # `(n,)` text; several are joined, `""` where there is none
@@ -329,11 +334,10 @@ def _presence(classes, label_sets):
 
 def _one_target(manifest):
     "An index into classes, for each image."
-    if manifest.task != "classification":
+    if not manifest.task_info.one_label:
+        marked = manifest.task_info.labelled_with.removesuffix(" an image")
         raise DataError(
-            f"expected one label an image, got {manifest.task} data "
-            f"({'boxes' if manifest.task == 'detection' else 'any number of labels'} an image); use what learns from "
-            "them"
+            f"expected one label an image, got {manifest.task} data ({marked} an image); use what learns from them"
         )
     return np.searchsorted(np.array(manifest.classes, object), manifest.table["label"].to_numpy(object))
 
@@ -378,7 +382,7 @@ def _show_manifest(manifest):
         ),
     }
     facts |= {name: ", ".join(sorted(set(values))[:6]) for name, values in manifest.attributes.items()}
-    boxes = [box["label"] for row in manifest.table["boxes"] for box in row] if manifest.task == "detection" else []
+    boxes = [box["label"] for row in manifest.table["boxes"] for box in row] if manifest.task_info.has_boxes else []
     classes = [
         {
             "class": c,

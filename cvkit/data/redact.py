@@ -366,7 +366,7 @@ def _redact_row(manifest, row, images, detectors, key, margin, before):
     write_atomic(_place(images, uri, before.get("content"), new), new)
     for l, t, r, b in filled:
         mask[t:b, l:r] = True
-    labels = manifest.table["boxes"].iloc[row] if manifest.task == "detection" else []
+    labels = manifest.table["boxes"].iloc[row] if manifest.task_info.has_boxes else []
     return {
         "uri": uri,
         "source": content,

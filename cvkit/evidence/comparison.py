@@ -201,14 +201,15 @@ def _comparison_verdict(c):
 
 def _comparison_blocks(c):
     "What a page shows below the verdict."
-    from cvkit.evidence.classification_report import TITLES
     from cvkit.reports.pages import number, section, table, text
+    from cvkit.task_info import task_info
 
     def show(e):
         return number(e.value, e.low, e.high) if e.value is not None else "undefined here"
 
     names = [k for k in next(iter(c.models.values()))]
-    rows = [{"metric": TITLES[k], **{m: show(found[k]) for m, found in c.models.items()}} for k in names]
+    info = task_info("classification")
+    rows = [{"metric": info.title(k), **{m: show(found[k]) for m, found in c.models.items()}} for k in names]
 
     def p(x):
         return "" if np.isnan(x) else "below .001" if x < 0.001 else f"{x:.3f}"

@@ -88,14 +88,14 @@ def croissant_tables(
     "The tables that Croissant describes: the manifest, without a place on this machine."
     pd = need("pandas", "train")
     table = manifest.table.drop(
-        columns=[c for c in ("boxes", *(["label"] if manifest.task != "classification" else [])) if c in manifest.table]
+        columns=[c for c in ("boxes", *([] if manifest.task_info.one_label else ["label"])) if c in manifest.table]
     )
     if splits is not None:
         table = table.assign(
             fold=(folds := splits.folds(manifest)), split=np.where(folds < 0, "holdout", "development")
         )
     found = {"images.parquet": table}
-    if manifest.task != "detection":
+    if not manifest.task_info.has_boxes:
         return found
     rows = [
         (image, box["label"], " ".join(f"{box[k]:g}" for k in ("x1", "y1", "x2", "y2")), bool(box["ignore"]))

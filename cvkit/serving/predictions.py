@@ -16,6 +16,7 @@ from ..evidence.classification_metrics import predict_labels
 from ..evidence.detection_errors import boxes_above_threshold
 from ..model.multilabel_probe import sigmoid
 from ..model.probe import softmax
+from ..task_info import TASK_INFO
 
 # %% ../../nbs/08_serving/01_predictions.ipynb #33630865
 def class_probabilities(
@@ -188,7 +189,7 @@ def monitored_output_names(
     "What the numbers of the answers are."
     return (
         ["boxes", "mean score", "share covered", "mean size"]
-        if task == "detection"
+        if TASK_INFO[task].has_boxes
         else [f"probability of {c}" for c in classes]
     )
 

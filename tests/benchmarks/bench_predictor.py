@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cvkit.release.bundle import write_bundle
-from cvkit.serving.predictor import OUTPUTS, Predictor
+from cvkit.serving.predictor import Predictor
+from cvkit.task_info import TASK_INFO
 
 size, classes, anchors, most = 320, ["red", "white", "platelet"], 2100, 100
 
@@ -73,7 +74,7 @@ def graph(task):
 
 
 @pytest.mark.parametrize("n", [1, 16])
-@pytest.mark.parametrize("task", OUTPUTS)
+@pytest.mark.parametrize("task", TASK_INFO)
 def test_predictor_beside_onnxruntime(task, n, tmp_path):
     more = {"thresholds": [0.5] * 3} if task != "classification" else {}
     if task == "detection":
@@ -94,7 +95,7 @@ def test_predictor_beside_onnxruntime(task, n, tmp_path):
     session = ort.InferenceSession(str(tmp_path / "bundle" / "model.onnx"), options, providers=["CPUExecutionProvider"])
     pixels, sizes = np.random.default_rng(1).integers(0, 256, (n, size, size, 3), np.uint8), [(640, 480)] * n
     ways = {
-        "bare": lambda: session.run(list(OUTPUTS[task]), {"images": predictor.preprocess.tensor(pixels)}),
+        "bare": lambda: session.run(list(TASK_INFO[task].outputs), {"images": predictor.preprocess.tensor(pixels)}),
         "predictor": lambda: predictor.predict_pixels(pixels, sizes=sizes),
     }
     bare, found = (way() for way in ways.values())
