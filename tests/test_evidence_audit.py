@@ -10,7 +10,7 @@ from sklearn.isotonic import IsotonicRegression
 from cvkit.core import DataError, ParameterError, canonical_json
 from cvkit.evidence.calibration import Calibrator, choose_threshold, cross_fit_threshold, cross_fitted, fit_calibrator
 from cvkit.evidence.comparison import compare_models, corrected_t
-from cvkit.evidence.fairness import _measures, compare_subgroups, discover_slices, measure_fairness
+from cvkit.evidence.fairness import Fairness, compare_subgroups, discover_slices, fairness_measures, measure_fairness
 from cvkit.evidence.robustness import KINDS, corrupt, measure_robustness
 from cvkit.stats import share_difference
 
@@ -100,116 +100,120 @@ def test_a_cut_is_scored_on_folds_that_had_no_say():
 
 
 def people(n=2000, gap=0.0, seed=0):
+    "Targets, probabilities and the town of n people; those of town y are judged worse by a gap."
     random = np.random.default_rng(seed)
-    town, truth = random.choice(["x", "y"], n), random.random(n) < 0.5
+    town = random.choice(["x", "y"], n)
+    truth = random.random(n) < 0.5
     wrong = random.random(n) < np.where(town == "y", 0.15 + gap, 0.15)
-    said = truth ^ wrong
-    return truth.astype(int), np.eye(2)[said.astype(int)] * 0.8 + 0.1, town
+    predicted = truth ^ wrong
+    probabilities = np.eye(2)[predicted.astype(int)] * 0.8 + 0.1
+    return truth.astype(int), probabilities, town
 
 
-@pytest.mark.parametrize("n, gap, answer", [(4000, 0.1, "problem"), (6000, 0.0, "ok"), (150, 0.0, "insufficient")])
-def test_the_verdict_tells_a_gap_from_none_and_none_from_could_not_tell(n, gap, answer):
+@pytest.mark.parametrize("n, gap, verdict", [(4000, 0.1, "problem"), (6000, 0.0, "ok"), (150, 0.0, "insufficient")])
+def test_the_verdict_tells_a_gap_from_none_and_none_from_could_not_tell(n, gap, verdict):
     targets, p, town = people(n, gap)
-    found = measure_fairness(targets, p, ["no", "yes"], {"town": town}, "yes")
-    assert found.verdict[0] == answer
-    if answer == "insufficient":
-        assert "could not tell" in found.verdict[1] and "would have been seen" in found.verdict[1]
+    audit = measure_fairness(targets, p, ["no", "yes"], {"town": town}, "yes")
+    assert audit.verdict[0] == verdict
+    if verdict == "insufficient":
+        assert "could not tell" in audit.verdict[1]
+        assert "would have been seen" in audit.verdict[1]
 
 
 def test_gaps_are_those_of_fairlearn_with_newcombes_interval():
     from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
 
     targets, p, town = people(800, 0.1)
-    said = p.argmax(1)
-    found = measure_fairness(targets, p, ["no", "yes"], {"town": town}, "yes")
-    frame = MetricFrame(
+    audit = measure_fairness(targets, p, ["no", "yes"], {"town": town}, "yes")
+    expected = MetricFrame(
         metrics={
             "accuracy": sk.accuracy_score,
-            "said to be yes": selection_rate,
+            "predicted yes": selection_rate,
             "recall of yes": true_positive_rate,
             "false alarms of yes": false_positive_rate,
         },
         y_true=targets,
-        y_pred=said,
+        y_pred=p.argmax(1),
         sensitive_features=town,
-    )
-    for g in found.gaps:
-        assert (g.value.value, g.rest.value) == pytest.approx((
-            frame.by_group.loc["x", g.metric],
-            frame.by_group.loc["y", g.metric],
-        ))
-        assert found.shares["town"]["y"][g.metric] == pytest.approx(frame.by_group.loc["y", g.metric])
-    g, counts = found.gaps[0], [(town == t).sum() for t in "xy"]
-    assert (g.gap.value, g.gap.low, g.gap.high) == pytest.approx(
-        share_difference((g.value.value, counts[0]), (g.rest.value, counts[1]), 1 - 0.05 / 4)
-    )
+    ).by_group
+    for g in audit.gaps:
+        assert g.value.value == pytest.approx(expected.loc["x", g.metric])
+        assert g.rest.value == pytest.approx(expected.loc["y", g.metric])
+        assert audit.shares["town"]["y"][g.metric] == pytest.approx(expected.loc["y", g.metric])
+    g = audit.gaps[0]
+    of_x = (g.value.value, (town == "x").sum())
+    of_y = (g.rest.value, (town == "y").sum())
+    interval = share_difference(of_x, of_y, 1 - 0.05 / 4)
+    assert (g.gap.value, g.gap.low, g.gap.high) == pytest.approx(interval)
 
 
 @pytest.mark.slow
 def test_one_error_for_all_comparisons():
     "Five attributes without meaning, 60 audits: hardly any finds a gap, though each makes forty-five comparisons."
-    found = []
+    some_gap = []
     for seed in range(60):
         targets, p, _ = people(400, seed=seed)
         random = np.random.default_rng(1000 + seed)
-        gaps = compare_subgroups(
-            _measures(targets, p.argmax(1), ["no", "yes"], None),
-            {f"a{i}": random.choice(["x", "y", "z"], 400) for i in range(5)},
-        )
-        found.append(any(g.answer == "gap" for g in gaps))
-    assert len(gaps) == 45 and np.mean(found) <= 0.12
+        measures = fairness_measures(targets, p.argmax(1), ["no", "yes"], None)
+        gaps = compare_subgroups(measures, {f"a{i}": random.choice(["x", "y", "z"], 400) for i in range(5)})
+        some_gap.append(any(g.answer == "gap" for g in gaps))
+    assert len(gaps) == 45
+    assert np.mean(some_gap) <= 0.12
 
 
 def test_groups_widen_a_gap():
-    targets, p, town = people(120, 0.1)
-    thrice = [np.repeat(v, 3, axis=0) for v in (targets, p, town)]
-    free, tied = (
-        measure_fairness(thrice[0], thrice[1], ["no", "yes"], {"town": thrice[2]}, groups=g).gaps[0].gap
-        for g in (None, [f"{i // 3}" for i in range(360)])
-    )
-    assert tied.high - tied.low > 1.5 * (free.high - free.low) and tied.value == pytest.approx(free.value)
+    targets, p, town = (np.repeat(v, 3, axis=0) for v in people(120, 0.1))
+    groups = [f"{i // 3}" for i in range(360)]
+    free = measure_fairness(targets, p, ["no", "yes"], {"town": town}).gaps[0].gap
+    tied = measure_fairness(targets, p, ["no", "yes"], {"town": town}, groups=groups).gaps[0].gap
+    assert tied.value == pytest.approx(free.value)
+    assert tied.high - tied.low > 1.5 * (free.high - free.low)
 
 
 def test_a_subgroup_of_few_says_so():
     targets, p, town = people(300)
     town[:6] = "z"
-    found = measure_fairness(targets, p, ["no", "yes"], {"town": town, "id": np.arange(300)})
-    assert {g.answer for g in found.gaps if g.subgroup == "z"} == {"too few"} and found.left_out == [
-        {"attribute": "id", "reason": "300 values, at most 12"}
-    ]
-    record = json.loads(canonical_json(found))
-    assert (
-        record["gaps"][0]["gap"]["method"] and "Holm" in record["correction"] and "<script" not in found._repr_html_()
-    )
+    audit = measure_fairness(targets, p, ["no", "yes"], {"town": town, "id": np.arange(300)})
+    assert {g.answer for g in audit.gaps if g.subgroup == "z"} == {"too few"}
+    assert audit.left_out == [{"attribute": "id", "reason": "300 values, at most 12"}]
+    record = json.loads(canonical_json(audit))
+    assert record["gaps"][0]["gap"]["method"] and "Holm" in record["correction"]
+    assert "<script" not in audit._repr_html_()
+
+
+def test_an_audit_is_read_from_its_record():
+    targets, p, town = people(300, 0.2)
+    audit = measure_fairness(targets, p, ["no", "yes"], {"town": town}, "yes")
+    record = json.loads(canonical_json(audit))
+    assert Fairness.from_dict(record).to_dict() == record
 
 
 @pytest.mark.parametrize("claimed", [0, 1])
 def test_all_one_class_predictions(claimed):
     targets, _, town = people(400)
     p = np.tile([0.9, 0.1] if claimed == 0 else [0.1, 0.9], (400, 1))
-    found = measure_fairness(targets, p, ["no", "yes"], {"town": town}, "yes")
-    assert {g.answer for g in found.gaps if g.metric.startswith("said")} <= {"none", "could not tell"}
+    audit = measure_fairness(targets, p, ["no", "yes"], {"town": town}, "yes")
+    answers = {g.answer for g in audit.gaps if g.metric.startswith("predicted")}
+    assert answers and answers <= {"none", "could not tell"}
 
 
-def test_a_slice_that_is_there_is_confirmed_and_chance_is_not():
+def test_a_slice_that_is_there_is_confirmed():
     random = np.random.default_rng(0)
-    x = random.normal(size=(1200, 6))
-    x[:200] += 6
-    right = random.random(1200) < np.where(np.arange(1200) < 200, 0.5, 0.95)
-    found = discover_slices(right, {}, x)
-    confirmed = [s for s in found if s["answer"] == "confirmed"]
-    assert confirmed and np.mean(np.isin(np.concatenate([s["rows"] for s in confirmed]), np.arange(200))) > 0.95
-    assert not [
-        s
-        for seed in range(8)
-        for s in discover_slices(
-            np.random.default_rng(seed).random(800) < 0.9,
-            {},
-            np.random.default_rng(seed + 99).normal(size=(800, 4)),
-            seed=seed,
-        )
-        if s["answer"] == "confirmed"
-    ]
+    embedding = random.normal(size=(1200, 6))
+    embedding[:200] += 6
+    correct = random.random(1200) < np.where(np.arange(1200) < 200, 0.5, 0.95)
+    confirmed = [s for s in discover_slices(correct, {}, embedding) if s["answer"] == "confirmed"]
+    assert confirmed
+    rows = np.concatenate([s["rows"] for s in confirmed])
+    assert np.mean(rows < 200) > 0.95
+
+
+def test_a_slice_by_chance_is_not_confirmed():
+    for seed in range(8):
+        correct = np.random.default_rng(seed).random(800) < 0.9
+        embedding = np.random.default_rng(seed + 99).normal(size=(800, 4))
+        slices = discover_slices(correct, {}, embedding, seed=seed)
+        assert all(s["answer"] != "confirmed" for s in slices)
 
 
 # ---- robustness

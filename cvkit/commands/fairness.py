@@ -85,12 +85,12 @@ def fairness(
         left.classes,
         {a: v[rows] for a, v in chosen.items()},
         left.positive,
-        left.manifest.groups[rows],
-        None if left.embedding is None else left.embedding[rows],
-        margin,
+        groups=left.manifest.groups[rows],
+        embedding=None if left.embedding is None else left.embedding[rows],
+        margin=margin,
         seed=seed,
         digests=left.digests,
-        said=left.said[rows],
+        predicted=left.said[rows],
     )
     write_json(out / "fairness.json", found)
     write_atomic(out / "report.html", _fairness_page(found, left))
