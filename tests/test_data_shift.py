@@ -14,16 +14,13 @@ from cvkit.core import DataError, ParameterError
 from cvkit.data.shift import (
     Representation,
     _chi_square,
-    _holm,
     _more_of_each,
     _part_weights,
     _shuffled,
-    _worth,
     compare_parts,
     distances,
     represents,
     represents_sample,
-    wilson_interval,
 )
 from cvkit.data.shortcuts import shuffle_units
 
@@ -90,33 +87,6 @@ def test_probability_is_near_that_of_scipy_for_single_images(kind):
         ).pvalue
     assert 0.02 < expected < 0.98
     assert compare_parts({"t": trait}, np.where(first, "a", "b"))[0].p == pytest.approx(expected, abs=0.06)
-
-
-def test_holm_is_by_hand():
-    assert _holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-
-
-@pytest.mark.parametrize("hits, n", [(0, 20), (3, 20), (10, 20), (20, 20), (1, 1000)])
-def test_wilson_is_that_of_scipy(hits, n):
-    assert wilson_interval(hits / n, n) == pytest.approx(
-        tuple(stats.binomtest(hits, n).proportion_ci(method="wilson")), abs=1e-9
-    )
-
-
-def test_wilson_is_the_one_of_the_evidence():
-    from cvkit.evidence.classification_metrics import wilson
-
-    for hits, n in ((0, 20), (3, 20), (77, 400)):
-        other = wilson(hits, n)
-        assert wilson_interval(hits / n, n) == pytest.approx((other.low, other.high), abs=1e-12)
-
-
-def test_images_of_a_unit_are_worth_what_they_add():
-    random = np.random.default_rng(0)
-    single = random.random(200) < 0.3
-    assert _worth(single, np.arange(200)) == pytest.approx(199, abs=1e-6)
-    assert _worth(np.repeat(single, 5), np.repeat(np.arange(200), 5)) == pytest.approx(199, abs=1e-6)
-    assert 700 < _worth(random.random(1000) < 0.3, np.repeat(np.arange(200), 5)) <= 1000
 
 
 # ---- calibration

@@ -21,7 +21,7 @@ from cvkit.evidence.multilabel_report import (
     plot_together,
     worst_labels,
 )
-from cvkit.stats import drawn_weights, units_of, wilson
+from cvkit.stats import drawn_weights, estimate_from_replicates, units_of, wilson
 
 names = ["cat", "dog", "bird", "fish"]
 
@@ -164,9 +164,9 @@ def test_intervals_are_those_of_copied_rows(grouped, monkeypatch):
         if name == "exact_match" and not grouped:
             assert e == wilson(int((truth == (p >= 0.4)).all(1).sum()), 150)
             continue
-        expected = multilabel_metrics._expanded(e.value, np.array([d[name] for d in draws]), n)
+        expected = estimate_from_replicates(e.value, np.array([d[name] for d in draws]), n)
         assert (e.low, e.high, e.n) == pytest.approx((expected.low, expected.high, n), abs=1e-6), name
-    one = multilabel_metrics._expanded(
+    one = estimate_from_replicates(
         rows[2]["average_precision"].value,
         np.array([sk.average_precision_score(truth[i, 2], p[i, 2]) for i in copies]),
         n,
@@ -175,7 +175,7 @@ def test_intervals_are_those_of_copied_rows(grouped, monkeypatch):
         (one.low, one.high), abs=1e-6
     )
     if grouped:
-        two = multilabel_metrics._expanded(
+        two = estimate_from_replicates(
             rows[1]["f1"].value, np.array([sk.f1_score(truth[i, 1], p[i, 1] >= 0.4) for i in copies]), n
         )
         assert (rows[1]["f1"].low, rows[1]["f1"].high) == pytest.approx((two.low, two.high), abs=1e-6)

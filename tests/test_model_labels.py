@@ -17,8 +17,8 @@ from cvkit.model.multilabel_probe import (
     label_heads,
     label_truth,
     mean_average_precision,
-    sigmoid,
 )
+from cvkit.stats import sigmoid
 
 digits = load_digits()
 x = digits.data[:900].astype(np.float32)

@@ -20,9 +20,10 @@ from cvkit.model.backbones import load_backbone, make_network, state_digest
 from cvkit.model.cross_validation import cross_fit, small_images, validation_rows
 from cvkit.model.partial_finetuning import cached_activations, split_backbone
 from cvkit.model.plan import Plan, stored_plan
-from cvkit.model.probe import fit_head, fit_probe, softmax
+from cvkit.model.probe import fit_head, fit_probe
 from cvkit.model.recipe import Recipe, class_weights, draw_order, label_shares, read_recipe, soft_labels
 from cvkit.model.training_loop import Training, TrainingData, fit_network, load_state, predict_network
+from cvkit.stats import softmax
 
 PLAN = dict(device="cpu", layout="channels_last", precision="float32", threads=1, batch=8)
 quick = Recipe("full", epochs=2, patience=0, rate=1e-3)

@@ -10,7 +10,8 @@ from sklearn.metrics import log_loss as reference_loss
 from sklearn.neural_network import MLPClassifier
 
 from cvkit.core import DataError, ParameterError, rng
-from cvkit.model.probe import fit_head, fit_mlp_head, fit_probe, fit_temperature, head_logits, log_loss, softmax
+from cvkit.model.probe import fit_head, fit_mlp_head, fit_probe, fit_temperature, head_logits, log_loss
+from cvkit.stats import softmax
 
 digits, cells = load_digits(), load_breast_cancer()
 data = {"ten": (digits.data, digits.target), "two": (cells.data, cells.target)}

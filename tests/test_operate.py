@@ -23,16 +23,15 @@ from cvkit.monitoring.drift import (
     drift_report,
     drift_test,
     false_alarm_rate,
-    ks_p_values,
-    ks_statistics,
     null_distances,
     smallest_visible_shift,
 )
 from cvkit.release.bundle import write_bundle
 from cvkit.serving.deployment import _print_manifest, manifest_text, seldon_v1, seldon_v1_findings
-from cvkit.serving.predictor import Predictor, softmax
+from cvkit.serving.predictor import Predictor
 from cvkit.serving.reference import fit_reference, project
 from cvkit.serving.seldon_component import SeldonModel
+from cvkit.stats import ks_p_values, ks_statistics, softmax
 
 root = Path(__file__).resolve().parents[1]
 classes = ["cracked", "sound", "dirty"]
@@ -296,29 +295,6 @@ def correlated(n, seed, shift=0.0, k=12, factors=4):
     x = random.normal(size=(n, factors)) @ mix + random.normal(size=(n, k))
     x[:, 0] += shift * np.sqrt((mix[:, 0] ** 2).sum() + 1)
     return x[:, :-3], softmax(x[:, -3:])
-
-
-@pytest.mark.parametrize(
-    "n, m, ties", [(400, 80, False), (400, 80, True), (60, 60, False), (2000, 50, True), (31, 500, False)]
-)
-def test_statistics_and_p_values_are_those_of_scipy(n, m, ties):
-    """Statistics to rounding. P-values: within 0.02 of SciPy's asymptotic ones and 0.04 of the exact ones, 0.012 where
-    these are below 0.1."""
-    random = np.random.default_rng(n)
-    a, b = random.normal(0, 1, (n, 6)), random.normal([0, 0.1, 0.2, 0.4, 0.8, 0], [1, 1, 1, 1, 1, 1.5], (m, 6))
-    if ties:
-        a, b = a.round(1), b.round(1)
-    expected = [ks_2samp(a[:, i], b[:, i], method="asymp") for i in range(6)]
-    assert np.allclose(ks_statistics(a, b), [e.statistic for e in expected], atol=1e-12)
-    exact = np.array([ks_2samp(a[:, i], b[:, i], method="exact").pvalue for i in range(6)])
-    found = ks_p_values(ks_statistics(a, b), n, m)
-    assert np.abs(found - [e.pvalue for e in expected]).max() < 0.02
-    assert np.abs(found - exact).max() < 0.04 and np.abs(found - exact)[exact < 0.1].max() < 0.012
-
-
-def test_p_values_from_none_to_all():
-    assert ks_p_values([0.0, 1e-9, 1.0], 500, 500).tolist()[:2] == [1, 1] and ks_p_values([1.0], 500, 500)[0] < 1e-100
-    assert (np.diff(ks_p_values(np.linspace(0, 1, 200), 300, 40)) <= 1e-12).all()
 
 
 def test_what_chance_does_is_what_windows_of_the_reference_show():

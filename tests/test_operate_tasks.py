@@ -30,13 +30,12 @@ from cvkit.serving.predictions import (
     detection_outputs,
     monitored_output_names,
     monitored_outputs,
-    sigmoid,
-    softmax,
 )
 from cvkit.serving.predictor import Predictor, PyfuncModel, upright_size
 from cvkit.serving.reference import fit_reference, project
 from cvkit.serving.seldon_component import SeldonModel
 from cvkit.serving.seldon_server import SeldonServer, seldon_python, serving_parity
+from cvkit.stats import sigmoid, softmax
 
 random = np.random.default_rng(0)
 side, names = 64, ["crack", "stain", "hole"]

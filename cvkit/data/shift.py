@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core import DataError, ParameterError, rng
 from .shortcuts import shuffle_units
-from ..stats import wilson_interval
+from ..stats import effective_count, holm, wilson_interval
 
 # %% ../../nbs/04_data/14_shift.ipynb #b5135ce9
 def distances(
@@ -87,15 +87,6 @@ class Shifts(list):
         )
 
 
-def _holm(p):
-    "Probabilities corrected for their number (Holm 1979)."
-    order = np.argsort(p)
-    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    out = np.empty(len(p))
-    out[order] = np.minimum(steps, 1)
-    return out
-
-
 def _as_traits(traits, n):
     "Traits as `(n,k)` float32 or `(n,)` text, of one length, nothing missing."
     out = {name: np.asarray(t) for name, t in traits.items()}
@@ -165,7 +156,7 @@ def compare_parts(
     }
     if several:
         tests["label"] = _test_shift(labels, parts == names[0], units, np.full(len(parts), ""), shuffles, random, one)
-    corrected = _holm(np.array([p for _, p, _ in tests.values()]))
+    corrected = holm(np.array([p for _, p, _ in tests.values()]))
     found = [
         _answer_shift(name, distance, float(p), detectable, names, matters, level)
         for (name, (distance, _, detectable)), p in zip(tests.items(), corrected)
@@ -284,16 +275,6 @@ class Representation:
             ])
         )
 
-
-def _worth(inside, units):
-    "As how many independent images the images of units count, for one share (the design effect of Kish 1965)."
-    size, hits = np.bincount(units).astype(float), np.bincount(units, inside)
-    n, share, m = size.sum(), inside.mean(), len(size)
-    if share in (0, 1) or m < 2:
-        return float(m)
-    variance = m / (m - 1) * ((hits - share * size) ** 2).sum() / n**2
-    return float(np.clip(share * (1 - share) / max(variance, 1e-12), 1, n))
-
 # %% ../../nbs/04_data/14_shift.ipynb #73fc1bc6
 def represents(
     values,  # `(n,)` text: one attribute of the hold-out
@@ -327,7 +308,7 @@ def _worst(rows):
 
 def _stratum(name, share, inside, units, margin, declared=True):
     "One stratum, judged."
-    n, worth, found = len(inside), _worth(inside, units), float(inside.mean())
+    n, worth, found = len(inside), effective_count(inside, units), float(inside.mean())
     low, high = wilson_interval(found, worth)
     row = dict(name=name, declared=share, found=found, low=low, high=high)
     if not declared:

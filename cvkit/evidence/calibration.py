@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core import DataError, ParameterError, need
 from .classification_metrics import class_rates, expected_calibration_error
-from ..stats import Estimate, bootstraps, left_open, share, units_of
+from ..stats import Estimate, bootstraps, share, softmax, units_of, widen_constant
 
 # %% ../../nbs/06_evidence/09_calibration.ipynb #9a3c89b2
 METHODS = ("temperature", "isotonic")
@@ -32,8 +32,6 @@ class Calibrator:
         logits: np.ndarray,  # `(n,c)`
     ) -> np.ndarray:  # `(n,c)`, rows sum to 1
         "Calibrated probabilities."
-        from cvkit.model.probe import softmax
-
         p = softmax(np.asarray(logits, float) / self.temperature)
         if not self.stairs:
             return p
@@ -48,7 +46,7 @@ def fit_calibrator(
     method: str = "temperature",  # or isotonic
 ) -> Calibrator:  # to apply to other images
     "Fit a temperature, or a staircase a class."
-    from cvkit.model.probe import fit_temperature, softmax
+    from cvkit.model.probe import fit_temperature
 
     logits, targets = _check_logits(logits, targets)
     if method not in METHODS:
@@ -232,7 +230,7 @@ def cross_fit_threshold(
         wish.get("by", "f1"),
         all_,
         list(each.values()),
-        {k: left_open(v, trials) if k == "f1" else v for k, v in found.items()},
+        {k: widen_constant(v, trials) if k == "f1" else v for k, v in found.items()},
         {k: selected[k] for k in found},
     )
 

@@ -17,11 +17,11 @@ from cvkit.stats import (
     bootstrap_weights,
     bootstraps,
     clopper_pearson,
-    left_open,
     logit_interval,
     proportion,
     share,
     units_of,
+    widen_constant,
     wilson,
 )
 
@@ -164,7 +164,7 @@ def _auroc_interval(value, influence, kind, units, sizes):
     count = int(units.max()) + 1
     if count < len(units) and strata.sum():
         strata *= (np.bincount(units, influence) ** 2).sum() * count / (count - 1) / strata.sum()
-    return logit_interval(value, strata, sizes, count, "DeLong, logit scale")
+    return logit_interval(value, strata, sizes, n=count, method="DeLong, logit scale")
 
 # %% ../../nbs/06_evidence/02_classification_metrics.ipynb #1748b6b1
 ORDER = (
@@ -356,7 +356,7 @@ def classification_estimates(
     out = bootstraps(_statistics(targets, probabilities, k, said), units, replicates, seed)
     out["auroc"] = auroc_estimate(targets, probabilities, k, groups, folds)
     for name, trials in _trials(targets, said, units, len(classes), k).items():
-        out[name] = left_open(out[name], trials)
+        out[name] = widen_constant(out[name], trials)
     out |= {name: share(right, groups, seed) for name, right in _hits(targets, probabilities, said).items()}
     out.update(_unseen(out))
     out = {name: out[name] for name in ORDER if name in out}
@@ -378,7 +378,7 @@ def _by_group(targets, said, units, replicates, seed, classes):
         return (count(said == k), count(targets == k), count(targets == k))
 
     return [
-        {name: left_open(found[k, i], trials(k)[i]) for i, name in enumerate(("precision", "recall", "f1"))}
+        {name: widen_constant(found[k, i], trials(k)[i]) for i, name in enumerate(("precision", "recall", "f1"))}
         for k in range(classes)
     ]
 
@@ -406,7 +406,7 @@ def class_estimates(
         return {"class": classes[k], "images": int((targets == k).sum()), "claimed": int((said == k).sum())}
 
     def area(k):
-        return left_open(
+        return widen_constant(
             auroc_estimate(targets, probabilities, k, groups),
             min(len(np.unique(units[targets == k])), len(np.unique(units[targets != k]))),
         )

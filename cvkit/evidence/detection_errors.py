@@ -16,7 +16,7 @@ from ..core import DataError, ParameterError, plain
 from ..data.boxes import draw_boxes
 from .classification_report import _interval
 from .detection_metrics import flat_boxes, match_boxes, overlaps
-from ..stats import MINIMUM, Estimate, bootstraps, left_open, units_of
+from ..stats import MINIMUM, Estimate, bootstraps, units_of, widen_constant
 
 # %% ../../nbs/06_evidence/15_detection_errors.ipynb #e0a2952a
 KINDS = {
@@ -146,7 +146,7 @@ def _box_rates(counts, units, seed, names):
                 none if not held else f"undefined: {held} of at least {MINIMUM} independent images",
             )
             if held < MINIMUM
-            else left_open(replace(drawn[i, name], n=held), held)
+            else widen_constant(replace(drawn[i, name], n=held), held)
         )
     return out
 

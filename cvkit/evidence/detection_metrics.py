@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core import DataError, ParameterError, progress, rng
-from ..stats import MINIMUM, Estimate, _expanded, drawn_weights, left_open, units_of
+from ..stats import MINIMUM, Estimate, drawn_weights, estimate_from_replicates, units_of, widen_constant
 
 # %% ../../nbs/06_evidence/14_detection_metrics.ipynb #ad18d809
 def _flat(what, images, extra):
@@ -371,8 +371,11 @@ def _estimate(value, draws, halves, held, what):
         return Estimate(
             None, None, None, held, f"undefined: {held} of at least {MINIMUM} independent images with a {what}"
         )
-    e, above = _expanded(value, draws, held), [max(0.0, float(np.nanmean(x)) - value) for x in (draws, halves)]
-    return left_open(
+    e, above = (
+        estimate_from_replicates(value, draws, held),
+        [max(0.0, float(np.nanmean(x)) - value) for x in (draws, halves)],
+    )
+    return widen_constant(
         e
         if e.value is None
         else Estimate(

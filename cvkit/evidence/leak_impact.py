@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ..core import DataError, progress, rng
-from .classification_metrics import Estimate, bootstrap, bootstrap_weights, clopper_pearson
+from ..stats import Estimate, bootstrap, bootstrap_weights, clopper_pearson, softmax
 
 # %% ../../nbs/06_evidence/07_leak_impact.ipynb #89602a18
 def paired_difference(
@@ -189,7 +189,7 @@ def probe_fit(
     **options,  # of `cvkit.model.probe.fit_head`
 ):  # a `fit` for `inflation`
     "The head that training fits, as a function of rows."
-    from cvkit.model.probe import fit_head, softmax
+    from cvkit.model.probe import fit_head
 
     def fit(rows):
         weight, bias = fit_head(embedding[rows], np.asarray(targets)[rows], **options)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core import DataError, progress
 from .classification_metrics import _independent, _ratio, auroc_estimate
-from ..stats import Estimate, _expanded, drawn_weights, left_open, proportion, units_of
+from ..stats import Estimate, drawn_weights, estimate_from_replicates, proportion, units_of, widen_constant
 
 # %% ../../nbs/06_evidence/13_multilabel_metrics.ipynb #a98ecd53
 def ranking_losses(
@@ -142,7 +142,7 @@ def _mean(values, names, here, away, count, trials):
         return Estimate(None, None, None, count, f"undefined: no image has {names[k]!r}")
     if not away[j]:
         return Estimate(None, None, None, count, f"undefined: every image has {names[j]!r}")
-    e = left_open(_expanded(values[0].mean(), values[1:].mean(1), count), trials)
+    e = widen_constant(estimate_from_replicates(values[0].mean(), values[1:].mean(1), count), trials)
     return (
         Estimate(None, None, None, count, f"undefined: {names[k]!r} has too few images, {here[k]}")
         if e.method == "undefined: a class has too few images"
@@ -156,7 +156,7 @@ def _metrics(found, sums, rates, names, here, away, count, independent):
     hit, there, said, _ = found.sum(2).T
 
     def open_(values):
-        return left_open(_expanded(values[0], values[1:], count), count)
+        return widen_constant(estimate_from_replicates(values[0], values[1:], count), count)
 
     def mean(m, least, away):
         return _mean(rates[m], names, here, away, count, len(names) * int(least))
@@ -180,7 +180,10 @@ def _bins(sums, count):
     "Probability and share present in each bin, with its interval."
     many, sure, there = sums[:, 7:].reshape(len(sums), 3, -1).transpose(1, 0, 2)
     share = _ratio(there, many)
-    spans = [left_open(_expanded(v[0], v[1:], count), int(min(count, m))) for v, m in zip(share.T, many[0])]
+    spans = [
+        widen_constant(estimate_from_replicates(v[0], v[1:], count), int(min(count, m)))
+        for v, m in zip(share.T, many[0])
+    ]
     return {
         "probability": (sure[0] / many[0]).tolist(),
         "present": share[0].tolist(),
@@ -203,7 +206,10 @@ def _class_row(k, name, truth, p, said, rates, units, groups):
         "wrongly_said": int((s > t).sum()),
     }
     few = min(count(t == 1), count(t == 0))
-    ap = left_open(_expanded(rates["average_precision"][0, k], rates["average_precision"][1:, k], count(t >= 0)), few)
+    ap = widen_constant(
+        estimate_from_replicates(rates["average_precision"][0, k], rates["average_precision"][1:, k], count(t >= 0)),
+        few,
+    )
     row["average_precision"] = (
         ap
         if few >= 5
@@ -212,7 +218,7 @@ def _class_row(k, name, truth, p, said, rates, units, groups):
         )
     )
     row["auroc"] = (
-        left_open(
+        widen_constant(
             auroc_estimate(t, np.stack([1 - p[rows, k], p[rows, k]], 1), 1, None if groups is None else groups[rows]),
             few,
         )
@@ -222,7 +228,10 @@ def _class_row(k, name, truth, p, said, rates, units, groups):
     if units.max() + 1 == len(units):
         return _independent(row, t, s, 1)
     trials = {"precision": count(s == 1), "recall": count(t == 1), "f1": count(t == 1)}
-    return row | {m: left_open(_expanded(rates[m][0, k], rates[m][1:, k], count(t >= 0)), n) for m, n in trials.items()}
+    return row | {
+        m: widen_constant(estimate_from_replicates(rates[m][0, k], rates[m][1:, k], count(t >= 0)), n)
+        for m, n in trials.items()
+    }
 
 
 def _check(truth, p, said, classes):

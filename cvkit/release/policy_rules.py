@@ -13,7 +13,7 @@ from unicodedata import normalize
 
 from ..core import need
 from ..data.licences import combine_terms, licence_allows, licence_terms
-from ..stats import to_decide
+from ..evidence.estimates import to_decide
 
 # %% ../../nbs/07_release/03_policy_rules.ipynb #0ddfe186
 def more_needed(

@@ -14,8 +14,7 @@ import numpy as np
 from ..core import DataError
 from ..evidence.classification_metrics import predict_labels
 from ..evidence.detection_errors import boxes_above_threshold
-from ..model.multilabel_probe import sigmoid
-from ..model.probe import softmax
+from ..stats import sigmoid, softmax
 from ..task_info import TASK_INFO
 
 # %% ../../nbs/08_serving/01_predictions.ipynb #33630865

@@ -18,7 +18,8 @@ from ..core import BundleError, DataError, ParameterError, need, progress
 from ..data.boxes import place_detections
 from ..data.preprocess import FORMATS, Preprocess, letterbox_geometry
 from ..release.bundle import Bundle
-from .predictions import Detections, LabelPredictions, Predictions, class_probabilities, sigmoid, softmax
+from .predictions import Detections, LabelPredictions, Predictions, class_probabilities
+from ..stats import sigmoid
 from ..task_info import TASK_INFO
 
 # %% ../../nbs/08_serving/04_predictor.ipynb #4b897282

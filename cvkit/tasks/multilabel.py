@@ -20,7 +20,7 @@ class MultilabelExplainer(ClassificationExplainer):
         return self.p[rows].argmax(1)
 
     def probabilities(self, pixels):  # `(m,h,w,3)` uint8 to `(m,c)`, each label by itself
-        from cvkit.model.multilabel_probe import sigmoid
+        from cvkit.stats import sigmoid
 
         return sigmoid(self.logits(pixels))
 

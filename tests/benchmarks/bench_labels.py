@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 
 from cvkit.evidence import multilabel_metrics
 from cvkit.evidence.calibration import cross_fit_label_thresholds
-from cvkit.stats import drawn_weights
+from cvkit.stats import drawn_weights, estimate_from_replicates
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,7 +55,7 @@ def test_intervals_against_a_loop(draws=20, replicates=200):
     values = [loop(truth[i], p[i], said[i]) for i in copies]
     slow = (clock() - start) / draws * replicates
     for name, value in loop(truth, p, said).items():
-        same = multilabel_metrics._expanded(value, np.array([v[name] for v in values]), n)
+        same = estimate_from_replicates(value, np.array([v[name] for v in values]), n)
         assert (few[name].value, few[name].low, few[name].high) == pytest.approx(
             (same.value, same.low, same.high), abs=1e-6
         ), name

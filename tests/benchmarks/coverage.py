@@ -13,7 +13,8 @@ import numpy as np
 from scipy.stats import binom, norm
 
 from cvkit.evidence.classification_metrics import classification_estimates
-from cvkit.stats import decide, proportion
+from cvkit.evidence.estimates import decide
+from cvkit.stats import proportion
 
 SIZES = (50, 200, 1000)
 

@@ -122,8 +122,8 @@ class Tail:
         from dataclasses import replace
 
         from cvkit.model.plan import place_network
-        from cvkit.model.probe import softmax
         from cvkit.model.training_loop import predict_network
+        from cvkit.stats import softmax
 
         done = self.work / f"{name}.npz"
         if not done.exists():

@@ -1,9 +1,12 @@
-"AUROC by DeLong, F1 by its union, an interval to decide by, differences of shares, and replicates in bounded memory."
+"Intervals of shares and metrics, an interval to decide by, differences, distributions, replicates in bounded memory."
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom, binomtest, ks_2samp
 from sklearn import metrics as sk
+from statsmodels.stats.multitest import multipletests
 
 from cvkit.core import DataError
 from cvkit.evidence.classification_metrics import (
@@ -12,25 +15,27 @@ from cvkit.evidence.classification_metrics import (
     classification_estimates,
     weighted_auroc,
 )
+from cvkit.evidence.estimates import decide, to_decide
 from cvkit.stats import (
     Estimate,
     bootstrap,
     bootstrap_weights,
     bootstraps,
     clopper_pearson,
-    decide,
     detectable_gap,
     difference_p,
     drawn_weights,
     effective_count,
     holm,
-    left_open,
+    ks_p_values,
+    ks_statistics,
     logit_interval,
     proportion,
     share_difference,
-    to_decide,
     units_of,
+    widen_constant,
     wilson,
+    wilson_interval,
 )
 
 
@@ -159,6 +164,17 @@ def test_decide_on_each_side():
     assert to_decide(e) == e and to_decide(wilson(9, 50).to_dict()) == clopper_pearson(9, 50)
 
 
+# ---- proportions
+
+
+@pytest.mark.parametrize("hits, n", [(0, 20), (3, 20), (10, 20), (20, 20), (1, 1000)])
+def test_wilson_is_that_of_scipy(hits, n):
+    expected = tuple(binomtest(hits, n).proportion_ci(method="wilson"))
+    estimate = wilson(hits, n)
+    assert wilson_interval(hits / n, n) == pytest.approx(expected, abs=1e-9)
+    assert (estimate.low, estimate.high) == pytest.approx(expected, abs=1e-9)
+
+
 # ---- differences
 
 
@@ -178,10 +194,16 @@ def test_newcombe_and_its_p():
 def test_copies_are_worth_no_more():
     hits = np.random.default_rng(0).random(50) < 0.6
     assert effective_count(hits, np.arange(50)) == 50
-    assert effective_count(np.tile(hits, 4), np.tile(np.arange(50), 4)) == pytest.approx(49, abs=1.5)
-    assert effective_count(np.ones(30, bool), np.arange(30) // 3) == 10, (
-        "where all are right, as many as there are groups"
-    )
+    assert effective_count(np.tile(hits, 4), np.tile(np.arange(50), 4)) == pytest.approx(49, abs=1e-6)
+
+
+def test_images_of_a_unit_that_differ_by_chance_are_worth_nearly_all():
+    random = np.random.default_rng(0)
+    assert 700 < effective_count(random.random(1000) < 0.3, np.repeat(np.arange(200), 5)) <= 1000
+
+
+def test_a_share_of_all_is_worth_as_many_images_as_there_are_units():
+    assert effective_count(np.ones(30, bool), np.arange(30) // 3) == 10
 
 
 def test_the_detectable_gap_is_detected():
@@ -196,12 +218,48 @@ def test_the_detectable_gap_is_detected():
     assert 0.72 < found < 0.88
 
 
-def test_holm():
-    assert (
-        holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-        and holm([0.9, 0.8]).tolist() == [1.0, 1.0]
-        and len(holm([])) == 0
-    )
+@pytest.mark.parametrize(
+    "p, adjusted",
+    [
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.9, 0.8], [1.0, 1.0]),
+        ([], []),
+    ],
+)
+def test_holm_by_hand(p, adjusted):
+    assert holm(p) == pytest.approx(adjusted)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
+def test_holm_is_that_of_statsmodels(p):
+    assert holm(p).tolist() == multipletests(p, method="holm")[1].tolist()
+
+
+# ---- two distributions
+
+
+@pytest.mark.parametrize(
+    "n, m, ties", [(400, 80, False), (400, 80, True), (60, 60, False), (2000, 50, True), (31, 500, False)]
+)
+def test_statistics_and_p_values_are_those_of_scipy(n, m, ties):
+    """Statistics to rounding. P-values: within 0.02 of SciPy's asymptotic ones and 0.04 of the exact ones, 0.012 where
+    these are below 0.1."""
+    random = np.random.default_rng(n)
+    a, b = random.normal(0, 1, (n, 6)), random.normal([0, 0.1, 0.2, 0.4, 0.8, 0], [1, 1, 1, 1, 1, 1.5], (m, 6))
+    if ties:
+        a, b = a.round(1), b.round(1)
+    expected = [ks_2samp(a[:, i], b[:, i], method="asymp") for i in range(6)]
+    assert np.allclose(ks_statistics(a, b), [e.statistic for e in expected], atol=1e-12)
+    exact = np.array([ks_2samp(a[:, i], b[:, i], method="exact").pvalue for i in range(6)])
+    found = ks_p_values(ks_statistics(a, b), n, m)
+    assert np.abs(found - [e.pvalue for e in expected]).max() < 0.02
+    assert np.abs(found - exact).max() < 0.04 and np.abs(found - exact)[exact < 0.1].max() < 0.012
+
+
+def test_p_values_from_none_to_all():
+    assert ks_p_values([0.0, 1e-9, 1.0], 500, 500).tolist()[:2] == [1, 1] and ks_p_values([1.0], 500, 500)[0] < 1e-100
+    assert (np.diff(ks_p_values(np.linspace(0, 1, 200), 300, 40)) <= 1e-12).all()
 
 
 # ---- in bounded memory
@@ -262,5 +320,5 @@ def test_intervals_hold(n):
 def test_refusals():
     with pytest.raises(DataError, match="each of 3 images, got 2"):
         units_of(3, ["a", "b"])
-    assert logit_interval(1.0, [0.0], [5], 5, "m") == Estimate(1.0, 1.0, 1.0, 5, "m")
-    assert left_open(Estimate(1.0, 1.0, 1.0, 12, "m"), 12).low == clopper_pearson(12, 12).low
+    assert logit_interval(1.0, [0.0], [5], n=5, method="m") == Estimate(1.0, 1.0, 1.0, 5, "m")
+    assert widen_constant(Estimate(1.0, 1.0, 1.0, 12, "m"), 12).low == clopper_pearson(12, 12).low
