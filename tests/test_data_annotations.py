@@ -13,7 +13,10 @@ from PIL import Image
 from cvkit.core import DataError
 from cvkit.data.boxes import draw_boxes, write_coco, write_voc, write_yolo
 from cvkit.data.checks import check_boxes, check_manifest
-from cvkit.data.formats.coco import READERS, annotations_in, read_coco, read_voc, read_yolo
+from cvkit.data.formats.annotations import READERS, recognise_annotations
+from cvkit.data.formats.coco import read_coco
+from cvkit.data.formats.voc import read_voc
+from cvkit.data.formats.yolo import read_yolo
 from cvkit.data.ingest import ingest_table
 from cvkit.data.manifest import Dataset
 
@@ -39,11 +42,11 @@ def box(label, x1, y1, x2, y2, ignore=False):
 
 
 def ingested(listing):
-    return ingest_table(*listing[:2], Dataset("boxes"), listing.lost)
+    return ingest_table(*listing[:2], Dataset("boxes"), listing.rejected)
 
 
 def read(folder):
-    return ingested(READERS[annotations_in(folder)[0]](annotations_in(folder)[1]))
+    return ingested(READERS[recognise_annotations(folder)[0]](recognise_annotations(folder)[1]))
 
 
 def pictures(root, *names, size=(64, 48)):
@@ -73,7 +76,7 @@ def tour(manifest, tmp_path, stations=("coco", "yolo", "voc", "coco")):
     for k, kind in enumerate(stations):
         folder = tmp_path / f"{k} {kind}"
         assert WRITERS[kind](manifest, folder) == []
-        assert annotations_in(folder)[0] == kind
+        assert recognise_annotations(folder)[0] == kind
         manifest = read(folder)
         assert not len(manifest.rejected)
         yield manifest
@@ -289,7 +292,7 @@ def test_coco_in_parts_and_folders(tmp_path):
             },
         )
     write(tmp_path / "annotations/captions_train2017.json", {"images": [], "annotations": []})
-    assert annotations_in(tmp_path) == ("coco", tmp_path)
+    assert recognise_annotations(tmp_path) == ("coco", tmp_path)
     manifest = read(tmp_path)
     assert manifest.table[["uri", "attribute.split"]].values.tolist() == [
         ["train2017/a.png", "train"],
@@ -479,8 +482,8 @@ def test_a_broken_picture_is_listed_once(tmp_path):
 
 def test_nothing_is_recognised_in_other_folders(tmp_path):
     pictures(tmp_path / "classes", "a/1.png", "b/1.png")
-    assert annotations_in(tmp_path / "classes")[0] == annotations_in(tmp_path / "nowhere")[0] == ""
-    assert annotations_in(write(tmp_path / "x.json", "{}"))[0] == ""
+    assert recognise_annotations(tmp_path / "classes")[0] == recognise_annotations(tmp_path / "nowhere")[0] == ""
+    assert recognise_annotations(write(tmp_path / "x.json", "{}"))[0] == ""
 
 
 # ---- pictures and checks

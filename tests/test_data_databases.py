@@ -60,7 +60,7 @@ def test_bad_rows_are_listed_by_their_key(tmp_path):
         (10, b"<script>", "a"),
     ]
     found = read_database(database(tmp_path / "d.db", rows), "images", tmp_path / "out")
-    why = dict(found.lost)
+    why = dict(found.rejected)
     assert why.keys() == {f"images id={i}" for i in (2, 3, 4, 5, 6, 10)}
     assert (
         "got NULL" in why["images id=2"]
@@ -81,7 +81,7 @@ def test_nulls_before_the_first_image_do_not_hide_it(tmp_path):
         tmp_path / "out",
         chunk=16,
     )
-    assert len(found.table) == 9 and len(found.lost) == 151
+    assert len(found.table) == 9 and len(found.rejected) == 151
     with pytest.raises(DataError, match="none of 3 can; the first, images id=0"):
         read_database(database(tmp_path / "e.db", [(i, None, "a") for i in range(3)]), "images", tmp_path / "out")
 
@@ -101,7 +101,7 @@ def test_order_does_not_matter_and_nothing_is_written_twice(tmp_path):
     assert set(first.table["source"]) == {"sqlite:///d.db images"} and set(second.table["source"]) == {
         "sqlite:///e.db query"
     }
-    made = [ingest_table(*listing[:2], Dataset("d"), listing.lost) for listing in (first, second)]
+    made = [ingest_table(*listing[:2], Dataset("d"), listing.rejected) for listing in (first, second)]
     assert made[0].digest == made[1].digest and len(made[0]) == 60
     assert keep_image(rows[5][1], folder)[1] is False and not list(folder.rglob(".*"))
 
@@ -125,11 +125,11 @@ def test_rows_that_name_files(tmp_path):
         ["0.png", ["x", "y"], "CC0-1.0"],
         ["1.png", ["x"], ""],
     ]
-    assert [where for where, _ in found.lost] == [
+    assert [where for where, _ in found.rejected] == [
         "images row 3",
         "images row 4",
         "images row 5",
-    ] and "the same as images row 1" in found.lost[2][1]
+    ] and "the same as images row 1" in found.rejected[2][1]
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def told(monkeypatch):
 
 def test_postgres_is_read_as_sqlite_is(server, told, tmp_path):
     found = read_database(server.url, "images", tmp_path / "out", columns={"captured_at": "taken"})
-    assert len(found.table) == 400 and not found.lost
+    assert len(found.table) == 400 and not found.rejected
     assert set(found.table["captured_at"]) == {"2024-05-31T08:00:00Z"} and set(found.table["source"]) == {
         re.sub("ada@", "", server.url) + " images"
     }
@@ -371,7 +371,7 @@ def test_the_password_is_nowhere(server, tmp_path, monkeypatch, caplog):
     assert "***" in str(caught.value)
     listing = read_database(server.url, "images", tmp_path / "out")
     said += [
-        ingest_table(*listing[:2], Dataset("d"), listing.lost).save(tmp_path).joinpath("manifest.json").read_text(),
+        ingest_table(*listing[:2], Dataset("d"), listing.rejected).save(tmp_path).joinpath("manifest.json").read_text(),
         caplog.text,
         repr(listing),
     ]
@@ -439,7 +439,7 @@ url, folder, chunk = sys.argv[1:]
 read_database(url, "SELECT * FROM images LIMIT 200", folder)
 start, before = time.time(), most()
 found = read_database(url, "images", folder, chunk=int(chunk))
-print(json.dumps(dict(rows=len(found.table), lost=len(found.lost), before=before, peak=most(), seconds=time.time() - start)))
+print(json.dumps(dict(rows=len(found.table), lost=len(found.rejected), before=before, peak=most(), seconds=time.time() - start)))
 """
 
 

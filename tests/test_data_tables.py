@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cvkit.core import DataError
-from cvkit.data.formats.tables import Rows, match_columns, read_table, tables_in
+from cvkit.data.formats.tables import ListingBuilder, find_table, read_table
 from cvkit.data.ingest import ingest_table
 from cvkit.data.manifest import Dataset
 
@@ -23,7 +23,7 @@ def table(folder, content, name="labels.csv"):
 
 
 def lines_of(listing):
-    return {where.split()[-1]: why for where, why in listing.lost}
+    return {where.split()[-1]: why for where, why in listing.rejected}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_encodings_and_delimiters_say_the_same(tmp_path, encode, delimiter):
     assert (
         found.table.to_dict("records")
         == [{"uri": "ä.png", "label": "Riß", "attribute.note": f'a, b; c\t{delimiter} "d"'}]
-        and not found.lost
+        and not found.rejected
     )
 
 
@@ -60,7 +60,7 @@ def test_lines_of_windows_are_read_and_said_once(tmp_path):
     )
     found = read_table(table(tmp_path, body))
     assert found.table["label"].tolist() == ["Riß", "Riß", "“Riß”", "Riß"]
-    assert [where for where, _ in found.lost] == ["labels.csv line 6", "labels.csv line 3"]
+    assert [where for where, _ in found.rejected] == ["labels.csv line 6", "labels.csv line 3"]
     assert (
         lines_of(found)["3"].startswith("kept: ")
         and "this line and 1 more" in lines_of(found)["3"]
@@ -123,7 +123,7 @@ def test_absent_files_are_found_out_at_ingest(tmp_path):
     for name in "ab":
         Image.fromarray(np.full((6, 8, 3), ord(name), np.uint8)).save(tmp_path / f"{name}.png")
     listing = read_table(table(tmp_path, "file,label,licence\na.png,x,CC0-1.0\nb.png,y,\ngone.png,y,\n"))
-    found = ingest_table(*listing[:2], Dataset("d", licence="MIT"), listing.lost)
+    found = ingest_table(*listing[:2], Dataset("d", licence="MIT"), listing.rejected)
     assert found.table[["uri", "label", "licence"]].values.tolist() == [
         ["a.png", "x", "CC0-1.0"],
         ["b.png", "y", "MIT"],
@@ -157,7 +157,7 @@ def test_absent_files_are_found_out_at_ingest(tmp_path):
 def test_dates(tmp_path, said, iso):
     found = read_table(table(tmp_path, f'file,label,date\na.png,x,"{said}"\n'))
     assert found.table["captured_at"].tolist() == [iso]
-    assert [where for where, _ in found.lost] == ([] if iso else ["labels.csv line 2"])
+    assert [where for where, _ in found.rejected] == ([] if iso else ["labels.csv line 2"])
 
 
 def test_dates_with_slashes_are_read_as_their_column(tmp_path):
@@ -241,17 +241,17 @@ def test_one_label_a_column_and_lists(tmp_path):
 
 
 def test_the_table_beside_the_images(tmp_path):
-    assert tables_in(tmp_path) is None
+    assert find_table(tmp_path) is None
     (
         table(tmp_path, "x", "other.csv"),
         table(tmp_path, "x", "Metadata.csv"),
         table(tmp_path, "attributes: metadata2.parquet", "dataset.yaml"),
         table(tmp_path, "x", "metadata2.parquet"),
     )
-    assert tables_in(tmp_path) == tmp_path / "Metadata.csv"
+    assert find_table(tmp_path) == tmp_path / "Metadata.csv"
     table(tmp_path, "x", "a.parquet")
     with pytest.raises(DataError, match="got Metadata.csv, a.parquet"):
-        tables_in(tmp_path)
+        find_table(tmp_path)
 
 
 words = st.text(
@@ -279,8 +279,8 @@ def test_what_csv_writes_is_read_in_any_order(tmp_path_factory, rows, delimiter,
 
 
 def test_many_rows_are_settled_in_pieces(tmp_path):
-    rows = Rows(["file", "label"], tmp_path)
+    rows = ListingBuilder(["file", "label"], tmp_path)
     for i in range(120_000):
         rows.add(f"line {i}", [f"{i:06}.png", "ab"[i % 2]])
-    assert [len(t) for t in rows.ready] == [50_000, 50_000] and len(rows) == 120_000
+    assert [len(t) for t in rows.pieces] == [50_000, 50_000] and len(rows) == 120_000
     assert rows.listing().table["uri"].is_monotonic_increasing

@@ -26,7 +26,7 @@ from cvkit.core import (
     write_atomic,
     write_json,
 )
-from ..data.ingest import forgotten
+from ..data.image_files import read_forgotten
 from ..data.pixel_cache import Store
 from ..data.preprocess import decode_image
 from ..erasure.files import PICTURES, Target, erase_cache
@@ -98,7 +98,7 @@ def _copies(tables, target, given, original):
         for uri in table["uri"][table["content"].isin(target.contents)]
     }
     paths |= {Path(given).resolve(): None} if os.path.isfile(given) else {}
-    for root in {root for root, _ in tables.values() if original and set(forgotten(root)) & target.contents}:
+    for root in {root for root, _ in tables.values() if original and set(read_forgotten(root)) & target.contents}:
         paths |= {p: None for p in root.rglob("*") if p.suffix.lower() in PICTURES and p not in paths}
     return {p: folder for p, folder in paths.items() if p.is_file() and digest_file(p) in target.contents}
 

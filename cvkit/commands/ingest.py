@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from ..core import DataError, ParameterError, digest_json, need, private_folder, read_json, write_atomic, write_json
-from ..data.ingest import Listing, ingest_folder, ingest_table, list_folder, read_path
+from ..data.formats.folders import list_folder, match_paths
+from ..data.formats.listing import Listing
+from ..data.ingest import ingest_folder, ingest_table
 from ..data.manifest import Dataset, Manifest, read_declared
 from ..pipeline.run_records import keep_record
 
@@ -104,7 +106,7 @@ def load_pasted_digits(
         pii_basis="no people: digits, and photographs of materials, a cup and a cat",
         pii_status="none",
     )
-    return Source(ingest_table(listing.table, listing.root, about, listing.lost))
+    return Source(ingest_table(listing.table, listing.root, about, listing.rejected))
 
 # %% ../../nbs/13_commands/01_ingest.ipynb #ed2c7a8c
 KINDS = {
@@ -122,8 +124,8 @@ def recognise_layout(
     said: dict | None = None,  # what dataset.yaml says of it
 ) -> tuple[str, Path]:  # one of `KINDS`, and what to read
     "How a place is to be read."
-    from cvkit.data.formats.coco import annotations_in
-    from cvkit.data.formats.tables import tables_in
+    from cvkit.data.formats.annotations import recognise_annotations
+    from cvkit.data.formats.tables import find_table
 
     path, said = Path(path), said or {}
     if path.is_file():
@@ -133,10 +135,10 @@ def recognise_layout(
             f"expected a folder, an archive, or a file of {', '.join(SUFFIXES)}, got {path.name}; name the folder "
             "that it lies in"
         )
-    kind, place = annotations_in(path)
+    kind, place = recognise_annotations(path)
     if kind:
         return kind, Path(place)
-    table = None if {"label_from", "attributes"} & set(said) else tables_in(path)
+    table = None if {"label_from", "attributes"} & set(said) else find_table(path)
     return ("table", Path(table)) if table else ("folders", path)
 
 
@@ -148,8 +150,8 @@ def list_source(
     said: dict | None = None,  # what dataset.yaml says of it
 ) -> Listing:  # what is to be ingested
     "List the images of a place and what they show."
-    from cvkit.data.formats.coco import READERS
-    from cvkit.data.formats.tables import read_table, tables_in
+    from cvkit.data.formats.annotations import READERS
+    from cvkit.data.formats.tables import find_table, read_table
 
     said, path = said or {}, Path(path)
     if kind and kind not in KINDS:
@@ -158,7 +160,7 @@ def list_source(
     if found == "folders":
         return list_folder(place, group_from or None, label_from or None)
     if found == "table":
-        place = place if place.is_file() else tables_in(place) or place
+        place = place if place.is_file() else find_table(place) or place
     listing = (
         read_table(place, None, said.get("columns"), said.get("separator"))
         if found == "table"
@@ -167,7 +169,7 @@ def list_source(
     group_from = group_from or said.get("group_from", "")
     return (
         listing._replace(
-            table=listing.table.assign(group=read_path(listing.table["uri"].tolist(), group_from, "group_from"))
+            table=listing.table.assign(group=match_paths(listing.table["uri"].tolist(), group_from, "group_from"))
         )
         if group_from
         else listing
@@ -218,7 +220,7 @@ def open_source(
         "name": _name_of(data, table, path),
         **{k: v for k, v in said.items() if k in Dataset.__dataclass_fields__},
     })
-    manifest = ingest_table(listing.table, listing.root, about, [*lost, *listing.lost])
+    manifest = ingest_table(listing.table, listing.root, about, [*lost, *listing.rejected])
     return Source(manifest, _positive_of(manifest, said))
 
 

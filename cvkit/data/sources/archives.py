@@ -29,7 +29,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ...core import DataError, ParameterError, atomic_folder, read_json, write_json
-from ..ingest import EXTENSIONS
+from ..image_files import EXTENSIONS
 
 # %% ../../../nbs/04_data/06_sources/01_archives.ipynb #4cbf7ca3
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from types import SimpleNamespace
 from urllib.parse import quote, quote_plus
 
 from ...core import DataError, digest_bytes, need, progress, write_atomic
-from ..formats.tables import Rows, near
-from ..ingest import Listing
+from ..formats.listing import Listing
+from ..formats.tables import ListingBuilder, closest
 from ..preprocess import decode_image
 
 # %% ../../../nbs/04_data/06_sources/03_databases.ipynb #18525ce8
@@ -95,7 +95,7 @@ def _engine(address, password_env):  # that only reads; the password is in it an
     except sa.exc.SQLAlchemyError:
         lacks = (
             f"expected sqlite, {', '.join(DRIVERS)} or what else SQLAlchemy knows, got "
-            f"{kind!r}{near(kind, ['sqlite', *DRIVERS])}; correct the address, or install its dialect"
+            f"{kind!r}{closest(kind, ['sqlite', *DRIVERS])}; correct the address, or install its dialect"
         )
     raise DataError(lacks)
 
@@ -133,7 +133,7 @@ def _asked(connection, wanted):  # statement, name of the source, names of its k
     there = sorted({*look.get_table_names(schema), *look.get_view_names(schema), *views})
     if name not in there:
         raise DataError(
-            f"expected a table, a view or a SELECT, got {wanted[:80]!r}{near(name, there)}; there are "
+            f"expected a table, a view or a SELECT, got {wanted[:80]!r}{closest(name, there)}; there are "
             f"{', '.join(there[:12]) or 'no tables'}{' and more' if len(there) > 12 else ''}"
         )
     return (
@@ -185,7 +185,7 @@ def _may_hold(names, columns):  # positions of columns that may hold images
     return [i for i, name in enumerate(names) if (name == said if said else name.lower() in BLOBS)]
 
 
-def _gather(result, folder, columns, separator, name, keys, state, pool, chunk):  # Rows
+def _gather(result, folder, columns, separator, name, keys, state, pool, chunk):  # ListingBuilder
     names, rows, held, blob = list(result.keys()), None, [], None
     keys, may = [key for key in keys if key in names], _may_hold(names, columns)
     if len(set(names)) < len(names):
@@ -209,7 +209,7 @@ def _gather(result, folder, columns, separator, name, keys, state, pool, chunk):
 def _begin(names, held, may, folder, columns, separator, name):
     "Rows, and the position of the column that holds images, None where there is none."
     blob = next((i for i in may if any(isinstance(row[i], (bytes, bytearray, memoryview)) for row in held)), None)
-    return Rows(
+    return ListingBuilder(
         names, folder, columns if blob is None else {**(columns or {}), "uri": names[blob]}, separator, name
     ), blob
 
@@ -228,7 +228,7 @@ def _take(rows, held, blob, folder, keys, state, pool):  # what is left to take:
         if blob is not None:
             row[blob] = place
         if blob is not None and new is None:
-            rows.lost.append((here, place))
+            rows.reject(here, place)
         else:
             state.new += bool(new)
             rows.add(here, row)
@@ -268,7 +268,7 @@ def read_database(
         if "source" in found.table
         else f"{_shown(address)} {name}"
     )
-    return found._replace(table=found.table.assign(source=source), lost=sorted(found.lost))
+    return found._replace(table=found.table.assign(source=source), rejected=sorted(found.rejected))
 
 
 def _private(folder):

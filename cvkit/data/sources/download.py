@@ -22,7 +22,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from ...core import DataError, MissingExtra, digest_file, digest_json, need, read_json, write_atomic, write_json
-from ..ingest import EXTENSIONS
+from ..image_files import EXTENSIONS
 from cvkit.data.sources.archives import (
     PACKED,
     PIECE,
