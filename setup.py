@@ -28,7 +28,10 @@ setup(
     extras_require=extras,
     packages=find_packages(include=["cvkit", "cvkit.*"]) + ["cvkit.templates"],
     package_dir={"cvkit.templates": "templates"},
-    package_data={"cvkit": ["*.css", "*.yaml"], "cvkit.templates": ["*.ipynb", "project/**"]},
+    package_data={
+        "cvkit": ["*.css", "*.yaml", "reports/*.css", "reports/templates/*.html"],
+        "cvkit.templates": ["*.ipynb", "project/**"],
+    },
     entry_points={
         "console_scripts": ["cvkit=cvkit.commands.cli:main"],
         "jupyter_client.kernel_provisioners": ["cvkit-forked=cvkit.pipeline.kernels:ForkProvisioner"],

@@ -317,7 +317,7 @@ def report_colours():
     instead."""
     from cvkit.reports.pages import STYLE
 
-    light, dark = re.findall(r"\.cvkit\{(--[^;}]+(?:;\s*--[^;}]+)*)", STYLE)[:2]
+    light, dark = re.findall(r"\.cvkit \{\s*(--[^;}]+(?:;\s*--[^;}]+)*)", STYLE)[:2]
     return "".join(
         f'html[data-theme="{name}"] .cvkit{{{colours}}}\n' for name, colours in (("light", light), ("dark", dark))
     )

@@ -109,7 +109,7 @@ def terms_table(
     images=None,  # list of int, how many stand under each
 ) -> str:  # a block for a page
     "Licences as a table with links."
-    from cvkit.reports.pages import Block, escape, table
+    from cvkit.reports.pages import Block, link, table
 
     def badge(answer: str) -> Block:
         return Block(f'<span class="badge {_TONES[answer]}">{answer}</span>')
@@ -118,7 +118,7 @@ def terms_table(
     for licence, number in zip(terms, images or [None] * len(terms)):
         row = terms_row(licence, number)
         if licence.url:
-            row["licence"] = Block(f'<a href="{escape(licence.url)}">{escape(row["licence"])}</a>')
+            row["licence"] = link(row["licence"], licence.url)
         for column in ("research", "commercial", "derived works"):
             row[column] = badge(row[column])
         rows.append(row)

@@ -510,15 +510,12 @@ def model_card(
 
 def _page(name, lead, verdict, body, bundle):
     "The same as HTML, with badges for answers."
-    from cvkit.reports.pages import TONES, badge, page, scrolling
+    from cvkit.reports.pages import TONES, markdown, page
 
-    html = need("markdown_it", "train").MarkdownIt("commonmark", {"html": False}).enable("table").render(body)
-    answers = {WORDS.get(k, k): k for k in TONES}
-    html = re.sub(r"<strong>([a-z ]+)</strong>", lambda m: badge(answers[m[1]]) if m[1] in answers else m[0], html)
-    html = html.replace("<thead>\n<tr>\n<th></th>\n<th></th>\n</tr>\n</thead>\n", "")
+    answers = {WORDS.get(answer, answer): answer for answer in TONES}
     return page(
         name,
-        scrolling(html),
+        markdown(body, answers),
         subtitle=lead,
         answer=(verdict.verdict, verdict.sentence),
         footer=f"Model card of bundle {bundle[:12]}, made by cvkit register. Its numbers quote the evidence by digest.",
