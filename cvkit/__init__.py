@@ -2,41 +2,22 @@
 
 __version__ = "0.1.0"
 
-_commands = (
-    "demo",
-    "ingest",
-    "check",
-    "redact",
-    "datasheet",
-    "split",
-    "train",
-    "evaluate",
-    "explain",
-    "fairness",
-    "stress",
-    "compare",
-    "register",
-    "why",
-    "approve",
-    "serve",
-    "predict",
-    "monitor",
-    "forget",
-    "run",
-    "new",
-    "doctor",
-)
-__all__ = list(_commands)
-
 
 def __getattr__(name):
     "A command loads when it is first used, so that `import cvkit` stays light."
-    if name in _commands:
-        from cvkit.commands import run
+    if name.startswith("_") and name != "__all__":
+        raise AttributeError(f"module 'cvkit' has no attribute {name!r}")
+    from cvkit.commands.cli import find_commands, load_command
 
-        return getattr(run, name)
-    raise AttributeError(f"module 'cvkit' has no attribute {name!r}; its commands are {', '.join(_commands)}")
+    commands = find_commands()
+    if name == "__all__":
+        return list(commands)
+    if name in commands:
+        return load_command(name)
+    raise AttributeError(f"module 'cvkit' has no attribute {name!r}; its commands are {', '.join(commands)}")
 
 
 def __dir__():
-    return sorted([*globals(), *_commands])
+    from cvkit.commands.cli import find_commands
+
+    return sorted([*globals(), *find_commands()])

@@ -40,11 +40,19 @@ SLOW = {
     "commands.train": "test_walk.py",
     "commands.evaluate": "test_walk.py",
     "commands.explain": "test_walk.py",
+    "commands.run_evidence": "test_walk.py",
+    "commands.why": "test_walk.py",
+    "commands.register": "test_walk.py",
+    "commands.approve": "test_walk.py",
     "commands.serve": "test_walk.py",
+    "commands.monitor": "test_walk.py",
     "commands.demo": "test_walk.py",
     "commands.redact": "test_protect.py",
     "commands.forget": "test_forget.py",
+    "commands.out_of_fold": "test_audit.py",
     "commands.fairness": "test_audit.py",
+    "commands.stress": "test_audit.py",
+    "commands.compare": "test_audit.py",
 }
 
 

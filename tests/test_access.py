@@ -71,7 +71,7 @@ def test_another_user_reads_nothing(top, there, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (24, 24, 3), np.uint8)).save(path)
         os.utime(path, (0, 0))
-    ingest("data", "runs/mine/ingest")
+    ingest("data", out="runs/mine/ingest")
     manifest = Manifest.load("runs/mine/ingest")
     make_splits(manifest, folds=2).save("runs/mine/split")
     cached_pixels(manifest, Preprocess(size=32)), scan_images(manifest)

@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cvkit.commands.fairness import compare, fairness, stress
+from cvkit.commands.compare import compare
+from cvkit.commands.fairness import fairness
 from cvkit.commands.ingest import ingest
+from cvkit.commands.stress import stress
 from cvkit.commands.train import train
 from cvkit.core import DataError, ParameterError
 from cvkit.data.ledger import Ledger
@@ -22,15 +24,17 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{top / 'mlflow.db'}")
         patch.chdir(top)
-        manifest = ingest("surfaces", "ingest")
-        train("ingest", "train", size=32)
+        manifest = ingest("surfaces", out="ingest")
+        train("ingest", out="train", size=32)
         yield top, manifest
 
 
 def test_fairness_reads_the_record_and_spends_no_look(run):
     top, manifest = run
     half = np.array(["upper" if int(u.split("_")[-1][:2]) < 8 else "lower" for u in manifest.table["uri"]])
-    found = fairness("train", replace(manifest, table=manifest.table.assign(**{"attribute.half": half})), "fairness")
+    found = fairness(
+        "train", replace(manifest, table=manifest.table.assign(**{"attribute.half": half})), out="fairness"
+    )
     record, oof = json.loads((top / "fairness/fairness.json").read_text()), read_out_of_fold("train", manifest)
     rows = oof["folds"] >= 0
     right = oof["probabilities"].argmax(1) == manifest.targets
@@ -45,14 +49,14 @@ def test_fairness_reads_the_record_and_spends_no_look(run):
 
 
 def test_without_attributes_nothing_can_be_told(run):
-    assert fairness("train", "ingest", "none").verdict[0] == "insufficient"
+    assert fairness("train", "ingest", out="none").verdict[0] == "insufficient"
     with pytest.raises(ParameterError, match="got camera"):
-        fairness("train", "ingest", "none", by="camera")
+        fairness("train", "ingest", out="none", by="camera")
 
 
 def test_stress_is_out_of_fold_unless_told(run):
     top, manifest = run
-    found = stress("train", "ingest", "stress", images=20)
+    found = stress("train", "ingest", out="stress", images=20)
     oof = read_out_of_fold("train", manifest)
     assert not (top / "train/ledger.jsonl").exists() and "Out of fold" in found.judged
     record = json.loads((top / "stress/stress.json").read_text())
@@ -65,7 +69,7 @@ def test_stress_is_out_of_fold_unless_told(run):
         "rotation",
         "occlusion",
     } and all(len(v) == 5 for v in record["curves"].values())
-    held = stress("train", "ingest", "held", images=20, on="holdout")
+    held = stress("train", "ingest", out="held", images=20, on="holdout")
     looks = Ledger(top / "train/ledger.jsonl").looks
     assert [l["purpose"] for l in looks] == ["stress"] and "look 1" in held.judged
     (top / "train/ledger.jsonl").unlink()
@@ -88,7 +92,7 @@ def test_stress_refuses_heads_that_are_not_the_trainings(run, tmp_path):
 
 def test_compare_pairs_the_folds(run):
     top, manifest = run
-    train("ingest", "wider", size=48, splits="train/splits")
+    train("ingest", out="wider", size=48, splits="train/splits")
     found = compare("ingest", "train", "wider", out="compare")
     record = json.loads((top / "compare/comparison.json").read_text())
     assert record["holdout"] is None and {(r["first"], r["second"]) for r in record["pairs"]} == {("train", "wider")}
@@ -101,7 +105,7 @@ def test_compare_pairs_the_folds(run):
     assert next(r["difference"] for r in found.pairs if r["score"] == "accuracy").value == pytest.approx(
         right[0] - right[1]
     )
-    train("ingest", "otherwise", size=32, folds=3, splits="", seed=5)
+    train("ingest", out="otherwise", size=32, folds=3, splits="", seed=5)
     with pytest.raises(DataError, match="otherwise has others than train"):
         compare("ingest", "train", "otherwise")
     with pytest.raises(DataError, match="got one twice"):

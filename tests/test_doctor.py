@@ -271,7 +271,7 @@ def test_disks_that_are_full():
     assert check_disk("runs/demo").state == "ok" and not Path("runs").exists()
     for found in (check_disk("runs", needed=1e21), check_cache(needed=1e21)):
         assert found.state == "problem" and "wanted 1000000000000.0" in found.found and "/path/with/space" in found.mend
-    assert not doctor(".gitconfig").ok
+    assert not doctor(out=".gitconfig").ok
 
 
 def test_git_without_a_name(machine):

@@ -95,7 +95,7 @@ def test_what_is_planted_in_walls_is_found_and_the_page_shows_it(tmp_path, capsy
     planted = plant_copies(folder, files, 30, random)
     plant_broken(folder / "grass", folder / files[0])
     (folder / "gravel" / "wall.png").write_bytes((folder / "brick" / "63.png").read_bytes())
-    cvkit.ingest(str(folder), "ingest")
+    cvkit.ingest(str(folder), out="ingest")
     assert main(["check", "ingest", "--out", "check", "--no-network"]) == 1
     said, findings, page = (
         capsys.readouterr().out,
@@ -125,8 +125,8 @@ def test_what_is_planted_in_walls_is_found_and_the_page_shows_it(tmp_path, capsy
 
 def test_nothing_is_found_where_nothing_is_and_questions_are_counted(tmp_path):
     plant_walls(tmp_path / "walls")
-    cvkit.ingest(str(tmp_path / "walls"), "ingest")
-    found = cvkit.check("ingest", "check", no_network=True)
+    cvkit.ingest(str(tmp_path / "walls"), out="ingest")
+    found = cvkit.check("ingest", out="check", no_network=True)
     answers = {a["question"]: a["answer"] for a in found.answers}
     assert not pairs_of(found.findings.to_dict()) and not found.findings.of("unreadable")
     assert {q for q, a in answers.items() if a == "not asked"} == {
@@ -136,23 +136,25 @@ def test_nothing_is_found_where_nothing_is_and_questions_are_counted(tmp_path):
         "shift",
         "representativeness",
     }
-    again = cvkit.check("ingest", "check", no_network=True)
+    again = cvkit.check("ingest", out="check", no_network=True)
     assert again.to_dict() == found.to_dict() and again.page == found.page
 
 
 def test_splits_and_production_are_asked(tmp_path):
     plant_walls(tmp_path / "walls")
     (tmp_path / "shares.yaml").write_text("camera: {A: .5, B: .5}")
-    manifest = load_manifest(cvkit.ingest(str(tmp_path / "walls"), "ingest", group_from=r"(\w+/\d)"))[0]
+    manifest = load_manifest(cvkit.ingest(str(tmp_path / "walls"), out="ingest", group_from=r"(\w+/\d)"))[0]
     manifest.table["attribute.camera"] = np.where(np.arange(len(manifest)) % 2, "A", "B")
     manifest.table["attribute.split"] = np.where(np.arange(len(manifest)) % 5 == 0, "test", "train")
     with pytest.raises(DataError, match="it cuts 21 groups"):
-        cvkit.split(manifest, "given", method="predefined", column="split")
-    cvkit.split(manifest, "given", method="predefined", column="split", allow_leak=True)
+        cvkit.split(manifest, out="given", method="predefined", column="split")
+    cvkit.split(manifest, out="given", method="predefined", column="split", allow_leak=True)
     (tmp_path / "sample").mkdir()
     for i in range(60):
         Image.fromarray(data.brick()[i : i + 96, i : i + 96] // 4).save(tmp_path / "sample" / f"{i}.png")
-    found = cvkit.check(manifest, "check", splits="given", strata="shares.yaml", production="sample", no_network=True)
+    found = cvkit.check(
+        manifest, out="check", splits="given", strata="shares.yaml", production="sample", no_network=True
+    )
     kinds = {f.kind for f in found.findings.errors}
     assert {"group_straddles", "unrepresentative"} <= kinds and not found.ok
     assert any(f.detail.startswith("fail: production, colour") for f in found.findings.of("unrepresentative"))
@@ -178,7 +180,7 @@ def test_bad_words_name_what_is_wrong(words, message, tmp_path, capsys):
             Image.fromarray(getattr(data, name)()[64 * i : 64 * i + 64, :64]).save(
                 tmp_path / "photos" / name / f"{i}.png"
             )
-    cvkit.ingest("photos", "ingest")
+    cvkit.ingest("photos", out="ingest")
     extra = ["--no-network"] if words[0] == "check" else []
     assert main([*words, *extra]) == 1
     assert message in capsys.readouterr().err
@@ -219,12 +221,12 @@ def planted_cells(folder, brighter, random):
 def test_what_is_planted_in_solar_cells_is_found(brighter, tmp_path, capsys):
     folder = tmp_path / "cells"
     planted, swapped = planted_cells(folder, brighter, np.random.default_rng(len(brighter)))
-    cvkit.ingest(str(folder), "ingest")
+    cvkit.ingest(str(folder), out="ingest")
     assert main(["check", "ingest", "--out", "check", "--no-network"]) == 1
     findings = json.loads(Path("check/findings.json").read_text())
     found, names = pairs_of(findings), lambda pairs: {frozenset(Path(p).name for p in pair) for pair in pairs}
     clean = names(
-        pairs_of(cvkit.check("elpv", "clean", no_network=True).findings.to_dict())
+        pairs_of(cvkit.check("elpv", out="clean", no_network=True).findings.to_dict())
     )  # cells that were photographed twice, looked at one by one
     strange = names(found) - names(planted) - clean
     with capsys.disabled():
@@ -239,5 +241,5 @@ def test_what_is_planted_in_solar_cells_is_found(brighter, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_clean_solar_cells_have_no_shortcut_and_no_error():
-    found = cvkit.check("elpv", "clean", no_network=True)
+    found = cvkit.check("elpv", out="clean", no_network=True)
     assert not found.findings.of("shortcut") and found.ok and not found.findings.of("unreadable")

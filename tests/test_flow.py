@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from cvkit.pipeline.graph import STAGES, data_state, stage_keys, template
 from cvkit.pipeline.notebooks import check_parameters, notebook_parameters, run_notebook
 
 command = Path(sys.executable).with_name("cvkit")
+root = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -229,6 +231,15 @@ def test_a_failing_notebook_is_kept_as_far_as_it_came(tmp_path):
     assert nbformat.read(path, 4).cells[1].get("outputs") == [], "the notebook itself is not touched"
 
 
+def test_options_of_run_stand_in_any_order_and_a_template_folder_is_left_alone(tmp_path):
+    (tmp_path / "templates").mkdir()
+    path = notebook(tmp_path / "templates", "count = 2\nname = 'a'", "print(name, count)")
+    for words in (["--out", "o.ipynb", "-p", "count=3", path, "-p", "name=b"], ["-p", "name=b", path, "-p", "count=3"]):
+        assert cvkit(tmp_path, "run", *words).returncode == 0
+    assert shown(tmp_path / "o.ipynb") == shown(tmp_path / "job.run.ipynb") == "b 3\n"
+    assert [p.name for p in (tmp_path / "templates").iterdir()] == ["job.ipynb"]
+
+
 def test_a_kernel_knows_that_nobody_watches_and_ours_does_not(tmp_path):
     path = notebook(tmp_path, "x = 1", "import os; print(os.environ.get('CVKIT_BATCH'), os.environ.get('COLOUR'))")
     before = os.environ.get("CVKIT_BATCH")
@@ -236,18 +247,27 @@ def test_a_kernel_knows_that_nobody_watches_and_ours_does_not(tmp_path):
     assert os.environ.get("CVKIT_BATCH") == before and "COLOUR" not in os.environ
 
 
-def test_templates_take_what_the_walk_gives_and_verbs_know():
+def test_templates_take_what_the_demo_gives_and_commands_know():
     import inspect
 
-    from cvkit.commands import demo, run
+    from cvkit.commands.demo import stage_parameters
 
-    given = demo._parameters(
-        "surfaces", Path("run"), 0, "", "", "", size=96, recipe="", knobs="", backbone="tf_efficientnet_lite0"
+    given = stage_parameters(
+        "surfaces",
+        Path("run"),
+        seed=0,
+        group_from="",
+        label_from="",
+        policy="",
+        size=96,
+        recipe="",
+        knobs="",
+        backbone="tf_efficientnet_lite0",
     )
     for stage in STAGES:
         takes = notebook_parameters(template(stage))
         assert given[stage].keys() <= takes.keys()
-        assert takes.keys() <= inspect.signature(getattr(run, stage)).parameters.keys(), stage
+        assert takes.keys() <= inspect.signature(cli.load_command(stage)).parameters.keys(), stage
         check_parameters(template(stage), given[stage])
 
 
@@ -289,7 +309,7 @@ def test_a_mark_of_an_earlier_walk_does_not_cover_a_later_failure(tmp_path, monk
     out = tmp_path / "ingest"
 
     def run(data):
-        return graph._run_stage(tmp_path, "ingest", {"data": data, "out": str(out)}, data, lambda line: None)
+        return graph._run_stage(tmp_path, "ingest", {"data": data, "out": str(out)}, data, True)
 
     run("a")
     assert json.loads((out / "done.json").read_text())["key"] == "a"
@@ -397,19 +417,19 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "letters/dear.txt").write_text("Dear")
     done = cvkit(tmp_path, "demo", "--data", "surfaces", "--out", "letters")
     assert done.returncode == 1 and "found dear.txt; choose another with --out" in done.stderr
-    assert [p.name for p in (tmp_path / "letters").iterdir() if p.name != ".walk.lock"] == ["dear.txt"]
+    assert [p.name for p in (tmp_path / "letters").iterdir() if p.name != ".pipeline.lock"] == ["dear.txt"]
 
 
 def test_two_walks_do_not_share_a_folder(tmp_path):
     with claim_folder(tmp_path / "run", "elpv"):
         done = cvkit(tmp_path, "demo", "--data", "elpv", "--out", "run")
-    assert done.returncode == 1 and "another walk is running in it" in done.stderr
+    assert done.returncode == 1 and "another pipeline is running in it" in done.stderr
 
 
 @pytest.mark.parametrize(
     "words, code, said",
     [
-        (["trian"], 2, "no verb 'trian'; did you mean train?"),
+        (["trian"], 2, "no command 'trian'; did you mean train?"),
         (["why", "nowhere"], 1, "expected a trained model in nowhere/train"),
         (["predict", "nowhere"], 1, "expected a bundle in nowhere"),
         (["evaluate", "nowhere", "none"], 1, "none"),
@@ -429,18 +449,43 @@ def test_a_mistake_gets_one_sentence(tmp_path, monkeypatch, capsys, words, code,
     assert said in told and told.startswith("cvkit") and len(told.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
-def test_every_verb_explains_its_options(verb, capsys):
+@pytest.mark.parametrize("command", cli.find_commands())
+def test_every_command_explains_its_options(command, capsys):
     import inspect
 
-    from cvkit.commands import run
-
     with pytest.raises(SystemExit) as ended:
-        cli.main([verb, "--help"])
+        cli.main([command, "--help"])
     told = capsys.readouterr().out
     assert ended.value.code == 0
-    for name in inspect.signature(getattr(run, verb)).parameters:
+    for name in inspect.signature(cli.load_command(command)).parameters:
         assert name.replace("_", "-") in told or name in told, name
+
+
+def test_a_command_is_one_notebook(tmp_path):
+    "A copy of the package and one more notebook: the command is in Python, in the terminal and in the help."
+    shutil.copytree(root / "cvkit", tmp_path / "cvkit", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "settings.ini", "setup.py"):
+        shutil.copy(root / name, tmp_path)
+    cells = [
+        "#| default_exp commands.greet",
+        "#| export\ndef greet(\n    name: str,  # whom\n    *,\n    times: int = 1,  # how often\n):\n"
+        "    'Say hello.'\n    return ', '.join([f'hello {name}'] * times)",
+    ]
+    (tmp_path / "nbs").mkdir()
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbformat.write(made, tmp_path / "nbs/26_greet.ipynb")
+    exporter = Path(sys.executable).with_name("nbdev-export")
+    subprocess.run([exporter], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+
+    def python(code):
+        settings = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        command = [sys.executable, "-c", f"from cvkit.commands.cli import main\n{code}"]
+        return subprocess.run(command, cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=60)
+
+    assert "  greet      Say hello.\n" in python("main(['--help'])").stdout
+    assert python("main(['greet', '--times', '2', 'Ada'])").stdout == "hello Ada, hello Ada\n"
+    assert python("import cvkit; print(cvkit.greet('Bo'), 'greet' in dir(cvkit))").stdout == "hello Bo True\n"
+    assert "how often" in python("main(['greet', '--help'])").stdout
 
 
 def test_without_a_commit_or_git_a_record_names_an_author(tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def ingested(tmp_path_factory):
     (top / "images" / "dataset.yaml").write_text(
         "name: scratches\nowner: drawn here\nlicence: CC0-1.0\npositive: scratched\npii_status: none\n"
     )
-    cvkit.ingest(top / "images", top / "ingest")
+    cvkit.ingest(top / "images", out=top / "ingest")
     yield top
     for name, value in before.items():
         os.environ.pop(name) if value is None else os.environ.update({name: value})
@@ -49,14 +49,14 @@ def trained(top, name, **wish):
     if not (top / name / "train").exists():
         result = cvkit.train(
             top / "ingest",
-            top / name / "train",
+            out=top / name / "train",
             backbone="test_resnet",
             weights="none",
             size=32,
             knobs=wish.pop("knobs", ""),
             **wish,
         )
-        cvkit.evaluate(top / name / "train", top / "ingest", top / name / "evaluate")
+        cvkit.evaluate(top / name / "train", top / "ingest", out=top / name / "evaluate")
     return top / name / "train"
 
 
@@ -124,7 +124,7 @@ def test_fairness_stress_and_explanation_ask_what_was_said(ingested):
         manifest.classes.index("scratched"),
     )
     used, right = np.flatnonzero(oof["folds"] >= 0), oof["said"] == manifest.targets
-    fair = cvkit.fairness(folder, manifest, ingested / "fair")
+    fair = cvkit.fairness(folder, manifest, out=ingested / "fair")
     for camera in "01":
         assert fair.shares["camera"][camera]["accuracy"] == pytest.approx(
             right[used][manifest.table["attribute.camera"].to_numpy()[used] == camera].mean()
@@ -133,7 +133,7 @@ def test_fairness_stress_and_explanation_ask_what_was_said(ingested):
     def decided(threshold):
         return (predict_labels(oof["probabilities"][used], k, threshold) == manifest.targets[used]).mean()
 
-    hard = cvkit.stress(folder, manifest, ingested / "hard", images=len(used))
+    hard = cvkit.stress(folder, manifest, out=ingested / "hard", images=len(used))
     assert (
         hard.n == len(used)
         and hard.clean.value == pytest.approx(decided(spec["threshold"]), abs=0.02)
@@ -162,7 +162,7 @@ def test_a_part_of_a_data_set_may_lack_the_class_that_is_looked_for(ingested):
 )
 def test_heads_of_the_folds_are_found_again(ingested, wish):
     folder = trained(ingested, "-".join(map(str, wish.values())), **wish)
-    assert cvkit.stress(folder, ingested / "ingest", folder.parent / "stress", images=20).n == 20
+    assert cvkit.stress(folder, ingested / "ingest", out=folder.parent / "stress", images=20).n == 20
 
 
 def test_isotonic_calibration_is_served_as_it_was_fitted(ingested):
@@ -216,7 +216,9 @@ def test_refusals(ingested, tmp_path, monkeypatch):
         (dict(calibration="platt"), "expected calibration by temperature or isotonic, got 'platt'"),
     ):
         with pytest.raises(ParameterError, match=words):
-            cvkit.train(surfaces(tmp_path), tmp_path / "train", backbone="test_resnet", weights="none", size=32, **wish)
+            cvkit.train(
+                surfaces(tmp_path), out=tmp_path / "train", backbone="test_resnet", weights="none", size=32, **wish
+            )
 
 
 def surfaces(top):

@@ -86,11 +86,11 @@ def made(tmp_path_factory):
         data = make_data(top / "data")
         for path in (p for p in data.rglob("*") if p.is_file()):
             os.utime(path, (0, 0))
-        cvkit.ingest(str(data), "runs/small/ingest")
+        cvkit.ingest(str(data), out="runs/small/ingest")
         cvkit.train("runs/small/ingest", size=32, folds=3)
         cvkit.evaluate("runs/small/train", "runs/small/ingest")
         cvkit.check("runs/small/ingest", trained="runs/small/train")
-        cvkit.ingest(str(data), "runs/again/ingest")
+        cvkit.ingest(str(data), out="runs/again/ingest")
         book = nbformat.v4.new_notebook(
             cells=[
                 nbformat.v4.new_code_cell(
@@ -126,7 +126,7 @@ def place(tmp_path, monkeypatch):
     settle(tmp_path, monkeypatch)
     monkeypatch.setenv("CVKIT_LOG_LATER", "1")  # without MLflow
     make_data(tmp_path / "data", 9)
-    ingest(str(tmp_path / "data"), "runs/small/ingest")
+    ingest(str(tmp_path / "data"), out="runs/small/ingest")
     return tmp_path
 
 
@@ -256,7 +256,7 @@ def test_nothing_of_it_is_left_and_everything_else_works(made, monkeypatch):
     )
     assert [e["contents"] for e in read_erasures("runs")] == [[content]]
     (made / "data/whole/back.png").write_bytes(raw)
-    again = cvkit.ingest(str(made / "data"), "runs/small/ingest")
+    again = cvkit.ingest(str(made / "data"), out="runs/small/ingest")
     assert again.digest == manifest.digest and again.rejected.values.tolist() == [
         ["whole/back.png", f"forgotten on {done.when[:10]}; delete the file"]
     ]
@@ -276,7 +276,7 @@ def test_other_pictures_of_the_same_name_and_other_runs_keep_theirs(place):
     other = make_data(place / "other", 9)
     for i, path in enumerate(sorted(other.rglob("*.png"))):
         scene(900 + i).save(path)
-    ingest(str(other), "runs/other/ingest")
+    ingest(str(other), out="runs/other/ingest")
     (place / "runs/notes").mkdir()
     tiny = packed(scene(7).resize((30, 30)).convert("L"), "JPEG", quality=70)
     (place / "runs/notes/a.html").write_text(
@@ -519,8 +519,8 @@ def test_mistakes(place, capsys):
         forget("nobody.png")
     with pytest.raises(DataError, match="absent is no folder"):
         forget(WHO, runs="absent")
-    write_json("runs/small/walk.json", {"data": "data"})
-    with claim_folder("runs/small", "data"), pytest.raises(DataError, match="a walk is running in it"):
+    write_json("runs/small/pipeline.json", {"data": "data"})
+    with claim_folder("runs/small", "data"), pytest.raises(DataError, match="a pipeline is running in it"):
         forget(WHO)
     assert len(Manifest.load("runs/small/ingest")) == 18 and not (place / "data/forgotten.txt").exists()
 
@@ -531,7 +531,7 @@ def test_retention_ends_for_one_data_set_and_not_for_another(place):
     old = make_data(place / "old", 9, "retention_until: 2026-01-31\n")
     for i, path in enumerate(sorted((old / "whole").iterdir())):
         scene(700 + i).save(path)
-    ingest(str(old), "runs/old/ingest")
+    ingest(str(old), out="runs/old/ingest")
     assert find_expired("runs", "2026-01-30") == [] and [
         (d["dataset"], d["images"]) for d in find_expired("runs", "2026-01-31")
     ] == [("old", 18)]

@@ -46,7 +46,7 @@ def test_trained_judged_and_explained(made, recipe, backbone, knobs):
     out = top / recipe
     trained = cvkit.train(
         manifest,
-        out,
+        out=out,
         recipe=recipe,
         backbone=backbone,
         weights="none",
@@ -80,7 +80,7 @@ def test_trained_judged_and_explained(made, recipe, backbone, knobs):
         "embedding",
         "feature_map",
     ]
-    evaluation = cvkit.evaluate(out, manifest, top / f"{recipe}-evaluate")
+    evaluation = cvkit.evaluate(out, manifest, out=top / f"{recipe}-evaluate")
     assert 0 <= evaluation.metrics["accuracy"].low <= evaluation.metrics["accuracy"].value
     oof, held = np.load(out / "oof.npz"), np.load(top / f"{recipe}-evaluate" / "holdout.npz")
     row = {key: i for i, key in enumerate(oof["images"])}
@@ -88,7 +88,7 @@ def test_trained_judged_and_explained(made, recipe, backbone, knobs):
     assert np.abs(ours - held["embedding"]).max() < (1e-2 if recipe == "tail" else 1e-3) * max(
         1, np.abs(ours).max()
     )  # the embedding that is kept is that of the network that ships
-    faithfulness = cvkit.explain(out, manifest, top / f"{recipe}-explain", images=2, judged=4)
+    faithfulness = cvkit.explain(out, manifest, out=top / f"{recipe}-explain", images=2, judged=4)
     assert (
         read_json(top / f"{recipe}-explain" / "explanation.json")["digests"]["bundle"] == bundle.digest
         and faithfulness.verdict
@@ -98,15 +98,15 @@ def test_trained_judged_and_explained(made, recipe, backbone, knobs):
 def test_a_probe_with_a_hidden_layer_is_judged_and_explained(made):
     top, manifest = made
     trained = cvkit.train(
-        manifest, top / "mlp", backbone="test_resnet", weights="none", size=64, folds=2, knobs="hidden=6,C=.1"
+        manifest, out=top / "mlp", backbone="test_resnet", weights="none", size=64, folds=2, knobs="hidden=6,C=.1"
     )
     assert (
         trained.bundle.spec["recipe"]["hidden"] == 6
         and read_json(trained.bundle.folder / "train" / "architecture.json")["hidden"] == 6
     )
     assert trained.bundle.spec["parity_torch"]["max_abs_logit"] < 1e-4
-    assert cvkit.evaluate(top / "mlp", manifest, top / "mlp-evaluate").metrics["accuracy"].n
-    assert cvkit.explain(top / "mlp", manifest, top / "mlp-explain", images=2, judged=4).verdict
+    assert cvkit.evaluate(top / "mlp", manifest, out=top / "mlp-evaluate").metrics["accuracy"].n
+    assert cvkit.explain(top / "mlp", manifest, out=top / "mlp-explain", images=2, judged=4).verdict
 
 
 def test_refusals(made):
@@ -115,9 +115,9 @@ def test_refusals(made):
         DataError,
         match="expected to know which class votes is the probability of; write soft=votes=CLASS, one of brick, grass",
     ):
-        cvkit.train(manifest, top / "no", soft="votes")
+        cvkit.train(manifest, out=top / "no", soft="votes")
     with pytest.raises(DataError, match="expected an attribute with probabilities, got 'vote'; there are votes"):
-        cvkit.train(manifest, top / "no", soft="vote")
+        cvkit.train(manifest, out=top / "no", soft="vote")
 
 
 CHILD = """
@@ -131,7 +131,7 @@ def augment(*given):
     if calls[0] == int(sys.argv[3]): os.kill(os.getpid(), signal.SIGKILL)
     return real(*given)
 crossfit.augment = augment
-trained = cvkit.train(Manifest.load(sys.argv[1]), sys.argv[2], recipe="full", backbone="test_resnet", weights=sys.argv[4], size=32, folds=2, knobs="epochs=2,patience=1", plan="device=cpu,layout=channels_last,precision=float32,threads=1,batch=16")
+trained = cvkit.train(Manifest.load(sys.argv[1]), out=sys.argv[2], recipe="full", backbone="test_resnet", weights=sys.argv[4], size=32, folds=2, knobs="epochs=2,patience=1", plan="device=cpu,layout=channels_last,precision=float32,threads=1,batch=16")
 print(trained.bundle.digest)
 """
 

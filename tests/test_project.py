@@ -57,7 +57,7 @@ def read(*parts):
 def made(tmp_path_factory):
     "A project whose stages explain fewer images, as its owner may have it."
     folder = tmp_path_factory.mktemp("made") / "roof-damage"
-    new("roof-damage", folder)
+    new("roof-damage", out=folder)
     explain = folder / "stages/explain.ipynb"
     text = explain.read_text()
     explain.write_text(
@@ -136,7 +136,7 @@ def test_the_template_and_its_stages_hold_parameters():
 def test_a_failed_attempt_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(new, "_installed_from", lambda: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError):
-        new("roofs", tmp_path / "roofs")
+        new("roofs", out=tmp_path / "roofs")
     monkeypatch.undo()
     real = Path.write_text
     monkeypatch.setattr(
@@ -149,7 +149,7 @@ def test_a_failed_attempt_leaves_nothing(tmp_path, monkeypatch):
         ),
     )
     with pytest.raises(DataError, match="no space left on device"):
-        new("roofs", tmp_path / "roofs")
+        new("roofs", out=tmp_path / "roofs")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,10 +182,10 @@ def test_folders_that_are_refused_and_taken(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     for name in ("full", "file"):
         with pytest.raises(DataError, match="choose another with --out"):
-            new("roofs", tmp_path / name)
+            new("roofs", out=tmp_path / name)
     assert (tmp_path / "full" / "letter.txt").read_text() == "Dear Ada"
     (tmp_path / "empty").mkdir()
-    assert (new("roofs", tmp_path / "empty").folder / "roofs/core.py").exists()
+    assert (new("roofs", out=tmp_path / "empty").folder / "roofs/core.py").exists()
     monkeypatch.chdir(tmp_path)
     assert (
         new("Roof-Damage-2").package == "Roof_Damage_2" and (tmp_path / "Roof-Damage-2/Roof_Damage_2/core.py").exists()
@@ -195,7 +195,7 @@ def test_folders_that_are_refused_and_taken(tmp_path, monkeypatch):
 def test_make_reads_the_place_that_pip_wrote(tmp_path, monkeypatch):
     place = "propertyai-cvkit @ git+https://git.example/a$b/cvkit@1db60a5#subdirectory=kit"
     monkeypatch.setattr(new, "_installed_from", lambda: place)
-    folder = new("roofs", tmp_path / "roofs").folder
+    folder = new("roofs", out=tmp_path / "roofs").folder
     (folder / "Makefile").write_text((folder / "Makefile").read_text() + "\nshow:\n\t@printf '%s' '$(CVKIT)'\n")
     assert make(folder, "show") == place
     assert make(folder, "show", CVKIT="./cvkit.whl") == "./cvkit.whl"
@@ -265,7 +265,7 @@ def test_test_passes_and_notices_what_is_wrong(made, ran):
 @pytest.mark.slow
 def test_both_commands_do_their_own_set_up(tmp_path, wheel):
     "From nothing but Python and a wheel: minutes, and gigabytes from the index."
-    made = new("roof-damage", tmp_path / "roof-damage").folder
+    made = new("roof-damage", out=tmp_path / "roof-damage").folder
     where = {"CVKIT": str(wheel), "PYTHON": sys.executable, "PYTHONPATH": ""}
     assert "setting up .venv" in make(made, "test", **where)
     said = make(made, "run", **where)

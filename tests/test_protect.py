@@ -65,7 +65,13 @@ def test_scenes_are_the_same_again_and_marks_lie_inside(drawn, tmp_path):
 def test_what_is_written_and_measured(scenes, tmp_path):
     manifest, marks = scenes
     out = tmp_path / "out"
-    found = redact(manifest, out, {"knows": Knows(manifest, marks)}, tmp_path / "scenes/marks.csv", "light")
+    found = redact(
+        manifest,
+        out=out,
+        detectors={"knows": Knows(manifest, marks)},
+        marks=tmp_path / "scenes/marks.csv",
+        subgroup="light",
+    )
     rows = {(r["kind"], r["subgroup"]): r["covered"] for r in found.recall["light"].rows}
     assert rows["face", ""].value == 0.5 and rows["plate", ""].value == 0.5
     assert rows["face", "day"].value is None and "insufficient" in str(found.recall["light"].table()), (
@@ -79,7 +85,7 @@ def test_what_is_written_and_measured(scenes, tmp_path):
     assert read_json(out / "run.json")["metrics"]["images"] == 24
     page = (out / "report.html").read_text()
     assert 1 <= page.count("data:image/png") <= 8 and "face/000.png" in page
-    assert redact(manifest, out, {"knows": Knows(manifest, marks)}).redacted.about["new"] == 0
+    assert redact(manifest, out=out, detectors={"knows": Knows(manifest, marks)}).redacted.about["new"] == 0
 
 
 def test_no_picture_of_an_original_is_on_the_page(scenes, tmp_path):
@@ -88,14 +94,14 @@ def test_no_picture_of_an_original_is_on_the_page(scenes, tmp_path):
 
     manifest, marks = scenes
     detector = Knows(manifest, marks)
-    page = redact(manifest, tmp_path / "out", {"knows": detector}).page
+    page = redact(manifest, out=tmp_path / "out", detectors={"knows": detector}).page
     for picture in re.findall(r"data:image/png;base64,([\w+/=]+)", Path(page).read_text()):
         small = np.asarray(Image.open(BytesIO(base64.b64decode(picture))).convert("RGB"))
         assert (small == 0).all(-1).any(), "something is black in each"
 
 
 def test_without_marks_nobody_knows_what_was_missed(scenes, tmp_path):
-    found = redact(scenes[0], tmp_path / "out", {"none": lambda pixels: []})
+    found = redact(scenes[0], out=tmp_path / "out", detectors={"none": lambda pixels: []})
     assert found.verdict[0] == "warning" and "nobody has marked" in found.verdict[1]
     assert "data:image/png" not in Path(found.page).read_text()
 
@@ -105,21 +111,24 @@ def test_names_are_escaped(scenes, tmp_path):
     evil = tmp_path / "scenes/face/<script>alert(1).png"
     shutil.copy(tmp_path / "scenes/face/000.png", evil)
     manifest = ingest_folder(tmp_path / "scenes")
-    found = redact(manifest, tmp_path / "out", {"knows": Knows(manifest, marks)})
+    found = redact(manifest, out=tmp_path / "out", detectors={"knows": Knows(manifest, marks)})
     assert "<script>" not in Path(found.page).read_text() + found._repr_html_()
 
 
 @pytest.mark.slow
 def test_cost_is_paired_and_nothing_covered_costs_nothing(scenes, tmp_path):
     manifest, marks = scenes
-    nothing = redact(manifest, tmp_path / "none", {"none": lambda pixels: []}, cost=True).cost
+    nothing = redact(manifest, out=tmp_path / "none", detectors={"none": lambda pixels: []}, cost=True).cost
     assert (
         nothing.changed == {"original": 0, "redacted": 0}
         and nothing.difference.value == 0
         and nothing.difference.low < 0
     ), "none seen is not none"
     everything = redact(
-        manifest, tmp_path / "all", {"all": lambda pixels: [dict(x1=0, y1=0, x2=384, y2=288, kind="all")]}, cost=True
+        manifest,
+        out=tmp_path / "all",
+        detectors={"all": lambda pixels: [dict(x1=0, y1=0, x2=384, y2=288, kind="all")]},
+        cost=True,
     ).cost
     assert (
         everything.images == nothing.images
@@ -143,7 +152,7 @@ BAD = [
 def test_bad_marks_are_named(scenes, tmp_path, text, message):
     (tmp_path / "marks.csv").write_text(text)
     with pytest.raises(DataError) as error:
-        redact(scenes[0], tmp_path / "out", {"none": lambda pixels: []}, tmp_path / "marks.csv")
+        redact(scenes[0], out=tmp_path / "out", detectors={"none": lambda pixels: []}, marks=tmp_path / "marks.csv")
     assert message in str(error.value)
 
 
@@ -186,7 +195,9 @@ def test_recall_does_not_depend_on_order_and_grows_with_what_is_filled():
 def test_level_faces_by_day_are_covered(scenes, tmp_path):
     pytest.importorskip("facenet_pytorch", reason="no face tests: pip install --no-deps facenet-pytorch==2.6.0")
     manifest, marks = scenes
-    found = redact(manifest, tmp_path / "out", "face", tmp_path / "scenes/marks.csv", "light,turned")
+    found = redact(
+        manifest, out=tmp_path / "out", detectors="face", marks=tmp_path / "scenes/marks.csv", subgroup="light,turned"
+    )
     column = {m["uri"]: m for m in marks}
     missed = [column[m["image"]] for m in found.recall["light"].missed if m["kind"] == "face"]
     assert not [m for m in missed if m["light"] == "day" and m["turned"] == "level"]

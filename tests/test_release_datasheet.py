@@ -102,7 +102,7 @@ class Page(HTMLParser):
 
 def test_elpv_is_valid_croissant_and_says_why_production_is_blocked(tmp_path, later):
     manifest = load_elpv().manifest
-    sheet = datasheet(manifest, tmp_path / "sheet")
+    sheet = datasheet(manifest, out=tmp_path / "sheet")
     assert (
         sheet.sentence
         == "It may be used for research. Not for commercial production: CC-BY-NC-SA-4.0 does not allow commercial use."

@@ -361,4 +361,4 @@ def test_command_line_says_what_it_does():
     assert done.returncode == 0, done.stderr
     import cvkit
 
-    assert [verb for verb in cvkit.__all__ if verb not in done.stdout] == []
+    assert [name for name in cvkit.__all__ if name not in done.stdout] == []

@@ -36,7 +36,7 @@ def boxes(place):
 
     paste_digits(place / "digits", images=110)
     (place / "digits/dataset.yaml").write_text("pii_status: none\n")
-    return cvkit.demo(str(place / "digits"), "boxes", size=96, knobs="epochs=1")
+    return cvkit.demo(data=str(place / "digits"), out="boxes", size=96, knobs="epochs=1")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def labels(place):
     "Two surfaces side by side in each picture, in a table, walked."
     from cvkit.commands.ingest import ingest
 
-    source, random = load_manifest(ingest("surfaces", "surfaces"))[0], np.random.default_rng(0)
+    source, random = load_manifest(ingest("surfaces", out="surfaces"))[0], np.random.default_rng(0)
     (place / "mixed").mkdir()
     lines = ["image,labels"]
     for i in range(110):
@@ -54,7 +54,7 @@ def labels(place):
         lines.append(f"{i:03}.png,{'|'.join(sorted(set(pair)))}")
     (place / "mixed/labels.csv").write_text("\n".join(lines) + "\n")
     (place / "mixed/dataset.yaml").write_text("pii_status: none\n")
-    return cvkit.demo(str(place / "mixed"), "labels", size=64)
+    return cvkit.demo(data=str(place / "mixed"), out="labels", size=64)
 
 
 def test_a_coco_folder_is_walked_to_a_seldon_answer_with_boxes(boxes):
@@ -104,7 +104,7 @@ def test_every_fold_of_a_detector_is_judged_by_one_that_had_not_seen_it(boxes):
 
 
 def test_a_detector_is_governed_by_rules_of_its_own(boxes):
-    verdict = cvkit.why("boxes", "development")
+    verdict = cvkit.why("boxes", stage="development")
     said = {a["rule"]: a["answer"] for a in verdict.answers}
     assert "boxes" in said and not {"accuracy", "auroc"} & set(said)
     card = Path("boxes/register/model_card.md").read_text()
@@ -137,7 +137,7 @@ def test_several_labels_are_walked_to_a_seldon_answer(labels):
     assert values["holdout"]["map"]["value"] == pytest.approx(
         average_precision_score(truth, held["probabilities"], average="macro")
     )
-    assert {a["rule"] for a in cvkit.why("labels", "production").answers} >= {"labels", "labels decided"}
+    assert {a["rule"] for a in cvkit.why("labels", stage="production").answers} >= {"labels", "labels decided"}
 
 
 def test_verbs_for_one_label_say_so(boxes, labels):

@@ -197,7 +197,7 @@ def test_import_and_help(base, tmp_path):
     ).stdout.split()
     assert Path(place[0]).is_relative_to(base.parent) and place[1] == "False"
     said = run(base / "cvkit", "--help", cwd=tmp_path).stdout
-    assert said.startswith("usage: cvkit VERB") and "predict" in said
+    assert said.startswith("usage: cvkit COMMAND") and "predict" in said
     assert run(base / "cvkit", "predict", "--help", cwd=tmp_path).stdout.startswith("usage: cvkit predict")
 
 

@@ -105,6 +105,7 @@ def _known(trained, bundle, task, manifest, kept):
 def evaluate(
     trained: str,  # folder that train wrote
     manifest: str,  # folder that ingest wrote, or a Manifest
+    *,
     out: str = "",  # folder to write; `evaluate` beside the trained model by default
     seed: int = 0,  # of the bootstrap
 ):  # an Evaluation, LabelEvaluation or DetectionEvaluation

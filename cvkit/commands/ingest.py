@@ -338,6 +338,7 @@ def ingest(
     # elpv, surfaces, digits, a folder, an archive, the file that says what pictures show, the URL of any of them, or of
     # a database
     data: str = "elpv",
+    *,
     out: str = "runs/ingest",  # folder to write
     group_from: str = "",  # regular expression on the path; its first group must not straddle a split
     label_from: str = "",  # first or parent: a folder's name; or a regular expression on the path
@@ -408,7 +409,7 @@ def load_manifest(
             "positive": "",
             "published": [],
         }
-    found = ingest(str(manifest), f"runs/{folder.name}/ingest")
+    found = ingest(str(manifest), out=f"runs/{folder.name}/ingest")
     return found, {"positive": _positive_of(found, read_declared(found.root)), "published": []}
 
 

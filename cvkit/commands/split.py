@@ -58,6 +58,7 @@ def stored_splits(
 # %% ../../nbs/13_commands/02_split.ipynb #50f751d5
 def split(
     manifest: str,  # folder that ingest wrote, a folder of images, or a Manifest
+    *,
     out: str = "",  # folder to write; `split` beside the manifest by default
     holdout: float = 0.2,  # share of images held out
     folds: int = 5,  # of cross-validation among the others

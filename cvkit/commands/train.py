@@ -114,6 +114,7 @@ def _state_inflation(manifest, splits, leaks, copies, backbone, out):
 # %% ../../nbs/13_commands/03_train.ipynb #26a403e9
 def train(
     manifest: str,  # folder that ingest wrote, a folder of class folders, or a Manifest
+    *,
     out: str = "",  # folder to write; `train` beside the manifest by default
     holdout: float = 0.2,  # share of images held out
     folds: int = 5,  # of cross-validation

@@ -166,7 +166,7 @@ def unit_of(
 ) -> Path:  # the folder of its walk, of its stage, or of its artifacts; or the file itself
     "What a file belongs to."
     inside = [p for p in reversed(path.parents) if p != top and p.is_relative_to(top)]
-    whole = next((p for p in inside if (p / "walk.json").exists() or p.name == "artifacts"), None)
+    whole = next((p for p in inside if (p / "pipeline.json").exists() or p.name == "artifacts"), None)
     stage = next((p for p in inside if any((p / name).exists() for name in _STAGE)), None)
     return whole or (stage and (stage if stage.parent == top else stage.parent)) or path
 

@@ -27,7 +27,7 @@ def _careful(path):  # files that carry digests, and those of a bundle
         "rejected.csv",
         "splits.parquet",
         "splits.json",
-        ".walk.lock",
+        ".pipeline.lock",
     ) or any((p / "MANIFEST.sha256").exists() for p in list(path.parents)[:3])
 
 

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from select import select
@@ -24,7 +25,7 @@ from ..core import need
 _provisioning = need("jupyter_client.provisioning", "train")
 
 # %% ../../nbs/11_pipeline/03_kernels.ipynb #a748b20e
-def _imports():
+def _imports(commands: list[str]):
     "Import what stages use, the most urgent first, a module a step; leave out what is not installed."
     from cvkit.evidence.explain import _shap
     from cvkit.release.tracking import mlflow_module
@@ -32,7 +33,7 @@ def _imports():
     names = (
         "pandas",
         "ipykernel.kernelapp",
-        "cvkit.commands.run",
+        *commands,
         "cvkit.data.checks",
         "onnxruntime",
         "torch",
@@ -85,10 +86,11 @@ def _fork_kernel(door):
 
 def _kernel_server(
     door: int,  # descriptor of the socket on which kernels are asked for
+    commands: list[str],  # modules of the commands that the notebooks call
 ):
     "Import, and fork a kernel for whoever asks, until standard input ends."
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # kernels that ended leave nothing behind
-    door, steps, more = socket.socket(fileno=door), _imports(), True
+    door, steps, more = socket.socket(fileno=door), _imports(commands), True
     while True:
         ready = select([door, sys.stdin], [], [], 0 if more else None)[0]
         if sys.stdin in ready:
@@ -158,7 +160,9 @@ def _ask(arguments, kwargs):
 
 # %% ../../nbs/11_pipeline/03_kernels.ipynb #f4715708
 @contextmanager
-def warm_kernels():
+def warm_kernels(
+    commands: Sequence[str] = (),  # modules of the commands that the notebooks call, such as `"cvkit.commands.train"`
+):
     """Within a `with` block, notebooks run in forks of a process that has imported what stages use (on Linux; elsewhere
     as always)."""
     if sys.platform != "linux":
@@ -167,7 +171,7 @@ def warm_kernels():
     with TemporaryDirectory(prefix="cvkit-") as private, socket.socket(socket.AF_UNIX) as door:
         door.bind(f"{private}/kernels")
         door.listen()
-        code = f"from cvkit.pipeline.kernels import _kernel_server; _kernel_server({door.fileno()})"
+        code = f"from cvkit.pipeline.kernels import _kernel_server; _kernel_server({door.fileno()}, {list(commands)})"
         settings = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         process = subprocess.Popen(
             [sys.executable, "-c", code],

@@ -265,6 +265,10 @@ class Verdict:
     bundle: str = ""  # digest of the model
 
     @property
+    def ok(self) -> bool:  # whether every rule holds
+        return self.verdict == "pass"
+
+    @property
     def reasons(self) -> list[dict]:  # rule, role, answer, text
         "The answers that are not pass."
         return [a for a in self.answers if a["answer"] != "pass"]

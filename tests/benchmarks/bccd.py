@@ -44,16 +44,16 @@ def main():
     options.add_argument("--size", type=int, default=256)
     options.add_argument("--epochs", type=int, default=6)
     asked = options.parse_args()
-    manifest = cvkit.ingest(asked.folder, str(asked.work / "ingest"))
+    manifest = cvkit.ingest(asked.folder, out=str(asked.work / "ingest"))
     bad = [
         box
-        for finding in cvkit.check(manifest, str(asked.work / "check")).findings
+        for finding in cvkit.check(manifest, out=str(asked.work / "check")).findings
         if finding.kind == "bad_box"
         for box in finding.paths
     ]
     trained = cvkit.train(
         manifest,
-        str(asked.work / "train"),
+        out=str(asked.work / "train"),
         size=asked.size,
         knobs=f"epochs={asked.epochs},flip=True,turns=True",
         plan="device=cpu,layout=channels_last,precision=float32,threads=1",
@@ -69,7 +69,7 @@ def main():
     )
     labels = cvkit.train(
         as_labels(manifest),
-        str(asked.work / "labels"),
+        out=str(asked.work / "labels"),
         size=224,
         splits=str(asked.work / "train" / "splits"),
         allow_leak=True,

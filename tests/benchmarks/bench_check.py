@@ -25,11 +25,11 @@ def test_check_of_solar_cells(tmp_path, monkeypatch):
     monkeypatch.setenv("CVKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.chdir(tmp_path)
-    manifest = cvkit.ingest("elpv", "ingest")
+    manifest = cvkit.ingest("elpv", out="ingest")
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
-        found = cvkit.check("ingest", "check", no_network=True)
+        found = cvkit.check("ingest", out="check", no_network=True)
         seconds.append(time.perf_counter() - start)
     print(
         f"check of {len(manifest):,} images without embeddings: {seconds[0]:.1f} s (aim 20), unchanged "
