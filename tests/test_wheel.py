@@ -11,7 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 from PIL import Image
-from test_operate import classes, encode, photo, small_bundle
+from test_serving import classes, encode, photo, small_bundle
 
 root = Path(__file__).resolve().parents[1]
 promise = 150e6  # bytes of site-packages, without pip and setuptools

@@ -99,7 +99,8 @@ def serve(
     hold: bool = False,  # keep serving until Ctrl-C
 ):  # a Served
     "Serve by Seldon on loopback, compare with the evaluation, and move the alias that has been earned."
-    from cvkit.serving.seldon_server import SeldonServer, serving_parity
+    from cvkit.serving.parity import serving_parity
+    from cvkit.serving.seldon_server import SeldonServer
 
     run, out = Path(run), Path(out or Path(run) / "serve")
     private_folder(out)

@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from test_operate import encode, photo
+from test_serving import encode, photo
 
 from cvkit.core import BundleError, DataError, ServeError
 from cvkit.data.boxes import place_detections
 from cvkit.data.preprocess import decode_image, letterbox_geometry
 from cvkit.monitoring.drift import drift_test
 from cvkit.release.bundle import check_spec, write_bundle
+from cvkit.serving.parity import serving_parity
 from cvkit.serving.predictions import (
     Detections,
     LabelPredictions,
@@ -34,7 +35,7 @@ from cvkit.serving.predictions import (
 from cvkit.serving.predictor import Predictor, PyfuncModel, upright_size
 from cvkit.serving.reference import fit_reference, project
 from cvkit.serving.seldon_component import SeldonModel
-from cvkit.serving.seldon_server import SeldonServer, seldon_python, serving_parity
+from cvkit.serving.seldon_server import SeldonServer, seldon_python
 from cvkit.stats import sigmoid, softmax
 
 random = np.random.default_rng(0)
@@ -443,7 +444,7 @@ def test_tables_for_mlflow(labeller, detector):
 
 def test_boxes_need_numpy_pillow_and_onnxruntime_only(detector):
     code = (
-        "import sys, numpy\nfrom cvkit.serving.seldon_component import SeldonModel\nfrom cvkit.serving.seldon_server import "
+        "import sys, numpy\nfrom cvkit.serving.seldon_component import SeldonModel\nfrom cvkit.serving.parity import "
         "serving_parity\nm = SeldonModel(sys.argv[1]); m.load()\nfrom io import BytesIO; from PIL import Image\nout = "
         "BytesIO(); Image.new('RGB', (9, 9)).save(out, 'PNG')\nassert m.answer(out.getvalue(), "
         "draw=True)[0]['png']\nprint(*{m.split('.')[0] for m in sys.modules})"
@@ -607,7 +608,7 @@ def test_a_picture_is_drawn_on_request_over_both_protocols(served):
         ), "the upper and the left side"
     assert 0.001 < changed.mean() < 0.6
     with pytest.raises(ServeError, match="expected grpc for drawn boxes"):
-        server.client(files[:1], "rest", draw=True)
+        server.with_seldon_client(files[:1], "rest", draw=True)
     with pytest.raises(ServeError, match="image 0 over grpc: expected an image"):
         server.grpc([b"Dear Sir"], draw=True)
 

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_operate import classes, encode, photo, small_bundle
+from test_serving import classes, encode, photo, small_bundle
 
 from cvkit.core import BundleError, ServeError
+from cvkit.serving.parity import serving_parity
 from cvkit.serving.predictor import Predictor
-from cvkit.serving.seldon_server import SeldonServer, _group, free_port, port_in_use, seldon_python, serving_parity
+from cvkit.serving.seldon_server import SeldonServer, _processes_of, free_port, port_in_use, seldon_python
 
 try:
     seldon_python()
@@ -112,7 +113,7 @@ def test_answers_are_the_predictors_but_for_the_rounding_of_exp(server, bundle):
     answers = {
         "rest": server.rest(files),
         "grpc": server.grpc(files),
-        "Seldon's client over rest": server.client(files, "rest"),
+        "Seldon's client over rest": server.with_seldon_client(files, "rest"),
     }
     for name, found in answers.items():
         said = np.array([list(map(a["probabilities"].get, classes)) for a in found])
@@ -273,7 +274,7 @@ def sockets(processes):
 
 def test_it_listens_on_loopback_only(server):
     loopback = ("0100007F", "0000000000000000FFFF00000100007F")  # 127.0.0.1, and as gRPC writes it: ::ffff:127.0.0.1
-    found = sockets(_group(server.process.pid))
+    found = sockets(_processes_of(server.process.pid))
     assert {port for _, port in found} == set(server.ports.values()) and [
         address for address, _ in found if address not in loopback
     ] == []
@@ -318,7 +319,7 @@ def test_a_changed_byte_does_not_start(tmp_path):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(done.pid, signal.SIGKILL)
         done.wait()
-    assert _group(done.pid) == []
+    assert _processes_of(done.pid) == []
 
 
 def test_another_bundle_than_the_approved_one_does_not_start(bundle):
@@ -388,11 +389,11 @@ def test_the_server_ends_with_whoever_started_it(bundle, sign):
         [sys.executable, "-c", starter, bundle.folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     group, *ports = map(int, done.stdout.readline().split())
-    alive, busy = _group(group), [port_in_use(p) for p in ports]
+    alive, busy = _processes_of(group), [port_in_use(p) for p in ports]
     done.send_signal(sign)
     _, said = done.communicate(timeout=120)
-    left = _group(group)
-    gone = wait_until(lambda: not _group(group) and not any(map(port_in_use, ports)))
+    left = _processes_of(group)
+    gone = wait_until(lambda: not _processes_of(group) and not any(map(port_in_use, ports)))
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
     assert len(alive) >= 3 and busy == [True] * 3, "the wrapper and the processes that it started"
@@ -405,9 +406,9 @@ def test_the_server_ends_with_whoever_started_it(bundle, sign):
 
 def test_after_the_block_no_process_and_no_port_is_left(bundle):
     with SeldonServer(bundle.folder) as server:
-        alive, group, place = _group(server.process.pid), server.process.pid, Path(server.folder.name)
+        alive, group, place = _processes_of(server.process.pid), server.process.pid, Path(server.folder.name)
         assert place.exists() and server.rest([images["png"]])
-    assert len(alive) >= 3 and _group(group) == [] and not [p for p in alive if running(p)]
+    assert len(alive) >= 3 and _processes_of(group) == [] and not [p for p in alive if running(p)]
     assert (
         not any(map(port_in_use, server.ports.values()))
         and not place.exists()
