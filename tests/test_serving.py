@@ -405,7 +405,7 @@ def test_the_line_in_the_picture_is_where_the_alarm_rings():
 
 def test_power_grows_with_the_window_and_is_printed():
     reference, pool = correlated(900, 1), correlated(1200, 2)
-    small, large = (smallest_visible_shift(reference, pool, window) for window in (20, 120))
+    small, large = (smallest_visible_shift(reference, pool, window=window) for window in (20, 120))
     assert large <= 0.4 < small <= 1.5
     blind = correlated(30, 1)
     assert smallest_visible_shift(tuple(x[:20] for x in blind), correlated(20, 5), window=10) in (None, 1.25, 1.5, 2.0)
@@ -463,11 +463,11 @@ def test_the_report_says_what_was_measured(tmp_path):
         "<b>today</b>": (drift_test(reference, correlated(40, 3)), correlated(40, 3)),
         "moved": (drift_test(reference, correlated(40, 4, 3.0)), correlated(40, 4, 3.0)),
     }
-    rate = false_alarm_rate(reference, pool, 30, alpha=0.05)
-    html = drift_report(tmp_path / "report.html", reference, windows, rate, 0.4).read_text()
-    said = (
+    rate = false_alarm_rate(reference, pool, window=30, alpha=0.05)
+    html = drift_report(tmp_path / "report.html", reference, windows, rate=rate, visible=0.4).read_text()
+    expected = (
         f"{rate['value']:.1%}".replace("%", " %"),
-        f"worth about {rate['n']} independent",
+        f"count as about {rate['n']} independent",
         "1,000 windows of 30 images",
         "drawn from 300",
         "once in 20 days",
@@ -479,7 +479,7 @@ def test_the_report_says_what_was_measured(tmp_path):
         "below 0.001",
     )
     assert (
-        [word for word in said if word not in html] == []
+        [word for word in expected if word not in html] == []
         and "<b>today" not in html
         and html.count("<img") == 1
         and "://" not in html

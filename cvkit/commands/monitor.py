@@ -161,8 +161,8 @@ def monitor(
     )
     found = Monitored(
         requests,
-        false_alarm_rate(reference, pool, window, windows, alpha, seed),
-        smallest_visible_shift(reference, pool, window, alpha, seed),
+        false_alarm_rate(reference, pool, window=window, windows=windows, alpha=alpha, seed=seed),
+        smallest_visible_shift(reference, pool, window=window, alpha=alpha, seed=seed),
         shift,
         what,
     )
@@ -170,10 +170,10 @@ def monitor(
         out / "report.html",
         (kept["projected"], kept["answers"]),
         {"requests": (requests, logged), what: (shift, moved)},
-        found.null_alarm_rate,
-        found.smallest_visible_shift,
-        f"Drift of {predictor.bundle.spec['name']}",
-        (
+        rate=found.null_alarm_rate,
+        visible=found.smallest_visible_shift,
+        title=f"Drift of {predictor.bundle.spec['name']}",
+        about=(
             "The requests are what the server logged: hold-out images, so nothing should have changed. The second "
             "window is a change that is real"
         )
