@@ -133,13 +133,8 @@ def monitor(
     seed: int = 0,  # of the draws
 ):  # a Monitored
     "Compare what was served with what was trained on, and try the monitor itself."
-    from cvkit.monitoring.drift import (
-        drift_report,
-        drift_test,
-        false_alarm_rate,
-        monitored_output_names,
-        smallest_visible_shift,
-    )
+    from cvkit.monitoring.drift import drift_report, drift_test, false_alarm_rate, smallest_visible_shift
+    from cvkit.serving.predictions import monitored_output_names
     from cvkit.serving.predictor import Predictor
 
     run, out = Path(run), Path(out or Path(run) / "monitor")
