@@ -212,7 +212,7 @@ def test_normalise_is_the_formula(mean, std):
 def test_crop_takes_the_centre():
     image = np.zeros((8, 16), np.uint8)
     image[2:6, 6:10] = 200
-    assert (resize_image(image, 4, "crop", "nearest", 0.5) == 200).all()
+    assert (resize_image(image, 4, "crop", "nearest", crop_ratio=0.5) == 200).all()
 
 
 @quick
