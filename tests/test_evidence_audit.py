@@ -8,10 +8,10 @@ from sklearn import metrics as sk
 from sklearn.isotonic import IsotonicRegression
 
 from cvkit.core import DataError, ParameterError, canonical_json
-from cvkit.evidence.calibration import Calibrator, choose_threshold, cross_fit_threshold, cross_fitted, fit_calibrator
+from cvkit.evidence.calibration import choose_threshold, cross_fit_threshold, cross_fitted, fit_calibrator
 from cvkit.evidence.comparison import compare_models, corrected_t
 from cvkit.evidence.fairness import Fairness, compare_subgroups, discover_slices, fairness_measures, measure_fairness
-from cvkit.evidence.robustness import KINDS, corrupt, measure_robustness
+from cvkit.evidence.robustness import KINDS, Robustness, corrupt, measure_robustness
 from cvkit.stats import share_difference
 
 
@@ -222,63 +222,76 @@ def test_a_slice_by_chance_is_not_confirmed():
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_damage_is_pure_and_keeps_the_shape(kind):
     image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
-    kept = image.copy()
-    out = corrupt(image, kind, 4, seed=3)
-    assert (
-        out.shape == image.shape
-        and out.dtype == np.uint8
-        and (image == kept).all()
-        and (out == corrupt(image, kind, 4, seed=3)).all()
-        and (out != image).any()
-    )
+    before = image.copy()
+    damaged = corrupt(image, kind, 4, seed=3)
+    assert (image == before).all()
+    assert damaged.shape == image.shape and damaged.dtype == np.uint8
+    assert (damaged == corrupt(image, kind, 4, seed=3)).all()
+    assert (damaged != image).any()
 
 
-def test_curves_by_hand():
-    "A model that calls bright what is bright, on gray pictures: brightness turns some, contrast none."
+@pytest.fixture(scope="module")
+def bright_or_dark():
+    "A model that calls bright what is bright, on gray pictures: their gray values, targets and robustness."
     gray = np.random.default_rng(0).integers(60, 200, 80)
-    pixels, targets = np.repeat(gray, 16 * 16 * 3).reshape(80, 16, 16, 3).astype(np.uint8), (gray > 127).astype(int)
+    pixels = np.repeat(gray, 16 * 16 * 3).reshape(80, 16, 16, 3).astype(np.uint8)
+    targets = (gray > 127).astype(int)
 
-    def bright(x, rows):
-        return np.stack([1 - (b := (x.reshape(len(x), -1).mean(1) > 127)), b], 1).astype(float)
+    def predict(x, rows):
+        bright = x.reshape(len(x), -1).mean(1) > 127
+        return np.stack([1 - bright, bright], 1).astype(float)
 
-    found = measure_robustness(bright, pixels, targets, kinds=("brightness", "contrast"))
-    assert found.clean.value == 1 and all(p["accuracy"].value == 1 for p in found.curves["contrast"])
-    for p, c in zip(found.curves["brightness"], (0.1, 0.2, 0.3, 0.4, 0.5)):
-        expected = ((np.round(np.clip(gray / 255 + c, 0, 1) * 255) > 127) == targets).mean()
-        assert p["accuracy"].value == pytest.approx(expected) and p["loss"].value == pytest.approx(1 - expected)
-    assert (
-        found.verdict[0] == "warning"
-        and "brightness" in found.verdict[1]
-        and json.loads(canonical_json(found))["weak"] == ["brightness"]
-    )
+    return gray, targets, measure_robustness(predict, pixels, targets, kinds=("brightness", "contrast"))
+
+
+def test_curves_by_hand(bright_or_dark):
+    gray, targets, robustness = bright_or_dark
+    assert robustness.clean.value == 1
+    assert all(point["accuracy"].value == 1 for point in robustness.curves["contrast"])
+    for point, added in zip(robustness.curves["brightness"], (0.1, 0.2, 0.3, 0.4, 0.5)):
+        brightened = np.round(np.clip(gray / 255 + added, 0, 1) * 255)
+        expected = ((brightened > 127) == targets).mean()
+        assert point["accuracy"].value == pytest.approx(expected)
+        assert point["loss"].value == pytest.approx(1 - expected)
+
+
+def test_little_damage_that_costs_much_is_a_warning(bright_or_dark):
+    _, _, robustness = bright_or_dark
+    record = json.loads(canonical_json(robustness))
+    assert robustness.verdict[0] == "warning" and "brightness" in robustness.verdict[1]
+    assert record["weak"] == ["brightness"]
+    assert Robustness.from_dict(record) == robustness
 
 
 def test_few_images_are_insufficient():
-    found = measure_robustness(
-        lambda x, rows: np.tile([0.9, 0.1], (len(x), 1)),
-        np.zeros((6, 8, 8, 3), np.uint8),
-        np.zeros(6, int),
-        kinds=("noise",),
+    pixels = np.zeros((6, 8, 8, 3), np.uint8)
+    robustness = measure_robustness(
+        lambda x, rows: np.tile([0.9, 0.1], (len(x), 1)), pixels, np.zeros(6, int), kinds=("noise",)
     )
-    assert found.verdict[0] == "insufficient" and "too few" in found._repr_html_()
+    assert robustness.verdict[0] == "insufficient"
+    assert "too few" in robustness._repr_html_()
 
 
 # ---- comparison
 
 
 def test_the_corrected_t_is_nadeau_and_bengios():
-    d = np.array([0.02, 0.00, 0.03, 0.01, 0.04])
-    found, p = corrected_t(d, 1 / 4)
-    t = d.mean() / np.sqrt((1 / 5 + 1 / 4) * d.var(ddof=1))
     from scipy.stats import t as student
 
-    assert p == pytest.approx(2 * student.sf(t, 4)) and found.low == pytest.approx(
-        d.mean() - student.ppf(0.975, 4) * d.mean() / t
-    )
-    assert corrected_t(np.zeros(5), 1 / 4)[1] == 1.0 and corrected_t([0.1], 1 / 4)[0].value is None
+    d = np.array([0.02, 0.00, 0.03, 0.01, 0.04])
+    t = d.mean() / np.sqrt((1 / 5 + 1 / 4) * d.var(ddof=1))
+    estimate, p = corrected_t(d, 1 / 4)
+    assert p == pytest.approx(2 * student.sf(t, 4))
+    assert estimate.low == pytest.approx(d.mean() - student.ppf(0.975, 4) * d.mean() / t)
 
 
-def test_the_better_model_is_found_and_equal_ones_are_not():
+def test_the_corrected_t_without_a_difference_or_with_one_fold():
+    assert corrected_t(np.zeros(5), 1 / 4)[1] == 1.0
+    assert corrected_t([0.1], 1 / 4)[0].value is None
+
+
+def compared_models():
+    "Probabilities of a good model, of a noisy one, and of nearly the good one again; with targets and folds."
     targets, logits, folds = made(1500)
     noise = np.random.default_rng(1).normal(0, 1, logits.shape)
     predictions = {
@@ -286,17 +299,26 @@ def test_the_better_model_is_found_and_equal_ones_are_not():
         "noisy": softmax(logits + 3 * noise),
         "again": softmax(logits + 0.01 * noise),
     }
-    found = compare_models(predictions, targets, "ab", folds, "b")
-    answer = {(r["first"], r["second"], r["score"]): r["answer"] for r in found.pairs}
-    assert (
-        answer["good", "noisy", "accuracy"] == answer["noisy", "again", "log_loss"] == "differ"
-        and answer["good", "again", "accuracy"] == "not shown to differ"
-    )
-    assert (
-        found.verdict[0] == "insufficient" and len(found.pairs) == 9 and json.loads(canonical_json(found))["selected"]
-    )
-    two = compare_models({k: predictions[k] for k in ("good", "noisy")}, targets, "ab", folds, "b")
-    assert two.verdict == ("pass", "good is right more often than noisy, after 3 comparisons.")
+    return predictions, targets, folds
+
+
+def test_the_better_model_is_found_and_equal_ones_are_not():
+    predictions, targets, folds = compared_models()
+    comparison = compare_models(predictions, targets, "ab", folds, "b")
+    answers = {(r["first"], r["second"], r["score"]): r["answer"] for r in comparison.pairs}
+    assert len(answers) == 9
+    assert answers["good", "noisy", "accuracy"] == "differ"
+    assert answers["noisy", "again", "log_loss"] == "differ"
+    assert answers["good", "again", "accuracy"] == "not shown to differ"
+    assert comparison.verdict[0] == "insufficient"
+    assert json.loads(canonical_json(comparison))["selected"]
+
+
+def test_the_better_of_two_models_passes():
+    predictions, targets, folds = compared_models()
+    two = {name: predictions[name] for name in ("good", "noisy")}
+    comparison = compare_models(two, targets, "ab", folds, "b")
+    assert comparison.verdict == ("pass", "good is right more often than noisy, after 3 comparisons.")
 
 
 @pytest.mark.slow
@@ -306,8 +328,9 @@ def test_equal_models_are_seldom_told_apart():
     for seed in range(30):
         targets, logits, _ = made(200, seed=seed)
         random = np.random.default_rng(1000 + seed)
-        found = compare_models({m: softmax(logits + random.normal(0, 1, logits.shape)) for m in "ab"}, targets, "xy")
-        wrong += any(r["answer"] == "differ" for r in found.pairs)
+        predictions = {name: softmax(logits + random.normal(0, 1, logits.shape)) for name in "ab"}
+        comparison = compare_models(predictions, targets, "xy")
+        wrong += any(r["answer"] == "differ" for r in comparison.pairs)
     assert wrong <= 5
 
 

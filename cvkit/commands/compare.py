@@ -51,9 +51,9 @@ def _compare_held_out(lefts, seed):
         one.classes,
         None,
         one.positive,
-        one.manifest.groups[rows],
-        seed,
-        {n: l.digests for n, l in lefts.items()},
+        groups=one.manifest.groups[rows],
+        seed=seed,
+        digests={n: l.digests for n, l in lefts.items()},
     )
 
 
@@ -84,9 +84,9 @@ def compare(
         one.classes,
         one.folds[rows],
         one.positive,
-        one.manifest.groups[rows],
-        seed,
-        digests,
+        groups=one.manifest.groups[rows],
+        seed=seed,
+        digests=digests,
     )
     held = _compare_held_out(lefts, seed)
     write_json(out / "comparison.json", {**found.to_dict(), "holdout": held.to_dict() if held else None})

@@ -124,7 +124,7 @@ def stress(
         lambda x, i: predict(x, rows[i]),
         pixels,
         left.targets[rows],
-        left.manifest.groups[rows],
+        groups=left.manifest.groups[rows],
         seed=seed,
         judged=judged,
         digests=left.digests,
