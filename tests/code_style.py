@@ -172,31 +172,71 @@ def complexity(paths, worst="C"):
                     yield path, part.lineno, f"{part.name} has a complexity of {part.complexity}"
 
 
-def documented_parameters(text):
-    "(definition, parameter) of each parameter, field and return value whose line, or the line above, has a comment."
-    comments = {
-        token.start[0]
-        for token in tokenize.generate_tokens(io.StringIO(text).readline)
-        if token.type == tokenize.COMMENT
-    }
+def documented_lines(text):
+    "The lines of a file that hold a comment."
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return {token.start[0] for token in tokens if token.type == tokenize.COMMENT}
 
-    def visit(node, prefix):
-        for child in ast.iter_child_nodes(node):
-            name = f"{prefix}{getattr(child, 'name', '')}"
-            lines = {}
-            if isinstance(child, ast.ClassDef):
-                lines = {n.lineno: ast.unparse(n.target) for n in child.body if isinstance(n, ast.AnnAssign)}
-            elif isinstance(child, functions):
-                lines = {arg.lineno: arg.arg for arg in ast.walk(child.args) if isinstance(arg, ast.arg)}
-                if child.returns:
-                    lines[child.returns.lineno] = "return"
-            for line, parameter in lines.items():
-                above = child.lineno < line - 1 and line - 1 in comments and line - 1 not in lines
-                if line in comments or above:
-                    yield name, parameter
-            yield from visit(child, f"{name}." if lines or isinstance(child, ast.ClassDef) else prefix)
 
-    return list(visit(ast.parse(text), ""))
+def undocumented_parameters(text):
+    "(line, what) of each parameter of a public function or method, and each field of a public class, without a comment."
+    commented = documented_lines(text)
+    for node in ast.parse(text).body:
+        if not public(node):
+            continue
+        documented = [node] if isinstance(node, functions) else [part for part in node.body if is_face(part)]
+        for function in documented:
+            for line, name in parameters(function):
+                if not has_comment(line, function.lineno, commented, {n for n, _ in parameters(function)}):
+                    yield line, f"{node.name}: no word on the parameter {name}"
+        if isinstance(node, ast.ClassDef):
+            fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
+            for field in fields:
+                if not has_comment(field.lineno, node.lineno, commented, {other.lineno for other in fields}):
+                    yield field.lineno, f"{node.name}: no word on the field {ast.unparse(field.target)}"
+
+
+def is_face(node):
+    "Whether a part of a class is a method that people call."
+    return isinstance(node, functions) and (node.name == "__init__" or not node.name.startswith("_"))
+
+
+def parameters(function):
+    "(line, name) of each parameter but self and cls."
+    given = function.args
+    named = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+    return [(argument.lineno, argument.arg) for argument in named if argument.arg not in ("self", "cls")]
+
+
+def has_comment(line, start, commented, others):
+    "Whether a line has a comment of its own, or one above that is no other parameter's."
+    above = line - 1
+    return line in commented or (above > start and above in commented and above not in others)
+
+
+OLD_PROSE = re.compile(r"\b(twins?|stairs|trunks?|lessons?|knobs?|wish(es)?|wished)\b", re.I)
+
+
+def prose():
+    "(where, text) of what people read: the notebooks' prose, the pages, the strings of the modules."
+    for path in notebooks():
+        for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
+            if cell["cell_type"] == "markdown":
+                yield f"{path.relative_to(root)}, cell {number}", "".join(cell["source"])
+    for path in sorted((root / "docs" / "pages").rglob("*.md")):
+        yield str(path.relative_to(root)), path.read_text(encoding="utf-8")
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield f"{path.relative_to(root)}:{node.lineno}", node.value
+
+
+def uncut_lines(text):
+    "Lines over 120 characters that hold more than one string which cannot be cut."
+    for number, line in enumerate(text.splitlines(), 1):
+        longest = max((len(word) for word in re.split(r"\s", line.strip())), default=0)
+        if len(line) > 120 and longest < 80:
+            yield number, f"{len(line)} characters"
 
 
 def places(parts=()):
@@ -206,7 +246,9 @@ def places(parts=()):
     for path in chosen:
         text = path.read_text(encoding="utf-8")
         tree = ast.parse(text)
-        for line, what in [*broken_rules(tree), *private_imports(tree), *old_words(text)]:
+        private = [(line, f"imports the private name {name}") for line, name in private_imports(tree)]
+        old = [(line, f"the old word {word}") for line, word in old_words(text)]
+        for line, what in [*broken_rules(tree), *private, *old, *undocumented_parameters(text), *uncut_lines(text)]:
             yield f"{path.relative_to(root)}:{line}", what
     for path, line, what in complexity(chosen):
         yield f"{path.relative_to(root)}:{line}", what
