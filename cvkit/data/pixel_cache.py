@@ -9,6 +9,7 @@ __all__ = ['Rows', 'Store', 'work_ahead', 'pixel_store', 'cached_pixels']
 import os
 import tempfile
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,33 +27,32 @@ class Rows:
     def __init__(
         self,
         arrays: list,  # memory-mapped, of rows of one shape
-        places: np.ndarray,  # `(n,2)` int: which array, which row
+        positions: np.ndarray,  # `(n,2)` int: which array, which row
         shape: tuple,  # of one row
         dtype,  # of the rows
     ):
-        self.arrays, self.places, self.shape, self.dtype = (
-            arrays,
-            places.reshape(-1, 2),
-            (len(places), *shape),
-            np.dtype(dtype),
-        )
+        self.arrays = arrays
+        self.positions = positions.reshape(-1, 2)
+        self.shape = (len(positions), *shape)
+        self.dtype = np.dtype(dtype)
 
     def __len__(self):
-        return len(self.places)
+        return len(self.positions)
 
     def __getitem__(
         self,
         index,  # a number, a slice, numbers, or a mask
     ) -> np.ndarray:  # one row, or `(k,*shape)`
         "Read rows, in the order of the index."
-        places = self.places[index]
-        if places.ndim == 1:
-            return np.array(self.arrays[places[0]][places[1]])
-        found = np.empty((len(places), *self.shape[1:]), self.dtype)
-        for array in np.unique(places[:, 0]):
-            here = places[:, 0] == array
-            found[here] = self.arrays[array][places[here, 1]]
-        return found
+        positions = self.positions[index]
+        if positions.ndim == 1:
+            array, row = positions
+            return np.array(self.arrays[array][row])
+        rows = np.empty((len(positions), *self.shape[1:]), self.dtype)
+        for array in np.unique(positions[:, 0]):
+            here = positions[:, 0] == array
+            rows[here] = self.arrays[array][positions[here, 1]]
+        return rows
 
     def __array__(self, dtype=None, copy=None):
         return self[:] if dtype is None else self[:].astype(dtype)
@@ -60,7 +60,7 @@ class Rows:
     def __repr__(self):
         return f"Rows {self.shape} {self.dtype} in {len(self.arrays)} arrays"
 
-# %% ../../nbs/04_data/10_pixel_cache.ipynb #f5f3d9b3
+# %% ../../nbs/04_data/10_pixel_cache.ipynb #69dafe6b
 class Store:
     "Rows of one shape and dtype, kept by the digest of what they were made from."
 
@@ -70,45 +70,61 @@ class Store:
         shape: tuple,  # of one row
         dtype,  # of the rows
     ):
-        self.folder, self.shape, self.dtype = Path(folder), tuple(shape), np.dtype(dtype)
+        self.folder = Path(folder)
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(dtype)
 
     def find(
         self,
         contents,  # n digests; one may stand twice
     ) -> dict:  # content to (name of an array, row)
         "Where the rows are that are known."
-        wanted, known = set(contents), {}
+        wanted = set(contents)
+        known = {}
         for names in sorted(self.folder.glob("*.txt")):
-            if wanted and names.with_suffix(".npy").exists():
-                known |= {c: (names.stem, i) for i, c in enumerate(names.read_text().split()) if c in wanted}
-                wanted -= known.keys()
+            if not wanted or not names.with_suffix(".npy").exists():
+                continue
+            for row, content in enumerate(names.read_text().split()):
+                if content in wanted:
+                    known[content] = (names.stem, row)
+            wanted -= known.keys()
         return known
 
-    def missing(self, contents) -> np.ndarray:  # numbers of the contents that are not known, each once
-        known, first = self.find(contents), {}
-        for i, c in enumerate(contents):
-            first.setdefault(c, i)
-        return np.array([i for c, i in first.items() if c not in known], int)
+    def missing(
+        self,
+        contents,  # n digests; one may stand twice
+    ) -> np.ndarray:  # `(k,)` int: where in contents one stands first that is not known
+        "Which rows have to be made."
+        known = self.find(contents)
+        first = {}
+        for i, content in enumerate(contents):
+            first.setdefault(content, i)
+        return np.array([i for content, i in first.items() if content not in known], int)
 
-    def rows(self, contents) -> Rows:  # one a content, in their order
+    def rows(
+        self,
+        contents,  # n digests; one may stand twice
+    ) -> Rows:  # one a content, in their order
         "The rows of contents that are all known."
         known = self.find(contents)
-        lost = [c for c in contents if c not in known]
-        if lost:
+        unknown = [content for content in contents if content not in known]
+        if unknown:
             raise DataError(
-                f"expected {lost[0][:12]} in {self.folder.name}, but it holds {len(known)} of {len(contents)}; "
+                f"expected {unknown[0][:12]} in {self.folder.name}, but it holds {len(known)} of {len(contents)}; "
                 "extract the features again"
             )
-        names = sorted({name for name, _ in known.values()})
-        number, arrays = (
-            {name: i for i, name in enumerate(names)},
-            [np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in names],
-        )
-        return Rows(
-            arrays, np.array([(number[known[c][0]], known[c][1]) for c in contents], int), self.shape, self.dtype
-        )
+        names = sorted({name for name, row in known.values()})
+        arrays = [np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in names]
+        number = {name: i for i, name in enumerate(names)}
+        found = [known[content] for content in contents]
+        positions = np.array([(number[name], row) for name, row in found], int)
+        return Rows(arrays, positions, self.shape, self.dtype)
 
-    def add(self, contents, values):  # n digests; `(n,*shape)`
+    def add(
+        self,
+        contents,  # n digests
+        values,  # `(n,*shape)`
+    ) -> None:
         "Keep new rows."
         name = digest_json(list(contents))[:32]
         handle, part = tempfile.mkstemp(".npy", ".", self.folder)
@@ -121,20 +137,23 @@ class Store:
             Path(part).unlink(missing_ok=True)
 
     @contextmanager
-    def adding(self, size: int = 512):  # rows in one array
+    def adding(
+        self,
+        size: int = 512,  # rows in one array
+    ) -> Iterator[Callable]:  # called with n digests and `(n,*shape)`
         "A function that keeps rows; what waits is written at the end, whatever ends it."
-        contents, values = [], []
+        waiting, values = [], []
 
-        def flush():
-            if contents:
-                self.add(contents, np.concatenate(values))
-                contents.clear()
+        def flush() -> None:
+            if waiting:
+                self.add(waiting, np.concatenate(values))
+                waiting.clear()
                 values.clear()
 
-        def keep(some, rows):
-            contents.extend(some)
+        def keep(contents, rows) -> None:
+            waiting.extend(contents)
             values.append(rows)
-            if len(contents) >= size:
+            if len(waiting) >= size:
                 flush()
 
         try:
@@ -142,70 +161,92 @@ class Store:
         finally:
             flush()
 
-    def remove(self, contents, write: bool = True) -> int:  # digests; write: or only count them; number of rows
+    def remove(
+        self,
+        contents,  # digests
+        write: bool = True,  # or only count them
+    ) -> int:  # number of rows
         "Take rows out for good."
-        return sum(_take_out(names, set(contents), write) for names in sorted(self.folder.glob("*.txt")))
+        gone = set(contents)
+        return sum(_remove_rows(names, gone, write) for names in sorted(self.folder.glob("*.txt")))
 
 
-def _take_out(names, gone, write):
+def _remove_rows(names: Path, gone: set, write: bool) -> int:
     "Write what remains of an array and of its names anew, and remove the old files; the number of rows that go."
-    listed, file = names.read_text().split(), names.with_suffix(".npy")
-    keep = [i for i, c in enumerate(listed) if c not in gone]
-    if write and len(keep) < len(listed):
-        kept = np.load(file, mmap_mode="r") if file.exists() and keep else None
-        if kept is not None:
-            Store(names.parent, kept.shape[1:], kept.dtype).add([listed[i] for i in keep], kept[keep])
-        for path in (names, file):
-            path.unlink(missing_ok=True)
-    return len(listed) - len(keep)
+    array = names.with_suffix(".npy")
+    contents = names.read_text().split()
+    keep = [i for i, content in enumerate(contents) if content not in gone]
+    removed = len(contents) - len(keep)
+    if not write or not removed:
+        return removed
+    if keep and array.exists():
+        rows = np.load(array, mmap_mode="r")
+        store = Store(names.parent, rows.shape[1:], rows.dtype)
+        store.add([contents[i] for i in keep], rows[keep])
+    names.unlink(missing_ok=True)
+    array.unlink(missing_ok=True)
+    return removed
 
 # %% ../../nbs/04_data/10_pixel_cache.ipynb #c7b2d74f
 def work_ahead(
-    make,  # called with an item, in a thread
-    items,  # what is worked through
+    make: Callable,  # called with an item, in a thread
+    items: Iterable,  # what is worked through
     depth: int = 4,  # items that may wait, beside one a core
-):  # (item, result) in the order of `items`
+) -> Iterator[tuple]:  # (item, result) in the order of `items`
     "Make results with as many threads as there are cores, a few items ahead of who asks."
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = _usable_cores()
+    waiting = deque()
+
+    def next_result() -> tuple:
+        item, job = waiting.popleft()
+        return item, job.result()
+
     with ThreadPoolExecutor(threads) as pool:
-        waiting = deque()
         try:
             for item in items:
                 waiting.append((item, pool.submit(make, item)))
                 if len(waiting) >= threads + depth:
-                    item, job = waiting.popleft()
-                    yield item, job.result()
+                    yield next_result()
             while waiting:
-                item, job = waiting.popleft()
-                yield item, job.result()
+                yield next_result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _usable_cores() -> int:
+    "How many cores this process may use."
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 # %% ../../nbs/04_data/10_pixel_cache.ipynb #bdb82302
 def pixel_store(
     spec: Preprocess,  # how images are decoded and resized
 ) -> Store:  # of `(size,size,3)` uint8
     "Where decoded pixels are kept."
-    unseen = {"std": None} if spec.resize == "letterbox" else {"mean": None, "std": None}
-    return Store(
-        cache_folder("pixels", digest_json({**spec.to_dict(), **unseen})[:24]), (spec.size, spec.size, 3), np.uint8
-    )
+    settings = spec.to_dict()
+    settings["std"] = None
+    if spec.resize != "letterbox":
+        settings["mean"] = None
+    folder = cache_folder("pixels", digest_json(settings)[:24])
+    return Store(folder, (spec.size, spec.size, 3), np.uint8)
 
-
+# %% ../../nbs/04_data/10_pixel_cache.ipynb #f35d92b9
 def cached_pixels(
     manifest: Manifest,  # n images
     spec: Preprocess,  # how they are decoded and resized
     batch: int = 8,  # images at a time
 ) -> Rows:  # `(n,size,size,3)` uint8, read when asked for
     "The pixels that the model sees; a second call decodes nothing."
-    store, contents = pixel_store(spec), manifest.table["content"].to_numpy(str)
+    store = pixel_store(spec)
+    contents = manifest.table["content"].to_numpy(str)
     missing = store.missing(contents)
-    work = [missing[i : i + batch] for i in range(0, len(missing), batch)]
+    batches = [missing[i : i + batch] for i in range(0, len(missing), batch)]
+
+    def decode(rows: np.ndarray) -> np.ndarray:
+        return np.stack([spec.pixels(manifest.read(row)) for row in rows])
+
     with store.adding() as keep:
-        for index, images in progress(
-            work_ahead(lambda index: np.stack([spec.pixels(manifest.read(i)) for i in index]), work),
-            "decoding",
-            len(work),
-        ):
-            keep(contents[index], images)
+        for rows, pixels in progress(work_ahead(decode, batches), "decoding", len(batches)):
+            keep(contents[rows], pixels)
     return store.rows(contents)
