@@ -26,7 +26,7 @@ setup(
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
     extras_require=extras,
-    packages=find_packages(include=["cvkit", "cvkit.*"]) + ["cvkit.templates"],
+    packages=[*find_packages(include=["cvkit", "cvkit.*"]), "cvkit.templates"],
     package_dir={"cvkit.templates": "templates"},
     package_data={
         "cvkit": ["*.css", "*.yaml", "reports/*.css", "reports/templates/*.html"],

@@ -67,13 +67,15 @@ class MissingExtra(CvkitError, ImportError):
 
 # %% ../nbs/00_core.ipynb #fa2fb0f2
 @contextmanager
-def _absent(module):
+def _hidden(module: str):
     "For the length of a `with` block, a package that others import where they find it is not to be found."
-    hidden = module not in sys.modules and sys.modules.setdefault(module, None) is None
+    is_loaded = module in sys.modules
+    if not is_loaded:
+        sys.modules[module] = None
     try:
         yield
     finally:
-        if hidden:
+        if not is_loaded:
             sys.modules.pop(module, None)
 
 
@@ -83,13 +85,9 @@ def need(
 ):  # the imported module
     "Import `module`, or say which extra to install."
     try:
-        with (
-            warnings.catch_warnings(),
-            _absent("rfc3987_syntax"),
-        ):  # jsonschema would compile its grammar, for seconds, to check addresses that no notebook holds
-            warnings.filterwarnings(
-                "ignore", message="IProgress not found"
-            )  # tqdm tells every notebook without widgets that it falls back to text, which is what we want
+        with warnings.catch_warnings(), _hidden("rfc3987_syntax"):
+            # in a notebook without widgets tqdm warns that it falls back to text, which is what we want
+            warnings.filterwarnings("ignore", message="IProgress not found")
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and not module.startswith(error.name.split(".")[0]):
@@ -105,7 +103,7 @@ def digest_bytes(
     "SHA-256 of bytes."
     return hashlib.sha256(data).hexdigest()
 
-
+# %% ../nbs/00_core.ipynb #401be7ab
 def digest_file(
     path,  # file to read, in pieces of a megabyte
 ) -> str:  # 64 hexadecimal digits
@@ -113,7 +111,7 @@ def digest_file(
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
-# %% ../nbs/00_core.ipynb #17655769
+# %% ../nbs/00_core.ipynb #4ea18995
 def plain(
     value,  # a numpy scalar or array, a path, a set, or an object with `to_dict`
 ):  # what JSON can hold
@@ -130,14 +128,14 @@ def plain(
         return value.as_posix()
     raise TypeError(f"expected plain data (numbers, text, lists, dicts), got {type(value).__name__}: {value!r:.60}")
 
-
+# %% ../nbs/00_core.ipynb #93128be4
 def canonical_json(
     value,  # plain data; numpy scalars and arrays are accepted
 ) -> str:  # one line, keys sorted, no NaN
     "The one JSON text of a value."
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=plain)
 
-
+# %% ../nbs/00_core.ipynb #18e80c42
 def digest_json(
     value,  # plain data
 ) -> str:  # 64 hexadecimal digits
@@ -152,12 +150,13 @@ def private_folder(
     path = Path(path)
     for folder in [*reversed(path.parents), path]:
         try:
-            folder.is_dir() or folder.mkdir(mode=0o700, exist_ok=True)
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, exist_ok=True)
         except FileExistsError:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
     return path
 
-
+# %% ../nbs/00_core.ipynb #d615b9bc
 def write_atomic(
     path,  # where the file shall stand; folders above it are made
     data,  # its whole content as str or bytes; or what writes it, called with a path
@@ -168,7 +167,10 @@ def write_atomic(
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            data(part) if callable(data) else file.write(data.encode() if isinstance(data, str) else data)
+            if callable(data):
+                data(part)
+            else:
+                file.write(data.encode() if isinstance(data, str) else data)
         os.chmod(part, 0o644)
         os.replace(part, path)
     except BaseException:
@@ -176,7 +178,7 @@ def write_atomic(
         raise
     return path
 
-# %% ../nbs/00_core.ipynb #7b7290a8
+# %% ../nbs/00_core.ipynb #db9488bb
 def write_json(
     path,  # where the file shall stand
     value,  # plain data, or an object with `to_dict`
@@ -185,7 +187,7 @@ def write_json(
     value = value.to_dict() if hasattr(value, "to_dict") else value
     return write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, default=plain) + "\n")
 
-
+# %% ../nbs/00_core.ipynb #f828b572
 def read_json(
     path,  # a JSON file
 ):  # plain data
@@ -338,7 +340,7 @@ def git_state(
         return {"commit": None, "dirty": None}
     return {"commit": commit.stdout.strip(), "dirty": bool(git("status", "--porcelain", "-uno").stdout.strip())}
 
-
+# %% ../nbs/00_core.ipynb #e9c9d37f
 def utc_now() -> str:  # ISO 8601 to the second, with `Z`
     "The time now, in UTC."
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -353,21 +355,21 @@ def cache_folder(
     if not make:
         return top.joinpath(*parts)
     private_folder(top)
-    for folder in (
-        top.joinpath(*parts[: i + 1]) for i in range(len(parts))
-    ):  # a folder that was there may be everybody's, such as /tmp: only what is made in it is private
+    folder = top
+    for part in parts:  # the top may be everybody's, such as /tmp: only what is made in it is private
+        folder = folder / part
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
-    return top.joinpath(*parts)
+    return folder
 
 # %% ../nbs/00_core.ipynb #c51358e6
-def _told(iterable, text, total, place):
-    "Work through it; three times a second, say how far in a file."
+def _logged(iterable, text: str, total: int | str, path: Path):
+    "Work through something; three times a second, write into a file how far it is."
     last = 0.0
     for i, item in enumerate(iterable):
         if time.monotonic() - last > 0.3:
             last = time.monotonic()
-            place.write_text(f"{text} {i}/{total}")
+            path.write_text(f"{text} {i}/{total}")
         yield item
 
 
@@ -378,18 +380,15 @@ def progress(
 ):  # the iterable, with a bar
     """Show progress in a notebook or a terminal; in a batch job, leave it in the file that `CVKIT_PROGRESS` names, for
     who waits elsewhere."""
-    place = os.environ.get("CVKIT_PROGRESS")
-    if place:
-        return _told(
-            iterable,
-            text,
-            total if total is not None else len(iterable) if hasattr(iterable, "__len__") else "?",
-            Path(place),
-        )
+    if total is None and hasattr(iterable, "__len__"):
+        total = len(iterable)
+    path = os.environ.get("CVKIT_PROGRESS")
+    if path:
+        return _logged(iterable, text, "?" if total is None else total, Path(path))
     in_lab = "ipykernel" in sys.modules and not os.environ.get("CVKIT_BATCH")
-    return need("tqdm.auto", "train").tqdm(
-        iterable, desc=text, total=total, leave=False, delay=1, disable=False if in_lab else None
-    )
+    tqdm = need("tqdm.auto", "train").tqdm
+    # disable=None: silent where output is no terminal
+    return tqdm(iterable, desc=text, total=total, leave=False, delay=1, disable=False if in_lab else None)
 
 # %% ../nbs/00_core.ipynb #6ed9927e
 def png_uri(
@@ -409,7 +408,7 @@ def png_uri(
     picture.save(out, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
-# %% ../nbs/00_core.ipynb #eb721577
+# %% ../nbs/00_core.ipynb #0cee4086
 class Pictures:
     "A row of images that shows itself in a notebook."
 
@@ -420,7 +419,9 @@ class Pictures:
         columns: int = 6,  # images in a row
         size: int = 256,  # longest side in pixels
     ):
-        self.images, self.columns, self.size = list(images), columns, size
+        self.images = list(images)
+        self.columns = columns
+        self.size = size
         self.captions = [str(c) for c in captions] if captions is not None else [""] * len(self.images)
         if len(self.captions) != len(self.images):
             raise ParameterError(
@@ -429,24 +430,20 @@ class Pictures:
             )
 
     def __repr__(self):
-        return f"{len(self.images)} pictures: {', '.join(filter(None, self.captions))}"
+        return f"{count(len(self.images), 'picture')}: {', '.join(filter(None, self.captions))}"
 
     def _repr_html_(self):
         from html import escape
 
-        cells = "".join(
-            (
-                f'<figure style="margin:0"><img src="{png_uri(i, self.size)}" alt="{escape(c)}" '
-                'style="width:100%;display:block;border-radius:3px">'
-                f'<figcaption style="font-size:.8em;padding:.2em 0">{escape(c)}</figcaption></figure>'
-            )
-            for i, c in zip(self.images, self.captions)
-        )
+        figures = [
+            f'<figure style="margin:0"><img src="{png_uri(image, self.size)}" alt="{escape(caption)}" '
+            'style="width:100%;display:block;border-radius:3px">'
+            f'<figcaption style="font-size:.8em;padding:.2em 0">{escape(caption)}</figcaption></figure>'
+            for image, caption in zip(self.images, self.captions)
+        ]
         columns = min(self.columns, max(1, len(self.images)))
-        return (
-            "<div "
-            f'style="display:grid;grid-template-columns:repeat({columns},minmax(0,{self.size}px));gap:8px">{cells}</div>'
-        )
+        style = f"display:grid;grid-template-columns:repeat({columns},minmax(0,{self.size}px));gap:8px"
+        return f'<div style="{style}">{"".join(figures)}</div>'
 
 # %% ../nbs/00_core.ipynb #6a418a42
 def show_images(

@@ -1,8 +1,9 @@
 """Build the documentation from the notebooks: python docs/build.py [--out docs/_build]
 
-nbdev's steps prepare the notebooks, a few of ours turn them into what myst-nb reads, Sphinx makes the pages. Signatures are shown as they were
-written, stored outputs as they are; nothing is run, nothing is fetched, and a warning is an error. Pages written by hand lie in docs/pages: a line
-`{{ tutorials.first_model.maps }}` in one stands for the stored output of the cell that is tagged `maps` in that notebook.
+nbdev's steps prepare the notebooks, a few of ours turn them into what myst-nb reads, Sphinx makes the pages. Signatures
+are shown as they were written, stored outputs as they are; nothing is run, nothing is fetched, and a warning is an
+error. Pages written by hand lie in docs/pages: a line `{{ tutorials.first_model.maps }}` in one stands for the stored
+output of the cell that is tagged `maps` in that notebook.
 """
 
 import argparse
@@ -145,13 +146,12 @@ def signatures(text, module):
                     shown += lines[part.lineno - 1 : part.end_lineno]
                 if isinstance(part, functions) and part.name == "__init__":
                     shown += head(part, lines)
-        said = (ast.get_docstring(node) or "").split("\n\n", 1)
-        said = "\n\n".join([f"*{said[0]}*", *said[1:]]) if said[0] else ""
+        words = (ast.get_docstring(node) or "").split("\n\n", 1)
+        words = "\n\n".join([f"*{words[0]}*", *words[1:]]) if words[0] else ""
+        table = methods(node) if isinstance(node, ast.ClassDef) else ""
         code = "\n".join(shown)
-        yield (
-            f"({anchor(module, node.name)})=\n### "
-            f"{node.name}\n\n```python\n{code}\n```\n\n{said}\n{methods(node) if isinstance(node, ast.ClassDef) else ''}"
-        )
+        heading = f"({anchor(module, node.name)})=\n### {node.name}"
+        yield f"{heading}\n\n```python\n{code}\n```\n\n{words}\n{table}"
 
 
 def page(notebook, module, names):

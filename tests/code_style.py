@@ -150,11 +150,16 @@ def crowded_chapters(path):
                 waiting = None
             continue
         for node in ast.parse(text).body:
-            if not public(node):
+            if not public(node) or is_only_a_name(node):
                 continue
             if waiting:
                 yield number, f"{node.name} before an example of {waiting}"
             waiting = node.name
+
+
+def is_only_a_name(node):
+    "Whether a class, such as an error, is a name with a docstring and nothing else."
+    return isinstance(node, ast.ClassDef) and len(node.body) == 1 and ast.get_docstring(node) is not None
 
 
 def only_imports(text):

@@ -2,8 +2,9 @@
 
   python tests/notebooks.py [NOTEBOOK ...] [--jobs 2] [--quick]
 
-nbdev's own runner keeps its worker processes, so what one notebook leaves behind reaches the next; here nothing does. The processes share
-one cache ($CVKIT_CACHE), so features are extracted once. One thread each: two notebooks at a time are quicker than two threads in one.
+nbdev's own runner keeps its worker processes, so what one notebook leaves behind reaches the next; here nothing
+does. The processes share one cache ($CVKIT_CACHE), so features are extracted once. One thread each: two notebooks
+at a time are quicker than two threads in one.
 """
 
 import argparse

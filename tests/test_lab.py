@@ -101,7 +101,10 @@ def test_the_tutorial_runs_from_the_menu(lab, browser):
     prompts = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(prompt => prompt.textContent)"
     page.wait_for_function(f"{prompts}.some(prompt => prompt.includes('*'))", timeout=60_000)
     page.wait_for_function(
-        f"""document.querySelector('[data-mime-type="application/vnd.jupyter.error"]') || !{prompts}.some(prompt => prompt.includes('*'))""",
+        f"""
+        document.querySelector('[data-mime-type="application/vnd.jupyter.error"]')
+            || !{prompts}.some(prompt => prompt.includes('*'))
+        """,
         timeout=patience * 1000,
     )
     errors = page.locator('[data-mime-type="application/vnd.jupyter.error"]').all_text_contents()

@@ -143,8 +143,13 @@ def test_the_keyboard_reaches_the_content_and_what_scrolls(site, browser):
     page.goto(site, wait_until="load")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.getAttribute('href')") == "#main-content"
-    hidden = page.evaluate("""[...document.querySelectorAll('.bd-article *')].filter(box => box.scrollWidth > box.clientWidth + 1
-        && ['auto', 'scroll'].includes(getComputedStyle(box).overflowX) && box.tabIndex < 0 && !box.querySelector('a, [tabindex="0"]')).map(box => box.className)""")
+    hidden = page.evaluate("""
+        [...document.querySelectorAll('.bd-article *')]
+            .filter(box => box.scrollWidth > box.clientWidth + 1
+                && ['auto', 'scroll'].includes(getComputedStyle(box).overflowX)
+                && box.tabIndex < 0 && !box.querySelector('a, [tabindex="0"]'))
+            .map(box => box.className)
+    """)
     assert hidden == []
 
 

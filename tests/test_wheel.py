@@ -10,7 +10,6 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-from PIL import Image
 from test_serving import classes, encode, photo, small_bundle
 
 root = Path(__file__).resolve().parents[1]

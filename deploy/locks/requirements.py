@@ -12,9 +12,5 @@ wanted = {
     if key == "requirements" or key.endswith("_requirements")
     for word in value.split()
 }
-print(
-    "\n".join(
-        sorted(wanted)
-        + ["torch==2.14.1", "torchvision==0.29.1", "facenet-pytorch==2.6.0", "rapidocr-onnxruntime==1.4.4"]
-    )
-)
+pinned = ["torch==2.14.1", "torchvision==0.29.1", "facenet-pytorch==2.6.0", "rapidocr-onnxruntime==1.4.4"]
+print("\n".join([*sorted(wanted), *pinned]))

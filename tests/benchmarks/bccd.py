@@ -1,9 +1,12 @@
-"""Blood cells (BCCD, 364 pictures, MIT licence), by the verbs: a detector in five folds with its intervals, and which kinds of cells are there as labels.
+"""Blood cells (BCCD, 364 pictures, MIT licence), by the commands: a detector in five folds with its intervals, and which
+kinds of cells are there as labels.
 
     python tests/benchmarks/bccd.py FOLDER   # FOLDER holds Annotations and JPEGImages; bccd.json beside this file
 
-Trainings lie in --work (runs/bccd) and go on where they were killed. All numbers are out of fold: each picture is judged by the one network that had not seen it.
-The baseline needs no network: the boxes that are commonest in the pictures of the other folds, wherever they lie there, said of every picture."""
+Trainings lie in --work (runs/bccd) and go on where they were killed. All numbers are out of fold: each picture is
+judged by the one network that had not seen it. The baseline needs no network: the boxes that are commonest in the
+pictures of the other folds, wherever they lie there, said of every picture.
+"""
 
 import argparse
 import shlex

@@ -2,7 +2,10 @@
 
     python -m pytest -s -q tests/benchmarks/bench_detector.py
 
-240 pictures of 160 x 120 in four folds and the network that ships, eight epochs each, one thread; the aim is AP50 0.9 out of fold within ten minutes on two cores. CPU seconds are printed too, as wall time on a busy machine says little."""
+240 pictures of 160 x 120 in four folds and the network that ships, eight epochs each, one thread; the aim is AP50
+0.9 out of fold within ten minutes on two cores. CPU seconds are printed too, as wall time on a busy machine says
+little.
+"""
 
 import dataclasses
 import os
@@ -10,7 +13,6 @@ import platform
 import time
 
 import numpy as np
-import pytest
 
 IMAGES, SIZE, FOLDS, AIM = 240, 160, 4, 0.9
 

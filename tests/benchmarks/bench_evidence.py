@@ -2,7 +2,6 @@
 
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -13,7 +12,6 @@ from sklearn import metrics as sk
 
 from cvkit.evidence.classification_metrics import (
     class_rates,
-    classification_estimates,
     weighted_auroc,
     weighted_average_precision,
 )
@@ -74,9 +72,14 @@ sys.path.insert(0, 'tests/benchmarks')
 from bench_evidence import scored
 from cvkit.evidence.classification_metrics import classification_estimates
 t, s = scored(1_000_000); p = np.stack([1 - s, s], 1)
-before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+def memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+before, start = memory(), time.perf_counter()
 e = classification_estimates(t.astype(int), p, ['a', 'b'], 'b')
-print(f"{time.perf_counter() - start:.0f} s, peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB, {(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20:.2f} GiB more than the predictions; AUROC {e['auroc']}, average precision {e['average_precision']}")
+print(
+    f"{time.perf_counter() - start:.0f} s, peak {memory():.2f} GiB, {memory() - before:.2f} GiB more than the "
+    f"predictions; AUROC {e['auroc']}, average precision {e['average_precision']}"
+)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr

@@ -3,7 +3,6 @@ thresholds against a loop over them."""
 
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -47,7 +46,7 @@ def test_intervals_against_a_loop(draws=20, replicates=200):
     truth, p = predictions()
     said, n, clock = p >= 0.4, len(truth), time.process_time
     start, wall = clock(), time.perf_counter()
-    found, rows, _ = multilabel_metrics.measure_labels(truth, p, said)
+    found, _rows, _ = multilabel_metrics.measure_labels(truth, p, said)
     fast, wall = clock() - start, time.perf_counter() - wall
     few = multilabel_metrics.label_estimates(truth, p, said, replicates=draws)
     copies = [np.repeat(np.arange(n), w[0].astype(int)) for w in drawn_weights(np.arange(n), draws) for w in w[:, None]]

@@ -1,7 +1,6 @@
 """What training costs: a tail beside a full network, a full network beside timm's loop, a cross-validated probe beside
 a loop that keeps nothing. CVKIT_BENCH=long takes more images and epochs."""
 
-import copy
 import dataclasses
 import os
 import platform
@@ -61,7 +60,7 @@ def best_of(ways, rounds=2):
 
 def trainer(manifest, backbone, recipe, plan, folder):
     "One training by cvkit, everything that is kept for it already there; and its network."
-    from cvkit.model import cross_validation, training_loop
+    from cvkit.model import cross_validation
 
     recipe = dataclasses.replace(recipe, head="random")
     work = cross_validation._Trainings(

@@ -72,7 +72,8 @@ def coverage(sets=2000, sizes=SIZES, models=((0.8, 0.3), (0.9, 0.3), (0.9, 0.5),
 
 def by_group(sets=400, houses=60, seed=0):
     "Photographs of one house tend to be right together: accuracy and AUROC by house, F1 by house."
-    random, held, out = np.random.default_rng(seed), {"accuracy": [], "auroc": [], "f1": []}, []
+    random = np.random.default_rng(seed)
+    held = {"accuracy": [], "auroc": [], "f1": []}
 
     def sample(count):
         size, share = random.integers(1, 6, count), 0.4

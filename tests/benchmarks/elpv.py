@@ -1,10 +1,12 @@
 """The record on ELPV: 656 images locked first, one configuration declared, tuned inside the 1,968, and asked once.
 
     python tests/benchmarks/elpv.py           # the lock, a network for each fold of the 1,968, the 656, elpv.json
-    python tests/benchmarks/elpv.py --only 3  # the network of fold 3 alone, so that several processes can share the work
+    python tests/benchmarks/elpv.py --only 3  # the network of fold 3 alone
 
-The configuration is the mean of the five networks of the folds (bagging), each asked in eight positions: what judges the folds also judges the 656.
-Each training goes on where it was killed; what is kept lies in the folder of --work (runs/elpv) and in cvkit's cache. Label: probability > .5."""
+The configuration is the mean of the five networks of the folds (bagging), each asked in eight positions: what
+judges the folds also judges the 656. Each training goes on where it was killed; what is kept lies in the folder of
+--work (runs/elpv) and in cvkit's cache. Label: probability > .5.
+"""
 
 import argparse
 import copy
