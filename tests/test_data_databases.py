@@ -434,12 +434,15 @@ child = """
 import json, re, sys, time
 from pathlib import Path
 from cvkit.data.sources.databases import read_database
-most = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024 # of this process; ru_maxrss is also what its parent had
+def most():
+    "MB that this process has held at most; ru_maxrss is also what its parent had."
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 url, folder, chunk = sys.argv[1:]
 read_database(url, "SELECT * FROM images LIMIT 200", folder)
 start, before = time.time(), most()
 found = read_database(url, "images", folder, chunk=int(chunk))
-print(json.dumps(dict(rows=len(found.table), lost=len(found.rejected), before=before, peak=most(), seconds=time.time() - start)))
+seconds = time.time() - start
+print(json.dumps(dict(rows=len(found.table), lost=len(found.rejected), before=before, peak=most(), seconds=seconds)))
 """
 
 

@@ -214,7 +214,7 @@ def open_source(
     listing = (
         list_source(path, kind, group_from, label_from, said)
         if path
-        else read_database(data, table, folder, said.get("columns"), said.get("separator"))
+        else read_database(data, table, folder, columns=said.get("columns"), separator=said.get("separator"))
     )
     about = Dataset(**{
         "name": _name_of(data, table, path),
