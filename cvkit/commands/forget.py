@@ -157,7 +157,7 @@ def find_alike(
         return []  # of a whole data set, nobody asks
     mine = np.stack([make_thumbnail(Image.fromarray(decode_image(file))) for file in target.files])
     pairs = find_near_duplicates(
-        np.concatenate([mine, store.rows(known)[:]["thumbnail"]]), asking=np.arange(len(mine))
+        np.concatenate([mine, store.rows(known)[:]["thumbnail"]]), query_rows=np.arange(len(mine))
     ).pairs
     return sorted({others[known[b - len(mine)]] for a, b in pairs.tolist() if a < len(mine) <= b})
 

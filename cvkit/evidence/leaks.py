@@ -126,7 +126,7 @@ def rehearse(
     ]
     near = find_near_duplicates(
         np.concatenate([scan["thumbnail"], np.reshape(small, (-1, SIDE, SIDE)).astype(np.uint8)]),
-        asking=np.arange(n, n + len(chosen)),
+        query_rows=np.arange(n, n + len(chosen)),
     )
     hit = {b - n for a, b in near.pairs.tolist() if a < n <= b and content[a] == content[chosen[b - n]]}
 
