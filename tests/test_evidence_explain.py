@@ -10,7 +10,6 @@ from scipy.stats import spearmanr
 
 from cvkit.core import CvkitError, DataError, ParameterError
 from cvkit.data.preprocess import Preprocess
-from cvkit.evidence.classification_metrics import Estimate
 from cvkit.evidence.explain import COSTLY, METHODS, Explanation, count_hooks, explain_images, hook_guard, overlay
 from cvkit.evidence.faithfulness import (
     BASELINES,
@@ -23,6 +22,7 @@ from cvkit.evidence.faithfulness import (
     score_maps,
 )
 from cvkit.model.backbones import Backbone, make_network
+from cvkit.stats import Estimate
 
 pytestmark = pytest.mark.filterwarnings("ignore:The set_:PendingDeprecationWarning")  # of matplotlib, to shap
 spec = Preprocess(size=64)

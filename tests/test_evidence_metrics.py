@@ -12,20 +12,13 @@ from sklearn import metrics as sk
 
 from cvkit.core import DataError, canonical_json
 from cvkit.evidence.classification_metrics import (
-    MINIMUM,
-    bootstrap,
-    bootstrap_weights,
     class_estimates,
     class_rates,
     classification_estimates,
-    clopper_pearson,
     expected_calibration_error,
-    proportion,
     reliability,
-    share,
     weighted_auroc,
     weighted_average_precision,
-    wilson,
 )
 from cvkit.evidence.classification_report import (
     confusion_matrix,
@@ -36,6 +29,7 @@ from cvkit.evidence.classification_report import (
     threshold_curves,
     worst_errors,
 )
+from cvkit.stats import MINIMUM, bootstrap, bootstrap_weights, clopper_pearson, proportion, share, wilson
 
 
 def predictions(classes, ties, n=300, seed=0):
@@ -57,16 +51,16 @@ letters = ["a", "b", "c"]
 @pytest.mark.parametrize("classes, ties", cases)
 def test_values_are_those_of_scikit_learn(classes, ties):
     targets, p = predictions(classes, ties)
-    said, hot = p.argmax(1), np.eye(classes)[targets]
+    predicted, hot = p.argmax(1), np.eye(classes)[targets]
     two = classes == 2
     found = classification_estimates(targets, p, letters[:classes], positive="b" if two else None, replicates=20)
     mean = dict(average="binary" if two else "macro")
     expected = {
-        "accuracy": sk.accuracy_score(targets, said),
-        "balanced_accuracy": sk.balanced_accuracy_score(targets, said),
-        "precision": sk.precision_score(targets, said, **mean),
-        "recall": sk.recall_score(targets, said, **mean),
-        "f1": sk.f1_score(targets, said, **mean),
+        "accuracy": sk.accuracy_score(targets, predicted),
+        "balanced_accuracy": sk.balanced_accuracy_score(targets, predicted),
+        "precision": sk.precision_score(targets, predicted, **mean),
+        "recall": sk.recall_score(targets, predicted, **mean),
+        "f1": sk.f1_score(targets, predicted, **mean),
         "auroc": sk.roc_auc_score(targets, p[:, 1]) if two else sk.roc_auc_score(targets, p, multi_class="ovr"),
         "average_precision": sk.average_precision_score(targets, p[:, 1])
         if two
@@ -81,7 +75,7 @@ def test_values_are_those_of_scikit_learn(classes, ties):
         expected["top_2"] = (
             sk.top_k_accuracy_score(targets, p, k=2) if not ties else found["top_2"].value
         )  # where scores are equal, scikit-learn takes the later class
-    assert found["accuracy"].value == sk.f1_score(targets, said, average="micro"), (
+    assert found["accuracy"].value == sk.f1_score(targets, predicted, average="micro"), (
         "micro F1 is accuracy, one label an image"
     )
     assert set(found) == {*expected, "ece"}
@@ -121,7 +115,9 @@ def test_values_are_those_of_torchmetrics(classes, ties):
 def test_a_weight_counts_as_so_many_rows(ties):
     targets, p = predictions(2, ties, 80, seed=2)
     weights = bootstrap_weights(80, replicates=8, seed=5)
-    truth, scores, claimed = targets == 1, p[:, 1], p.argmax(1) == 1
+    truth = targets == 1
+    scores = p[:, 1]
+    predicted = p.argmax(1) == 1
     for i, rows in enumerate(np.repeat(np.arange(80), w.astype(int)) for w in weights):
         w = weights[[i]]
         assert weighted_auroc(w, truth, scores)[0] == pytest.approx(
@@ -130,8 +126,8 @@ def test_a_weight_counts_as_so_many_rows(ties):
         assert weighted_average_precision(w, truth, scores)[0] == pytest.approx(
             sk.average_precision_score(truth[rows], scores[rows]), abs=1e-9
         )
-        expected = sk.precision_recall_fscore_support(truth[rows], claimed[rows], average="binary")[:3]
-        assert np.ravel(class_rates(w, truth, claimed)) == pytest.approx(expected, abs=1e-9)
+        expected = sk.precision_recall_fscore_support(truth[rows], predicted[rows], average="binary")[:3]
+        assert np.ravel(class_rates(w, truth, predicted)) == pytest.approx(expected, abs=1e-9)
 
 
 def test_equal_scores_may_stand_in_any_order():
@@ -194,12 +190,12 @@ def test_curves_are_those_of_scikit_learn(ties):
 def test_class_by_class(grouped):
     targets, p = predictions(3, False, 240, seed=5)
     groups = [f"house {i // 2}" for i in range(240)] if grouped else None
-    rows, said = class_estimates(targets, p, letters, groups), p.argmax(1)
-    expected = sk.precision_recall_fscore_support(targets, said)
+    rows, predicted = class_estimates(targets, p, letters, groups), p.argmax(1)
+    expected = sk.precision_recall_fscore_support(targets, predicted)
     for i, name in enumerate(("precision", "recall", "f1")):
         assert [r[name].value for r in rows] == pytest.approx(expected[i])
-    assert [(r["class"], r["images"], r["claimed"]) for r in rows] == [
-        (letters[k], (targets == k).sum(), (said == k).sum()) for k in range(3)
+    assert [(r["class"], r["images"], r["predicted"]) for r in rows] == [
+        (letters[k], (targets == k).sum(), (predicted == k).sum()) for k in range(3)
     ]
     assert {r["recall"].method for r in rows} == {"bootstrap" if grouped else "wilson"}
     assert all(r[name].low < r[name].value < r[name].high for r in rows for name in ("precision", "recall", "f1"))
@@ -288,13 +284,13 @@ rates = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "auroc", 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_no_certainty_from_few_images(n, classes, positive, kind, grouped):
     targets = np.arange(n) % classes
-    said = {
+    predicted = {
         "faultless": targets,
         "all wrong": (targets + 1) % classes,
         "one wrong": np.where(np.arange(n) == 1, 0, targets),
         "shy": np.where(np.arange(n) < 2 * n // 3, 0, targets),
     }[kind]
-    p = np.eye(classes)[said] * 0.94 + 0.06 / classes
+    p = np.eye(classes)[predicted] * 0.94 + 0.06 / classes
     groups = [f"{i // 2}" for i in range(n)] if grouped else None
     found = classification_estimates(targets, p, letters[:classes], positive, groups, replicates=100)
     by_class = [
@@ -316,10 +312,10 @@ def test_no_certainty_from_few_images(n, classes, positive, kind, grouped):
 
 
 def test_faultless_precision_rests_on_what_was_claimed():
-    """Of 100 pairs of photographs 50 are of the class and 12 were said to be: faultless, on twelve trials and not on
+    """Of 100 pairs of photographs 50 are of the class and 12 were predicted to be: faultless, on twelve trials and not on
     fifty."""
-    targets, said = np.repeat(np.arange(100) < 50, 2).astype(int), np.repeat(np.arange(100) < 12, 2).astype(int)
-    p, groups = np.eye(2)[said] * 0.9 + 0.05, np.repeat(np.arange(100), 2)
+    targets, predicted = np.repeat(np.arange(100) < 50, 2).astype(int), np.repeat(np.arange(100) < 12, 2).astype(int)
+    p, groups = np.eye(2)[predicted] * 0.9 + 0.05, np.repeat(np.arange(100), 2)
     exact = clopper_pearson(12, 12)
     for found in (
         classification_estimates(targets, p, ["no", "yes"], "yes", groups)["precision"],
@@ -400,21 +396,21 @@ def test_the_record_is_plain_data_and_complete():
 
 
 def test_errors_in_words():
-    def hot(said):
-        return np.eye(3)[said]
+    def hot(predicted):
+        return np.eye(3)[predicted]
 
     targets = np.repeat([0, 1, 2], 4)
     assert (
         evaluate_predictions(targets, hot(targets), letters).errors()
         == "None of the 12 images was taken for another class."
     )
-    said = np.array([0, 0, 2, 2, 1, 1, 1, 0, 2, 2, 2, 2])
+    predicted = np.array([0, 0, 2, 2, 1, 1, 1, 0, 2, 2, 2, 2])
     assert (
-        evaluate_predictions(targets, hot(said), letters).errors()
+        evaluate_predictions(targets, hot(predicted), letters).errors()
         == "3 of 12 images were taken for another class, most often a for c (2 of 4)."
     )
     assert (
-        evaluate_predictions(targets, hot(said), letters, positive="a").errors()
+        evaluate_predictions(targets, hot(predicted), letters, positive="a").errors()
         == "Of 4 a images 2 were found and 2 missed; of 8 others 1 were taken for a."
     )
 
@@ -461,7 +457,7 @@ def test_the_page_says_what_was_measured(tmp_path):
     assert "Class by class" not in page and "Slices" not in page and page.count("data:image/png") == 3
     few = evaluate_predictions(targets[:8], p[:8], ["good", "bad"], positive="bad")
     page = evaluation_report(few, tmp_path / "r.html").read_text()
-    assert "8 images are too few to state an accuracy" in page and "What this speaks of" not in page
+    assert "8 images are too few to state an accuracy" in page and "What was evaluated" not in page
     none = evaluate_predictions(np.arange(20) % 2, np.tile([0.9, 0.1], (20, 1)), ["good", "bad"], positive="bad")
     assert "Other thresholds" in evaluation_report(none, tmp_path / "r.html").read_text(), (
         "a class that is never claimed has no precision to draw"

@@ -82,7 +82,7 @@ def test_a_threshold_is_chosen_out_of_fold_and_decides_everywhere(ingested):
     ) == {-1}
     assert (oof["said"][used] != p.argmax(1)).any(), "the threshold changes something"
     expected = classification_estimates(
-        manifest.targets[used], p, manifest.classes, "scratched", said=oof["said"][used]
+        manifest.targets[used], p, manifest.classes, "scratched", predicted=oof["said"][used]
     )
     for name in ("accuracy", "recall", "precision", "auroc"):
         assert record["pooled"][name] == expected[name].to_dict()

@@ -17,10 +17,10 @@ from markdown_it import MarkdownIt
 
 import cvkit
 from cvkit.core import DataError, PolicyError, digest_file, read_json, write_json
-from cvkit.evidence.classification_metrics import bootstrap, bootstrap_weights, clopper_pearson, wilson
 from cvkit.release.approvals import read_approvals, record_approval
 from cvkit.release.model_card import check_card, model_card, stale_quotes, verdicts_page
 from cvkit.release.policy import ROLES, Policy, Verdict, judge, licence_allows, more_needed, same_person
+from cvkit.stats import bootstrap, bootstrap_weights, clopper_pearson, wilson
 from cvkit.task_info import TASK_INFO
 
 bundle = "a" * 64

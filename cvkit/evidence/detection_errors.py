@@ -14,8 +14,8 @@ import numpy as np
 
 from ..core import DataError, ParameterError, plain
 from ..data.boxes import draw_boxes
-from .classification_report import _interval
 from .detection_metrics import flat_boxes, match_boxes, overlaps
+from ..reports.evaluation_blocks import interval_cell
 from ..stats import MINIMUM, Estimate, bootstraps, units_of, widen_constant
 
 # %% ../../nbs/06_evidence/15_detection_errors.ipynb #e0a2952a
@@ -229,7 +229,7 @@ class BoxThresholds:
                 "chosen by the folds": span(k),
                 "boxes": r["boxes"],
                 "said": r["claimed"],
-                **{name: _interval(r[name]) for name in ("precision", "recall", "f1")},
+                **{name: interval_cell(r[name]) for name in ("precision", "recall", "f1")},
             }
             for k, (r, t) in enumerate(zip(self.by_class, self.thresholds))
         ]

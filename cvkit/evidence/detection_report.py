@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..core import DataError, need, write_atomic
-from .classification_report import RULES, _interval, _name, closing_blocks
 from .detection_errors import KINDS, _box_rates, _check_cuts, _counted, _curves, error_kinds
 from .detection_metrics import SIZES, class_rows, match_boxes, matched_estimates
+from ..reports.evaluation_blocks import closing_blocks, interval_cell, interval_method, plot_label
 from ..stats import Estimate, units_of
 from ..task_info import TASK_INFO
 
@@ -234,11 +234,11 @@ def _metric_table(e):
     rows = [
         {
             "metric": _tight(INFO.title(k)),
-            "value [95 % interval]": _interval(v),
+            "value [95 % interval]": interval_cell(v),
             "what it says": INFO.meaning(k),
             "at": at(k),
             "rests on": v.n,
-            "interval by": RULES.get(v.method, v.method),
+            "interval by": interval_method(v.method),
         }
         for k, v in e.metrics.items()
         if k.split("_")[-1] not in SIZES
@@ -261,11 +261,11 @@ def _class_table(e):
             "class": r["class"],
             "images": r["images"],
             "boxes": r["boxes"],
-            "AP": _interval(r["ap"]),
-            "AP50": _interval(r["ap50"]),
+            "AP": interval_cell(r["ap"]),
+            "AP50": interval_cell(r["ap50"]),
             "threshold": f"{r['threshold']:.2f}",
             "said": r["claimed"],
-            **{INFO.title(k): _interval(r[k]) for k in ("precision", "recall")},
+            **{INFO.title(k): interval_cell(r[k]) for k in ("precision", "recall")},
         }
         for r in e.by_class
     ]
@@ -286,8 +286,8 @@ def _size_table(e):
         {
             "size": s,
             "area of the box": words,
-            "AP": _interval(e.metrics[f"ap_{s}"]),
-            "AR": _interval(e.metrics[f"ar_{s}"]),
+            "AP": interval_cell(e.metrics[f"ap_{s}"]),
+            "AR": interval_cell(e.metrics[f"ar_{s}"]),
             "images with such a box": e.metrics[f"ap_{s}"].n,
         }
         for s, words in ranges.items()
@@ -339,7 +339,7 @@ def plot_box_curves(e: DetectionEvaluation):  # a matplotlib Figure
         for r in [r for r in rows if r not in named] + named:
             c, look = (
                 e.curves[r["class"]],
-                dict(color=PALETTE[named.index(r)], label=_name(r["class"]))
+                dict(color=PALETTE[named.index(r)], label=plot_label(r["class"]))
                 if r in named
                 else dict(color="#c5ccd6", lw=0.8),
             )
@@ -427,7 +427,7 @@ def detection_report(
                             "value": r["value"],
                             "images": r["n"],
                             "boxes": r["boxes"],
-                            "AP50": _interval(r["ap50"]),
+                            "AP50": interval_cell(r["ap50"]),
                         }
                         for r in e.slices
                     ],

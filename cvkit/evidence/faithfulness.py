@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core import DataError, ParameterError, progress, rng, write_atomic
-from .classification_metrics import Estimate, bootstrap, bootstrap_weights
 from .explain import UNRELIABLE, Explanation, overlay
+from ..stats import Estimate, bootstrap, bootstrap_weights
 
 # %% ../../nbs/06_evidence/05_faithfulness.ipynb #b9dedaba
 BASELINES = ("random", "edges", "centre")

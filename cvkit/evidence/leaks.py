@@ -19,7 +19,7 @@ from ..data.manifest import Manifest
 from ..data.preprocess import decode_image
 from ..data.scan import SIDE, Scan, make_thumbnail
 from ..data.splits import Splits
-from .classification_metrics import Estimate, proportion
+from ..stats import Estimate, proportion
 
 # %% ../../nbs/06_evidence/06_leaks.ipynb #e18dec05
 def _saved(picture):

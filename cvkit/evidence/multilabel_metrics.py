@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 
 from ..core import DataError, progress
-from .classification_metrics import _independent, _ratio, auroc_estimate
+from .classification_metrics import auroc_estimate, independent_rates, ratio_or_nan
 from ..stats import Estimate, drawn_weights, estimate_from_replicates, proportion, units_of, widen_constant
 
 # %% ../../nbs/06_evidence/13_multilabel_metrics.ipynb #a98ecd53
@@ -55,7 +55,9 @@ def _precision(weights, order, there, starts, first):
         np.add.reduceat(weights.take(rows, 0), at, axis=0).astype(float)
         for rows, at in ((there, first), (order, starts))
     )
-    return _ratio(np.einsum("ib,ib->b", hits, hits.cumsum(0) / np.maximum(claimed.cumsum(0), 1e-300)), hits.sum(0))
+    return ratio_or_nan(
+        np.einsum("ib,ib->b", hits, hits.cumsum(0) / np.maximum(claimed.cumsum(0), 1e-300)), hits.sum(0)
+    )
 
 
 def _draws(truth, probabilities, said, columns, units, replicates, seed):
@@ -126,11 +128,11 @@ def _columns(truth, p, said):
 def _rates(found):
     "Precision, recall, F1 and average precision `(1+r,c)`; nan where a label does not occur."
     hit, there, said, average = found.transpose(1, 0, 2)
-    precision = np.where((said == 0) & (there > 0), 0.0, _ratio(hit, said))
+    precision = np.where((said == 0) & (there > 0), 0.0, ratio_or_nan(hit, said))
     return {
         "precision": precision,
-        "recall": _ratio(hit, there),
-        "f1": np.where(there > 0, _ratio(2 * hit, there + said), np.nan),
+        "recall": ratio_or_nan(hit, there),
+        "f1": np.where(there > 0, ratio_or_nan(2 * hit, there + said), np.nan),
         "average_precision": average,
     }
 
@@ -164,7 +166,7 @@ def _metrics(found, sums, rates, names, here, away, count, independent):
     out = {
         "map": mean("average_precision", min(here.min(), away.min()) // 2, away),
         "exact_match": proportion(int(right[0]), count) if independent else open_(right / ones),
-        "micro_f1": open_(_ratio(2 * hit, there + said)),
+        "micro_f1": open_(ratio_or_nan(2 * hit, there + said)),
         "macro_f1": mean("f1", here.min(), np.ones_like(away)),
         "hamming": open_(wrong / known),
         "ranking_loss": open_(order / ones),
@@ -179,7 +181,7 @@ def _metrics(found, sums, rates, names, here, away, count, independent):
 def _bins(sums, count):
     "Probability and share present in each bin, with its interval."
     many, sure, there = sums[:, 7:].reshape(len(sums), 3, -1).transpose(1, 0, 2)
-    share = _ratio(there, many)
+    share = ratio_or_nan(there, many)
     spans = [
         widen_constant(estimate_from_replicates(v[0], v[1:], count), int(min(count, m)))
         for v, m in zip(share.T, many[0])
@@ -226,7 +228,7 @@ def _class_row(k, name, truth, p, said, rates, units, groups):
         else row["average_precision"]
     )
     if units.max() + 1 == len(units):
-        return _independent(row, t, s, 1)
+        return row | independent_rates(t, s, 1)
     trials = {"precision": count(s == 1), "recall": count(t == 1), "f1": count(t == 1)}
     return row | {
         m: widen_constant(estimate_from_replicates(rates[m][0, k], rates[m][1:, k], count(t >= 0)), n)

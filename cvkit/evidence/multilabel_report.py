@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..core import DataError, need, plain, write_atomic
-from .classification_report import RULES, _interval, _name, closing_blocks, threshold_curves
+from .classification_report import threshold_curves
 from .multilabel_metrics import label_estimates, measure_labels
+from ..reports.evaluation_blocks import closing_blocks, interval_cell, interval_method, plot_label
 from ..stats import Estimate
 from ..task_info import TASK_INFO
 
@@ -165,11 +166,11 @@ def _metric_table(e):
     rows = [
         {
             "metric": Block(f'<span style="white-space:nowrap">{INFO.title(k)}</span>'),
-            "value [95 % interval]": _interval(v) if v.value is not None else v.method,
+            "value [95 % interval]": interval_cell(v) if v.value is not None else v.method,
             "what it says": INFO.meaning(k),
             "thresholds": Block(f'<span style="white-space:nowrap">{cuts if k in AT_THRESHOLDS else "none"}</span>'),
             "rests on": v.n,
-            "interval by": RULES.get(v.method, v.method) if v.value is not None else "",
+            "interval by": interval_method(v.method) if v.value is not None else "",
         }
         for k, v in e.metrics.items()
     ]
@@ -227,7 +228,7 @@ def plot_together(
 
     plt, c = need("matplotlib.pyplot", "train"), min(most, len(e.classes))
     keep = np.sort(np.argsort(-np.diag(e.cooccurrence["truth"]), kind="stable")[:c])
-    names, side = [_name(e.classes[k]) for k in keep], min(1.4 + 0.42 * max(c, 4), 6.4)
+    names, side = [plot_label(e.classes[k]) for k in keep], min(1.4 + 0.42 * max(c, 4), 6.4)
     with style_plots():
         fig, axes = plt.subplots(1, 2, figsize=(2 * side, side), layout="constrained")
         shares = {
@@ -278,7 +279,7 @@ def plot_label_curves(e: LabelEvaluation):  # a matplotlib Figure
             look = (
                 dict(
                     label=(
-                        f"{_name(row['class'])}: "
+                        f"{plot_label(row['class'])}: "
                         f"{row['average_precision'] if row['average_precision'].value is not None else 'undefined'}"
                     ),
                     color=PALETTE[k],

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ..core import DataError, ParameterError
-from .classification_metrics import MINIMUM, Estimate, share, wilson
 from .leak_impact import paired_difference
+from ..stats import MINIMUM, Estimate, share, wilson
 
 # %% ../../nbs/06_evidence/08_redaction_recall.ipynb #a82a37a8
 SIDES = ("x1", "y1", "x2", "y2")

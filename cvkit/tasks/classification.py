@@ -322,7 +322,7 @@ class Classification(Probabilistic):
             fit.classes,
             lesson.positive or None,
             manifest.groups[used],
-            said=said[used],
+            predicted=said[used],
         )
         right = [float((said == manifest.targets)[fit.folds == name].mean()) for name in np.unique(fit.folds[used])]
         return fold_record(
@@ -391,12 +391,12 @@ class Classification(Probabilistic):
             predictor.classes,
             positive or None,
             held.groups,
-            held.attributes,
-            about["published"],
-            digests,
-            looks,
-            seed,
-            label_index(found.labels, predictor.classes),
+            attributes=held.attributes,
+            published=about["published"],
+            digests=digests,
+            looks=looks,
+            seed=seed,
+            predicted=label_index(found.labels, predictor.classes),
         )
         return e, {"probabilities": found.probabilities, "embedding": found.embedding}
 
