@@ -264,7 +264,7 @@ def detect_boxes(
     with torch.no_grad():
         boxes, scores, embedding = network.eval()(place_batch(images, plan))
     return place_detections(
-        boxes.cpu().numpy(), scores.cpu().numpy(), select_boxes(boxes, scores, nms), places, sizes, nms["most"]
+        boxes.cpu().numpy(), scores.cpu().numpy(), select_boxes(boxes, scores, nms), places, sizes, most=nms["most"]
     ), embedding.cpu().numpy()
 
 # %% ../../nbs/05_model/11_detector_network.ipynb #0fd9aa05

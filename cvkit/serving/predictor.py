@@ -183,7 +183,7 @@ class Predictor:
         for boxes, scores, selected, embedding in batches:
             part = sizes[len(rows) : len(rows) + len(embedding)]
             geometry = [letterbox_geometry(width, height, side) for width, height in part]
-            rows += place_detections(boxes, scores, selected, geometry, part, spec["nms"]["most"])
+            rows += place_detections(boxes, scores, selected, geometry, part, most=spec["nms"]["most"])
             embeddings.append(embedding)
         return Detections(self.classes, list(spec["thresholds"]), rows, sizes, np.concatenate(embeddings))
 
