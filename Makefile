@@ -9,7 +9,7 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(JOBS) --dist loadfile --no-lo
 PIP = -m pip install --disable-pip-version-check --no-input --no-deps -qq
 COMPILE = $(UV) pip compile --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade -q
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-full bench docs export lab locks clean
+.PHONY: help setup run test test-servers test-full bench docs format export lab locks clean
 
 # $(call environment,FOLDER,LOCK): FOLDER holds what LOCK names, and cvkit from this checkout. The two stamps are copies of what was
 # installed, written last: an interrupted attempt starts again from an empty folder, and a finished one costs two comparisons.
@@ -26,7 +26,7 @@ define environment
 endef
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## both environments from their hash locks (PYTHON=... for another Python 3.11)
 	$(call environment,.venv,$(LOCK))
@@ -35,12 +35,16 @@ setup: ## both environments from their hash locks (PYTHON=... for another Python
 run: setup ## real images to a governed model that answers on Seldon (ARGS="--data surfaces")
 	@.venv/bin/cvkit demo $(ARGS)
 
-test: setup ## all that a commit must pass: the tree, the notebooks but slow ones, the modules, the demo, the pages
-	@$(PYTEST) --dist load tests/test_tree.py
+test: setup ## all that a commit must pass: the tree, the style, the notebooks but slow ones, the modules, the pages
+	@$(PYTEST) --dist load tests/test_tree.py tests/test_style.py
 	@$(PY) tests/notebooks.py --quick
-	@$(PYTEST) -m "not slow" --ignore tests/test_tree.py tests
+	@$(PYTEST) -m "not slow and not servers" --ignore tests/test_tree.py --ignore tests/test_style.py tests
+	@echo "not run here: what starts servers and browsers (make test-servers), slow tests (make test-full), benchmarks (make bench)"
 
-test-full: setup ## the same and the slow tests
+test-servers: setup ## the tests that start servers, browsers or pipelines
+	@$(PYTEST) -m "servers and not slow" tests
+
+test-full: setup ## every notebook and every test
 	@$(PY) tests/notebooks.py
 	@$(PYTEST) tests
 
@@ -49,6 +53,11 @@ bench: setup ## speed, as ratios within one run
 
 docs: setup ## the documentation, into docs/_build/html
 	@$(PY) docs/build.py
+
+format: setup ## lay the code out, sort imports, clean notebooks, export
+	@.venv/bin/ruff check -q --select I --fix . ; .venv/bin/ruff format -q .
+	@.venv/bin/nbdev-clean
+	@$(MAKE) --no-print-directory export
 
 export: setup ## notebooks to modules, nbs/index.ipynb to README.md
 	@.venv/bin/nbdev-export

@@ -80,33 +80,62 @@ def calls(node):
 def broken_rules(tree):
     "(line, rule) of each place in a tree that breaks one of the rules that ruff does not know."
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple):
-            if any(isinstance(target, ast.Tuple) for target in node.targets) and calls(node.value):
-                yield node.lineno, "a tuple on both sides where the right one calls"
-        if isinstance(node, ast.IfExp):
-            parts = (node.body, node.orelse, node.test)
-            if any(isinstance(inner, ast.IfExp) for part in parts for inner in ast.walk(part)):
-                yield node.lineno, "a nested conditional expression"
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
-            yield node.lineno, "a lambda with a name"
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-            sides = (node.left, node.right)
-            text = [
-                isinstance(s, ast.JoinedStr) or (isinstance(s, ast.Constant) and isinstance(s.value, str))
-                for s in sides
-            ]
-            truth = [isinstance(s, (ast.Compare, ast.BoolOp)) or is_bool_call(s) for s in sides]
-            if any(text) and any(truth):
-                yield node.lineno, "a string times a boolean"
-        if isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
-            if len(node.generators) > 1 and any(generator.ifs for generator in node.generators):
-                yield node.lineno, "a comprehension with two `for` and an `if`"
-        if isinstance(node, functions):
-            positional = [*node.args.posonlyargs, *node.args.args]
-            if positional and positional[0].arg in ("self", "cls"):
-                positional = positional[1:]
-            if len(positional) > 5:
-                yield node.lineno, f"{node.name} has {len(positional)} positional parameters"
+        for holds, rule in RULES:
+            if holds(node):
+                yield node.lineno, rule
+        if isinstance(node, functions) and (n := positional_parameters(node)) > 5:
+            yield node.lineno, f"{node.name} has {n} positional parameters"
+
+
+def unpacks_calls(node):
+    if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)):
+        return False
+    return any(isinstance(target, ast.Tuple) for target in node.targets) and calls(node.value)
+
+
+def nests_conditions(node):
+    if not isinstance(node, ast.IfExp):
+        return False
+    return any(isinstance(part, ast.IfExp) for part in ast.walk(node) if part is not node)
+
+
+def names_a_lambda(node):
+    return isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
+
+
+def multiplies_text_by_truth(node):
+    if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)):
+        return False
+    sides = (node.left, node.right)
+    return any(map(is_text, sides)) and any(map(is_truth, sides))
+
+
+def packs_a_comprehension(node):
+    if not isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
+        return False
+    return len(node.generators) > 1 and any(generator.ifs for generator in node.generators)
+
+
+RULES = (
+    (unpacks_calls, "a tuple on both sides where the right one calls"),
+    (nests_conditions, "a nested conditional expression"),
+    (names_a_lambda, "a lambda with a name"),
+    (multiplies_text_by_truth, "a string times a boolean"),
+    (packs_a_comprehension, "a comprehension with two `for` and an `if`"),
+)
+
+
+def is_text(node):
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def is_truth(node):
+    return isinstance(node, (ast.Compare, ast.BoolOp)) or is_bool_call(node)
+
+
+def positional_parameters(function):
+    given = [*function.args.posonlyargs, *function.args.args]
+    return len(given) - bool(given and given[0].arg in ("self", "cls"))
 
 
 def is_bool_call(node):
@@ -184,7 +213,7 @@ def documented_lines(text):
 
 
 def undocumented_parameters(text):
-    "(line, what) of each parameter of a public function or method, and each field of a public class, without a comment."
+    "(line, what) of each parameter of a public function or method, and field of a public class, without a comment."
     commented = documented_lines(text)
     for node in ast.parse(text).body:
         if not public(node):
@@ -277,7 +306,8 @@ def main():
         sys.exit(f"no module's path has {' or '.join(args.parts)} in it")
     found = density(chosen)
     print(
-        f"{found['lines']} lines of code, {found['mean']:.2f} tokens a line, 95th percentile {found['p95']}, {found['long']} over 120"
+        f"{found['lines']} lines of code, {found['mean']:.2f} tokens a line, 95th percentile {found['p95']}, "
+        f"{found['long']} over 120"
     )
     listed = list(places(args.parts))
     print(*(f"{where}: {what}" for where, what in listed), sep="\n")
