@@ -14,10 +14,9 @@ import pytest
 from PIL import Image
 
 from cvkit.commands import cli
-from cvkit.commands.demo import claim_folder
 from cvkit.core import DataError, NotebookError, ParameterError
 from cvkit.pipeline import graph
-from cvkit.pipeline.graph import STAGES, data_state, stage_keys, template
+from cvkit.pipeline.graph import STAGES, claim_folder, data_state, stage_keys, template
 from cvkit.pipeline.notebooks import check_parameters, notebook_parameters, run_notebook
 
 command = Path(sys.executable).with_name("cvkit")
@@ -118,6 +117,25 @@ def test_a_forked_kernel_is_like_any_other(tmp_path):
         assert any(
             "image/png" in o.get("data", {}) for c in nbformat.read(path, 4).cells for o in c.get("outputs", [])
         ), "the figure is shown"
+
+
+def test_a_kernel_server_that_died_is_not_waited_for(tmp_path):
+    "Its socket closes with it, so that a caller is refused, also one whose request it had taken."
+    import signal
+    import time
+
+    from cvkit.pipeline.kernels import _request_kernel, warm_kernels
+
+    path = notebook(tmp_path, "n = 1", "import os; print(os.getppid())")
+    with warm_kernels():
+        server = int(shown(run_notebook(path, progress=False)))
+        assert server != os.getpid()
+        os.kill(server, signal.SIGKILL)
+        start = time.monotonic()
+        with pytest.raises(OSError):
+            _request_kernel(["-f", "none"], {}, str(tmp_path))
+        assert time.monotonic() - start < 10, "far from the 30 s that an import may take"
+        assert int(shown(run_notebook(path, progress=False))) == os.getpid(), "an ordinary kernel"
 
 
 def test_forked_kernels_end_with_the_process_that_wanted_them(tmp_path):

@@ -510,7 +510,7 @@ def test_boxes_and_labels_stay_whole(place):
 
 
 def test_mistakes(place, capsys):
-    from cvkit.commands.demo import claim_folder
+    from cvkit.pipeline.graph import claim_folder
 
     with pytest.raises(
         DataError,

@@ -10,6 +10,7 @@ import ast
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -27,18 +28,33 @@ def notebook_parameters(
     except FileNotFoundError:
         raise NotebookError(f"expected a notebook at {path}, found none; check the path") from None
     source = next((c.source for c in cells if "parameters" in c.metadata.get("tags", [])), "")
-    found = {}
+    parameters = {}
     for node in ast.parse(source).body:
-        target = (
-            node.target
-            if isinstance(node, ast.AnnAssign)
-            else node.targets[0]
-            if isinstance(node, ast.Assign)
-            else None
-        )
-        if target is not None and node.value is not None:
-            found[target.id] = ast.literal_eval(node.value)
-    return found
+        if isinstance(node, ast.AnnAssign) and node.value is not None:
+            parameters[node.target.id] = ast.literal_eval(node.value)
+        elif isinstance(node, ast.Assign):
+            parameters[node.targets[0].id] = ast.literal_eval(node.value)
+    return parameters
+
+# %% ../../nbs/11_pipeline/02_notebooks.ipynb #435fd68d
+def _refuse_unknown(path: Path, name: str, known: dict):
+    "A parameter that the notebook does not take."
+    near = get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ParameterError(f"{path.name} takes no parameter {name!r}; {hint}it takes {', '.join(known) or 'none'}")
+
+
+def _as_type_of(default: object, value: object) -> object:
+    "Text as the type of the default, where it can be read so; an int as a float where one is expected."
+    if isinstance(value, str) and default is not None and not isinstance(default, str):
+        text = value.capitalize() if value.lower() in ("true", "false") else value
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return value
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
 
 
 def check_parameters(
@@ -46,38 +62,30 @@ def check_parameters(
     given: dict,  # name to value; text from a command line is read as the default's type
 ) -> dict:  # name to value, of the right types
     "Refuse parameters that a notebook does not take, and values of another type."
-    known, out = notebook_parameters(path), {}
+    path = Path(path)
+    known = notebook_parameters(path)
+    checked = {}
     for name, value in given.items():
-        near = get_close_matches(name, known, 1)
         if name not in known:
-            raise ParameterError(
-                f"{Path(path).name} takes no parameter {name!r}; {f'did you mean {near[0]}? ' if near else ''}it "
-                f"takes {', '.join(known) or 'none'}"
-            )
+            _refuse_unknown(path, name, known)
         if isinstance(value, str) and re.match(r"[\w+.-]+://[^/@\s]*:[^/@\s]*@", value):
             raise ParameterError(
                 f"expected no password in the parameter {name}, since an executed notebook keeps its parameters; give "
                 "it in the environment (a database's in CVKIT_DB_PASSWORD), and the address without it"
             )
         default = known[name]
-        if isinstance(value, str) and default is not None and not isinstance(default, str):
-            try:
-                value = ast.literal_eval(value.capitalize() if value.lower() in ("true", "false") else value)
-            except (ValueError, SyntaxError):
-                pass
-        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+        value = _as_type_of(default, value)
         if default is not None and type(value) is not type(default):
             raise ParameterError(
-                f"expected {name} of {Path(path).name} to be {type(default).__name__} such as {default!r}, got "
+                f"expected {name} of {path.name} to be {type(default).__name__} such as {default!r}, got "
                 f"{type(value).__name__} {value!r}; correct it"
             )
-        out[name] = value
-    return out
+        checked[name] = value
+    return checked
 
 # %% ../../nbs/11_pipeline/02_notebooks.ipynb #d92eecb4
 @contextmanager
-def _environment(values):
+def _environment(values: dict[str, str]) -> Iterator[None]:
     "Environment variables for the length of a `with` block."
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
@@ -85,10 +93,13 @@ def _environment(values):
         yield
     finally:
         for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
-def _execute(path, part, values, progress, environment):
+def _execute(path: Path, part: Path, values: dict, progress: bool, environment: dict[str, str]):
     "Papermill, in a kernel that is reached through files of this user and not through ports."
     import logging
 
@@ -97,9 +108,10 @@ def _execute(path, part, values, progress, environment):
     logging.getLogger("papermill").setLevel(logging.ERROR)
     bar = {"desc": path.stem, "leave": False} if progress else False
     need("tqdm.auto", "train")  # before papermill imports it, with a warning
+    papermill = need("papermill", "train")
     with tempfile.TemporaryDirectory(prefix="cvkit-") as private, _environment({"CVKIT_BATCH": "1", **environment}):
         sockets = Config({"KernelManager": {"transport": "ipc", "ip": f"{private}/kernel"}})
-        need("papermill", "train").execute_notebook(
+        papermill.execute_notebook(
             str(path), str(part), values, progress_bar=bar, kernel_name="python3", cwd=os.getcwd(), config=sockets
         )
 
@@ -108,14 +120,17 @@ def run_notebook(
     path,  # of the notebook
     out=None,  # where the executed copy goes; beside the notebook, `NAME.run.ipynb`, by default
     parameters: dict | None = None,  # name to value
+    *,
     progress: bool = True,  # a bar, cell by cell
     environment: dict | None = None,  # variables for the kernel: name to text
 ) -> Path:  # of the executed notebook
     "Run a notebook with parameters and keep the executed copy."
-    path, values = Path(path), check_parameters(path, parameters or {})
+    path = Path(path)
+    values = check_parameters(path, parameters or {})
     out = Path(out) if out else path.with_suffix(".run.ipynb")
     private_folder(out.parent)
-    part, failed = out.with_suffix(".running.ipynb"), out.with_suffix(".failed.ipynb")
+    part = out.with_suffix(".running.ipynb")
+    failed = out.with_suffix(".failed.ipynb")
     try:
         _execute(path, part, values, progress, environment or {})
     except BaseException as error:

@@ -1,8 +1,10 @@
-"Where the seconds of the walk go, and what cross-validation costs beside one fit."
+"Where the seconds of a pipeline run go, what forked kernels save, and what cross-validation costs beside one fit."
 
 import json
 import os
 import platform
+import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -25,24 +27,64 @@ def machine():
     )
 
 
-def walk(folder, cache):
+def run_demo(folder, cache):
     start = time.perf_counter()
     env = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}", "CVKIT_CACHE": str(cache)}
     subprocess.run([command, "demo", "--out", folder / "run"], cwd=folder, env=env, check=True, capture_output=True)
     return time.perf_counter() - start, json.loads((folder / "run/summary.json").read_text())["seconds"]
 
 
-def test_walk_by_stage(tmp_path):
-    for state in ("first walk, empty cache", "new folder, features in the cache"):
+def test_pipeline_by_stage(tmp_path):
+    for state in ("first run, empty cache", "new folder, features in the cache"):
         folder = tmp_path / state.split(",")[0].replace(" ", "-")
         folder.mkdir()
-        total, stages = walk(folder, tmp_path / "cache")
+        total, stages = run_demo(folder, tmp_path / "cache")
         print(
             f"{state}: {total:.0f} s (aim 90, then 60): "
             + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in stages.items())
         )
-    again, _ = walk(folder, tmp_path / "cache")
-    print(f"the same walk again: {again:.1f} s")
+    again, _ = run_demo(folder, tmp_path / "cache")
+    print(f"the same run again: {again:.1f} s")
+
+
+ORDINARY_KERNELS = """
+import contextlib, sys
+from cvkit.pipeline import graph
+graph.warm_kernels = lambda commands: contextlib.nullcontext()
+from cvkit.commands.cli import main
+sys.exit(main())
+"""
+
+
+def test_forked_kernels_against_ordinary_ones(tmp_path):
+    "Wall and processor seconds of the same run, in turn; both give the same bundle."
+    words = ["demo", "--data", "surfaces", "--size", "96", "--quiet"]
+    kinds = {"forked": [command], "ordinary": [sys.executable, "-c", ORDINARY_KERNELS]}
+    runs = 3
+    wall = {kind: [] for kind in kinds}
+    cpu = {kind: [] for kind in kinds}
+    digests = set()
+    for i in range(runs + 1):
+        for kind, start_of_command in kinds.items():
+            folder = tmp_path / f"{kind}-{i}"
+            folder.mkdir()
+            store = f"sqlite:///{folder / 'mlflow.db'}"
+            env = {**os.environ, "MLFLOW_TRACKING_URI": store, "CVKIT_CACHE": str(tmp_path / "cache")}
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            start = time.perf_counter()
+            subprocess.run([*start_of_command, *words], cwd=folder, env=env, check=True, capture_output=True)
+            seconds = time.perf_counter() - start
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            summary = json.loads((folder / "runs/demo/summary.json").read_text())
+            digests.add(summary["model"]["bundle_digest"])
+            if i:  # the first of each fills the caches
+                wall[kind].append(seconds)
+                cpu[kind].append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert len(digests) == 1, "both give the same bundle"
+    for name, taken in (("wall", wall), ("processor", cpu)):
+        forked = statistics.median(taken["forked"])
+        ordinary = statistics.median(taken["ordinary"])
+        print(f"{name}: forked {forked:.1f} s, ordinary {ordinary:.1f} s, ratio {forked / ordinary:.2f} of {runs} runs")
 
 
 def test_five_folds_for_the_price_of_one_fit(tmp_path, monkeypatch):
