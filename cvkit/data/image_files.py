@@ -27,26 +27,29 @@ def find_images(
     "List the images below a folder and in what is linked into it."
     paths = []
     for folder, subfolders, names in os.walk(root, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".") and not _leads_up(folder, name)]
+        visible = [name for name in subfolders if not name.startswith(".")]
+        subfolders[:] = [name for name in visible if not _leads_up(folder, name)]  # os.walk goes on with these
         for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
-                paths.append((Path(folder) / name).relative_to(root).as_posix())
+            path = Path(folder) / name
+            if not name.startswith(".") and path.suffix.lower() in EXTENSIONS:
+                paths.append(path.relative_to(root).as_posix())
     return sorted(paths)
 
 
 def _leads_up(folder: str, name: str) -> bool:
     "Whether a sub-folder is a link to a folder that it lies in, where walking would never end."
-    target = os.path.realpath(os.path.join(folder, name)) + os.sep
-    return (os.path.realpath(folder) + os.sep).startswith(target)
+    target = Path(folder, name).resolve()
+    here = Path(folder).resolve()
+    return here == target or target in here.parents
 
 # %% ../../nbs/04_data/03_image_files.ipynb #b0bfdf1b
 def read_forgotten(
     root,  # folder of images
 ) -> dict[str, str]:  # digest of a file to the day on which it was forgotten
     "Read the lists of forgotten files: `forgotten.txt` beside the images, and the one in the cache."
-    lists = (Path(root) / "forgotten.txt", cache_folder("forgotten", make=False) / "forgotten.txt")
     days = {}
-    for file in lists:
+    for folder in (Path(root), cache_folder("forgotten", make=False)):
+        file = folder / "forgotten.txt"
         if not file.is_file():
             continue
         for line in file.read_text().splitlines():
@@ -95,20 +98,26 @@ def inspect_images(
     "Open every image that is new or has changed, once."
     root = Path(root)
     uris = list(uris)
-    cached = _read_cache(root)
+    cache = _read_cache(root)
     stamps = {uri: _stamp(root, uri) for uri in uris}
-    results = {}
-    for uri, stamp in stamps.items():
-        if stamp and uri in cached and cached[uri][0] == stamp:
-            results[uri] = cached[uri][1]
+    results = {uri: cache[uri].result for uri, stamp in stamps.items() if uri in cache and cache[uri].stamp == stamp}
     new = [uri for uri in stamps if uri not in results]
     results |= _inspect_all(root, new)
-    forgotten = _forgotten_files(root, results)
-    settled = [uri for uri in new if uri not in forgotten and stamps[uri] and stamps[uri] == _stamp(root, uri)]
-    if settled:
-        unchanged = {uri: entry for uri, entry in cached.items() if uri not in new}
-        _write_cache(root, unchanged | {uri: (stamps[uri], results[uri]) for uri in settled})
-    return [forgotten.get(uri) or results[uri] for uri in uris]
+    refused = _refuse_forgotten(root, results)
+    for uri in new:
+        cache.pop(uri, None)
+        if uri not in refused and stamps[uri] and stamps[uri] == _stamp(root, uri):
+            cache[uri] = _Cached(stamps[uri], results[uri])
+    if not cache.keys().isdisjoint(new):
+        _write_cache(root, cache)
+    return [refused.get(uri) or results[uri] for uri in uris]
+
+
+class _Cached(NamedTuple):
+    "What was read from a file, and what it looked like then."
+
+    stamp: str
+    result: ImageFile | str
 
 
 def _inspect_all(root: Path, uris: list[str]) -> dict[str, ImageFile | str]:
@@ -136,32 +145,34 @@ def _inspect(root: Path, uri: str) -> ImageFile | str:
     return ImageFile(digest_bytes(content), width, height, read_notes(content)["taken"])
 
 
-def _forgotten_files(root: Path, results: dict[str, ImageFile | str]) -> dict[str, str]:
+def _refuse_forgotten(root: Path, results: dict[str, ImageFile | str]) -> dict[str, str]:
     "The reason why a file is refused, for each that somebody asked to forget."
     days = read_forgotten(root)
-    return {
-        uri: f"forgotten on {days[result.content]}; delete the file"
-        for uri, result in results.items()
-        if isinstance(result, ImageFile) and result.content in days
-    }
+    refused = {}
+    for uri, result in results.items():
+        if isinstance(result, ImageFile) and result.content in days:
+            refused[uri] = f"forgotten on {days[result.content]}; delete the file"
+    return refused
 
 
-def _read_cache(root: Path) -> dict[str, tuple[str, ImageFile | str]]:
-    "Path to the stamp that a file had, and what was read from it."
+def _read_cache(root: Path) -> dict[str, _Cached]:
+    "What was read before, by path."
     path = image_cache_path(root)
     if not path.exists():
         return {}
-    cached = {}
-    for uri, stamp, *values, reason in need("pandas", "train").read_parquet(path).itertuples(index=False):
-        cached[uri] = (stamp, reason or ImageFile(*values))
-    return cached
+    table = need("pandas", "train").read_parquet(path)
+    cache = {}
+    for uri, stamp, *values, reason in table.itertuples(index=False):
+        cache[uri] = _Cached(stamp, reason or ImageFile(*values))
+    return cache
 
 
-def _write_cache(root: Path, entries: dict[str, tuple[str, ImageFile | str]]) -> None:
+def _write_cache(root: Path, cache: dict[str, _Cached]) -> None:
     "Keep what was read for the next time."
     rows = []
-    for uri, (stamp, result) in entries.items():
-        values = ("", 0, 0, "", result) if isinstance(result, str) else (*result, "")
+    for uri, (stamp, result) in cache.items():
+        is_reason = isinstance(result, str)
+        values = ("", 0, 0, "", result) if is_reason else (*result, "")
         rows.append((uri, stamp, *values))
     table = need("pandas", "train").DataFrame(rows, columns=list(CACHE_COLUMNS))
     write_atomic(image_cache_path(root), table.to_parquet(index=False))

@@ -17,12 +17,13 @@ from .formats.folders import list_folder
 from .formats.listing import make_box
 from .image_files import EXTENSIONS, ImageFile, find_images, inspect_images
 from .manifest import COLUMNS, STATUSES, Dataset, Manifest
+from ..task_info import TASK_INFO
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # %% ../../nbs/04_data/05_ingest.ipynb #80f2581f
-LABEL_COLUMNS = ("label", "labels", "boxes")  # what an image shows: text, list of text, list of dicts
+LABEL_COLUMNS = tuple(info.column for info in TASK_INFO.values())  # label, labels and boxes: what an image shows
 
 
 def ingest_table(
@@ -196,10 +197,15 @@ def _fill_columns(
     else:
         filled["boxes"] = [[_spelled_box(box) for box in boxes] for boxes in table["boxes"]]
     table = table.assign(**filled)
-    copy = table.groupby("content").cumcount()
-    table["image"] = [digest[:16] + (f"-{n}" if n else "") for digest, n in zip(content, copy)]
+    copies = table.groupby("content").cumcount()
+    table["image"] = [_image_key(digest, copy) for digest, copy in zip(content, copies)]
     several = [] if label_column == "label" else [label_column]
     return table[[*COLUMNS, *several, *attributes]]
+
+
+def _image_key(content: str, copy: int) -> str:
+    "The key of a row: the start of its content's digest, with a number where the same file is listed again."
+    return f"{content[:16]}-{copy}" if copy else content[:16]
 
 # %% ../../nbs/04_data/05_ingest.ipynb #f8eb0670
 def ingest_folder(
