@@ -610,7 +610,7 @@ def test_draw_knows_no_order(manifest, random):
 @given(st.integers(20, 200), st.integers(20, 60), st.integers(2, 6), st.floats(0.1, 0.4), st.integers(0, 99))
 def test_single_images_are_spread_within_one(many, few, folds, holdout, seed):
     manifest = make_manifest(range(many + few), ["a"] * many + ["b"] * few)
-    splits = make_splits(manifest, holdout, folds, seed)
+    splits = make_splits(manifest, holdout=holdout, folds=folds, seed=seed)
     for c, n in (("a", many), ("b", few)):
         fold = splits.folds(manifest)[manifest.labels == c]
         assert abs((fold < 0).sum() - holdout * n) <= 1
@@ -711,7 +711,7 @@ def test_stored_splits_are_never_redrawn(tmp_path):
     with pytest.raises(
         DataError, match="expected the hold-out of 0.2 that is stored .* got holdout=0.3; a hold-out is drawn once"
     ):
-        make_splits(manifest, 0.3, stored=tmp_path / "splits")
+        make_splits(manifest, holdout=0.3, stored=tmp_path / "splits")
     other = make_manifest(range(1, 61), "ab" * 30)
     assert make_splits(other, stored=tmp_path / "splits").manifest_digest == other.digest
     Splits.load(tmp_path / "splits").table.assign(part="development", fold=0).to_parquet(

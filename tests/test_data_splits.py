@@ -46,7 +46,7 @@ def drawn(draw):
     groups = [f"{labels[i]}{random.integers(0, n // size)}" if random.random() < 0.6 else "" for i in range(n)]
     contents = [f"{labels[i]}{random.integers(0, 9)}" if random.random() < 0.1 else i for i in range(n)]
     months = [f"2024-{random.integers(1, 7):02}-{random.integers(1, 29):02}" for _ in range(n)]
-    twins = random.integers(0, n, (draw(st.integers(0, 5)), 2))
+    near_duplicates = random.integers(0, n, (draw(st.integers(0, 5)), 2))
     return manifest_of(
         labels,
         groups,
@@ -54,7 +54,7 @@ def drawn(draw):
         captured_at=months,
         source=random.choice(["x", "y", "z"], n),
         light=random.choice(["", "dim"], n),
-    ), twins
+    ), near_duplicates
 
 
 def split(manifest, **arguments):
@@ -67,14 +67,14 @@ def split(manifest, **arguments):
         ), error
 
 
-def parts_of_units(manifest, twins, place):
+def parts_of_units(manifest, near_duplicates, place):
     "How many places each connected component has: scipy's own."
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
     content, group = manifest.table["content"].to_numpy(str), manifest.groups.astype(str)
     same = (content[:, None] == content) | ((group[:, None] == group) & (group != ""))
-    for a, b in twins:
+    for a, b in near_duplicates:
         same[a, b] = True
     unit = connected_components(coo_matrix(same), directed=False)[1]
     return pd.Series(place).groupby(unit).nunique(), unit
@@ -96,11 +96,11 @@ def parts_of_units(manifest, twins, place):
     st.integers(0, 2),
 )
 def test_no_unit_is_ever_cut(case, arguments, seed):
-    manifest, twins = case
-    splits = split(manifest, twins=twins, seed=seed, **arguments)
+    manifest, near_duplicates = case
+    splits = split(manifest, near_duplicates=near_duplicates, seed=seed, **arguments)
     if not splits:
         return
-    places, _ = parts_of_units(manifest, twins, splits.folds(manifest))
+    places, _ = parts_of_units(manifest, near_duplicates, splits.folds(manifest))
     assert (places == 1).all()
     assert not [row for row in splits.shortfall if "cut" in row["what"]]
     held, rest = (set(splits.rows(manifest, part)) for part in ("holdout", "development"))
@@ -146,12 +146,12 @@ def test_a_class_of_whole_groups_is_off_by_less_than_its_largest_group(seed, par
 @given(drawn(), st.sampled_from([{}, {"by": ("source", "light")}]))
 def test_what_is_off_by_more_than_a_unit_is_listed_and_nothing_else(case, arguments):
     "Counted again from the manifest: labels and values of `by`, in the hold-out and in both folds."
-    manifest, twins = case
-    splits = split(manifest, twins=twins, **arguments)
+    manifest, near_duplicates = case
+    splits = split(manifest, near_duplicates=near_duplicates, **arguments)
     if not splits:
         return
     fold = splits.folds(manifest)
-    unit = parts_of_units(manifest, twins, fold)[1]
+    unit = parts_of_units(manifest, near_duplicates, fold)[1]
     told = {row["what"]: row for row in splits.shortfall}
     for name, words in {
         "label": manifest.labels,
@@ -286,14 +286,14 @@ ARGUMENTS = [{}, {"by": ("light", "source")}, {"method": "temporal"}, {"method":
 @quick
 @given(drawn(), st.randoms(), st.sampled_from(ARGUMENTS))
 def test_digest_knows_no_order_no_folder_and_no_names(case, random, arguments):
-    manifest, twins = case
-    first = split(manifest, twins=twins, **arguments)
+    manifest, near_duplicates = case
+    first = split(manifest, near_duplicates=near_duplicates, **arguments)
     assume(first)
     order = random.sample(range(len(manifest)), len(manifest))
     other = manifest.take(order)
     other.table["uri"] = [f"elsewhere/{random.random()}.jpg" for _ in order]
     other.root = Path("elsewhere")
-    again = split(other, twins=np.argsort(order)[twins[::-1, ::-1]], **arguments)
+    again = split(other, near_duplicates=np.argsort(order)[near_duplicates[::-1, ::-1]], **arguments)
     assert (
         again.digest == first.digest
         and again.holdout_digest == first.holdout_digest
@@ -302,7 +302,9 @@ def test_digest_knows_no_order_no_folder_and_no_names(case, random, arguments):
     if "by" in arguments:
         assert (
             split(
-                manifest, twins=twins, **{**arguments, "by": sorted(np.atleast_1d(arguments["by"]), reverse=True)}
+                manifest,
+                near_duplicates=near_duplicates,
+                **{**arguments, "by": sorted(np.atleast_1d(arguments["by"]), reverse=True)},
             ).digest
             == first.digest
         )
@@ -364,12 +366,12 @@ PINNED = ["7c01b982f9bd", "baa5f7124984", "897892e44d2a", "a1508b3280c1"]
 @quick
 @given(drawn(), st.floats(0.05, 0.6))
 def test_nothing_in_development_is_as_new_as_the_boundary(case, holdout):
-    manifest, twins = case
-    splits = split(manifest, twins=twins, method="temporal", holdout=holdout)
+    manifest, near_duplicates = case
+    splits = split(manifest, near_duplicates=near_duplicates, method="temporal", holdout=holdout)
     if not splits:
         return
     months, held = manifest.table["captured_at"].str[:7].to_numpy(str), splits.folds(manifest) < 0
-    start, unit = splits.parameters["from"], parts_of_units(manifest, twins, held)[1]
+    start, unit = splits.parameters["from"], parts_of_units(manifest, near_duplicates, held)[1]
     assert (months[~held] < start).all()
     assert splits.parameters["moved"] == (months[held] < start).sum()
     assert set(unit[held]) == set(unit[months >= start]), "a unit is held out exactly when one of its images is new"
@@ -470,10 +472,10 @@ def test_a_leak_is_refused_or_put_on_record(tmp_path):
         make_splits(
             manifest_of("ab" * 19 + "aa", manifest.groups.tolist(), contents, split=WORDS),
             method="predefined",
-            twins=[[7, 33], [1, 3]],
+            near_duplicates=[[7, 33], [1, 3]],
         )
     manifest = manifest_of("ab" * 19 + "aa", manifest.groups.tolist(), contents, split=WORDS)
-    leaky = make_splits(manifest, method="predefined", twins=[[7, 33], [1, 3]], allow_leak=True, folds=3)
+    leaky = make_splits(manifest, method="predefined", near_duplicates=[[7, 33], [1, 3]], allow_leak=True, folds=3)
     assert leaky.rows(manifest, "holdout").tolist() == list(range(30, 40))
     assert leaky.parameters["leaks"] == {"groups": 1, "copies": 1, "near duplicates": 1}
     assert [(r["what"], r["got"]) for r in leaky.shortfall][:3] == [
@@ -538,15 +540,15 @@ def test_near_duplicates_that_are_found_later_do_not_redraw_but_are_said(tmp_pat
         first.save(tmp_path / "splits"),
         [int(first.rows(manifest, part)[0]) for part in ("holdout", "development")],
     )
-    again = make_splits(manifest, stored=place, twins=[pair])
+    again = make_splits(manifest, stored=place, near_duplicates=[pair])
     assert again.digest == first.digest and again.shortfall == [
         {"what": "near duplicates that are cut", "wanted": 0, "got": 1, "by": 1}
     ]
     assert (
-        make_splits(manifest, stored=place, twins=[pair], folds=3).shortfall[0]["what"]
+        make_splits(manifest, stored=place, near_duplicates=[pair], folds=3).shortfall[0]["what"]
         == "near duplicates that are cut"
     )
-    assert "near duplicates that are cut" not in repr(make_splits(manifest, twins=[pair]))
+    assert "near duplicates that are cut" not in repr(make_splits(manifest, near_duplicates=[pair]))
 
 
 def test_splits_of_before_are_read(tmp_path):
@@ -592,14 +594,14 @@ REFUSED = {
         "in the column 'content' to stratify by, got 90 values in 90 images, none of them in more than 1 groups",
     ),
     "unknown column": (usual, {"method": "predefined"}, ParameterError, "expected column to be one of image, content,"),
-    "twins of another shape": (
+    "near duplicates of another shape": (
         usual,
-        {"twins": [[1, 2, 3]]},
+        {"near_duplicates": [[1, 2, 3]]},
         ParameterError,
-        "expected twins (k,2), each a row of the manifest from 0 to 89, got shape (1, 3) from 1 to 3",
+        "expected near_duplicates (k,2), each a row of the manifest from 0 to 89, got shape (1, 3) from 1 to 3",
     ),
-    "twins outside": (usual, {"twins": [[0, 90]]}, ParameterError, "got shape (1, 2) from 0 to 90"),
-    "twins below": (usual, {"twins": [[0, -1]]}, ParameterError, "got shape (1, 2) from -1 to 0"),
+    "near duplicates outside": (usual, {"near_duplicates": [[0, 90]]}, ParameterError, "got shape (1, 2) from 0 to 90"),
+    "near duplicates below": (usual, {"near_duplicates": [[0, -1]]}, ParameterError, "got shape (1, 2) from -1 to 0"),
     "no dates": (
         lambda: manifest_of("ab" * 20),
         {"method": "temporal"},

@@ -272,7 +272,7 @@ def test_splits_that_know_the_units_never_leak(seed, size, copies, near):
     content_label = dict(zip(contents, manifest.labels))  # copies must agree on their label
     manifest.table["label"] = [content_label[c] for c in contents]
     scan = Pixels(manifest, contents)
-    aware = make_splits(manifest, folds=3, seed=seed, twins=pairs.pairs)
+    aware = make_splits(manifest, folds=3, seed=seed, near_duplicates=pairs.pairs)
     assert certify(manifest, aware, scan, pairs).verdict == "pass" and not len(
         leaked_rows(manifest, aware, pairs, scan)
     )

@@ -50,7 +50,7 @@ def stored_splits(
 
     folder, (scan, near) = Path(folder), copies
     twins = [near.pairs, *(np.stack([rows[:-1], rows[1:]], 1) for rows in find_duplicates(manifest, scan))]
-    splits = make_splits(manifest, stored=folder, twins=np.concatenate(twins), **wish)
+    splits = make_splits(manifest, stored=folder, near_duplicates=np.concatenate(twins), **wish)
     if not (folder / "splits.json").exists() or splits.digest != read_json(folder / "splits.json")["digest"]:
         splits.save(folder)
     return splits

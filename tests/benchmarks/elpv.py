@@ -53,7 +53,7 @@ def locked(work):
         folds=5,
         seed=0,
         by=("probability", "cell_type"),
-        twins=look_for_copies(manifest)[1].pairs,
+        near_duplicates=look_for_copies(manifest)[1].pairs,
     )
     splits.save(work / "lock")
     return manifest, probability, splits
