@@ -1,5 +1,5 @@
-"""Databases: SQLite in a file, and Debian's PostgreSQL, which is started here, stopped in mid-query, and never told of
-by its password."""
+"""Databases: SQLite in a file, and Debian's PostgreSQL, which is started here, stopped in mid-query, and whose
+password is nowhere."""
 
 import json
 import logging
@@ -194,22 +194,22 @@ def test_a_driver_that_is_not_there(tmp_path, url, words):
     assert words in str(caught.value) and caught.value.__context__ is None
 
 
-def everything_said(error):
+def all_texts(error):
     "The text of an exception and of all that hang on it, with the variables of their frames."
-    said = []
+    texts = []
     while error:
         frame = error.__traceback__
         while frame:
-            said.append(
+            texts.append(
                 repr(frame.tb_frame.f_locals)
                 if Path(frame.tb_frame.f_code.co_filename).is_relative_to(Path(cvkit.__file__).parent)
                 or "sqlalchemy" in frame.tb_frame.f_code.co_filename
                 else ""
             )
             frame = frame.tb_next
-        said.append(f"{error} {error!r} {error.args}")
+        texts.append(f"{error} {error!r} {error.args}")
         error = error.__context__ or error.__cause__
-    return " ".join(said)
+    return " ".join(texts)
 
 
 # ---- PostgreSQL
@@ -301,11 +301,11 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def told(monkeypatch):
+def password_set(monkeypatch):
     monkeypatch.setenv("CVKIT_DB_PASSWORD", password)
 
 
-def test_postgres_is_read_as_sqlite_is(server, told, tmp_path):
+def test_postgres_is_read_as_sqlite_is(server, password_set, tmp_path):
     found = read_database(server.url, "images", tmp_path / "out", columns={"captured_at": "taken"})
     assert len(found.table) == 400 and not found.rejected
     assert set(found.table["captured_at"]) == {"2024-05-31T08:00:00Z"} and set(found.table["source"]) == {
@@ -344,7 +344,7 @@ def test_postgres_is_read_as_sqlite_is(server, told, tmp_path):
         ("SELECT 1/(id-200) AS image, label FROM images", "stopped after 192: division by zero"),
     ],
 )
-def test_postgres_only_reads(server, told, tmp_path, wanted, words):
+def test_postgres_only_reads(server, password_set, tmp_path, wanted, words):
     with pytest.raises(DataError) as caught:
         read_database(server.url, wanted, tmp_path / "out")
     assert words in str(caught.value)
@@ -353,7 +353,7 @@ def test_postgres_only_reads(server, told, tmp_path, wanted, words):
 
 def test_the_password_is_nowhere(server, tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.DEBUG)
-    said = []
+    texts = []
     for value, url in (
         (password + "wrong", server.url),
         (password, server.url.replace("/postgres", "/gone")),
@@ -364,19 +364,19 @@ def test_the_password_is_nowhere(server, tmp_path, monkeypatch, caplog):
         with pytest.raises(DataError, match="expected an answer from postgresql://127.0.0.1:") as caught:
             read_database(url, "images", tmp_path / "out")
         assert caught.value.__context__ is None and caught.value.__cause__ is None
-        said.append(everything_said(caught.value))
+        texts.append(all_texts(caught.value))
     with pytest.raises(DataError) as caught:
         read_database(server.url, f"SELECT image, label, '{password}'::int FROM images", tmp_path / "out")
-    said.append(str(caught.value))
+    texts.append(str(caught.value))
     assert "***" in str(caught.value)
     listing = read_database(server.url, "images", tmp_path / "out")
-    said += [
+    texts += [
         ingest_table(*listing[:2], Dataset("d"), listing.rejected).save(tmp_path).joinpath("manifest.json").read_text(),
         caplog.text,
         repr(listing),
     ]
-    said += [p.read_bytes().decode("latin-1") for p in (tmp_path / "manifest").iterdir()]
-    for text in said:
+    texts += [p.read_bytes().decode("latin-1") for p in (tmp_path / "manifest").iterdir()]
+    for text in texts:
         assert password not in text and "5/w@rd" not in text and "w%40rd" not in text
     monkeypatch.delenv("CVKIT_DB_PASSWORD")
     with pytest.raises(DataError, match="the password is in the environment variable CVKIT_DB_PASSWORD"):
@@ -384,7 +384,7 @@ def test_the_password_is_nowhere(server, tmp_path, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("how", ["terminated", "killed"])
-def test_a_server_that_goes_down_in_mid_query(server, told, tmp_path, monkeypatch, how):
+def test_a_server_that_goes_down_in_mid_query(server, password_set, tmp_path, monkeypatch, how):
     import psycopg
 
     from cvkit.data.sources import databases

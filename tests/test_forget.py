@@ -5,10 +5,10 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -134,10 +134,8 @@ def embedded(data):
     "All pictures that a text carries, by their magic bytes in base64, wherever they stand."
     for found in re.finditer(rb"(?:iVBORw0KGgo|/9j/|UklGR|R0lGOD)(?:[A-Za-z0-9+/=]|\\n)+", data):
         body = found[0].replace(b"\\n", b"").rstrip(b"=")
-        try:
+        with suppress(OSError, ValueError):
             yield Image.open(io.BytesIO(base64.b64decode(body + b"=" * (-len(body) % 4)))).convert("L")
-        except (OSError, ValueError):
-            pass
 
 
 def alike(a, b):

@@ -187,7 +187,7 @@ def _erase(contents, runs, reason, image, original, also, write):
         ]
         if write:
             [mark_model(m, target, when, target.unnamed(reason)) for m in models]
-        tracked, stores = clean_tracking(target, words | ids, models, when, write, seen)
+        tracked, stores = clean_tracking(target, words | ids, models, when=when, write=write, seen=seen)
         places += tracked + [
             one
             for top in tops

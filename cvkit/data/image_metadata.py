@@ -10,7 +10,9 @@ __all__ = ['DRAWS_JPEG', 'DRAWS_PNG', 'DRAWS_WEBP', 'DRAWS_TIFF', 'WIDTHS', 'SIG
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -19,253 +21,272 @@ from ..core import DataError
 from .preprocess import FORMATS, decode_image
 
 # %% ../../nbs/04_data/07_image_metadata.ipynb #8b66d773
-DRAWS_JPEG = {
-    *range(0xC0, 0xD0),
-    0xD8,
-    0xD9,
-    0xDA,
-    0xDB,
-    0xDC,
-    0xDD,
-    0xDE,
-    0xDF,
-}  # frames, tables, scans, start and end
+class _Finding(NamedTuple):
+    "Something in a file that does not draw the picture."
+
+    kind: str  # such as EXIF
+    where: str  # for a person
+    start: int = 0  # first byte
+    end: int = 0  # byte after the last; 0 and 0 where it has no place of its own
 
 
-def _jpeg_parts(file):
-    # of (marker, start, end), the whole file from 0 to its end; marker None: bytes that belong to nothing
-    "The segments of a JPEG, each with the scan that follows it."
-    at, parts = 0, []
-    while at < len(file):
-        if not (found := re.compile(rb"\xff+([\x01\xc0-\xfe])").match(file, at)):
-            return [*parts, (None, at, len(file))]
-        marker, end = found[1][0], found.end()
-        if marker not in (1, 0xD8, 0xD9, *range(0xD0, 0xD8)):
+class _Part(NamedTuple):
+    "A segment or a chunk of a file."
+
+    name: int | str | None  # marker or name; None: bytes that belong to nothing
+    start: int  # first byte
+    end: int  # byte after the last
+
+
+DRAWS_JPEG = {*range(0xC0, 0xD0), *range(0xD8, 0xE0)}  # frames, tables, scans, start and end
+_JPEG_MARKER = re.compile(rb"\xff+([\x01\xc0-\xfe])")
+_AFTER_SCAN = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")  # a marker that is neither a stuffed byte nor a restart
+_WITHOUT_LENGTH = (0x01, *range(0xD0, 0xDA))
+_JPEG_NAMES = {
+    b"Exif\0": "EXIF",
+    b"http://ns.adobe.com/": "XMP",
+    b"ICC_PROFILE\0": "colour profile",
+    b"Photoshop 3.0": "IPTC",
+    b"MPF\0": "further pictures",
+    b"JFXX": "thumbnail",
+    b"JP\0\0": "provenance (C2PA)",
+}  # beginning of a segment's body, and what it is
+
+
+def _jpeg_parts(file: bytes) -> list[_Part]:
+    "The segments of a JPEG, each with the scan that follows it: the whole file from 0 to its end."
+    parts = []
+    start = 0
+    while start < len(file):
+        match = _JPEG_MARKER.match(file, start)
+        if not match:
+            return [*parts, _Part(None, start, len(file))]
+        marker = match[1][0]
+        end = match.end()
+        if marker not in _WITHOUT_LENGTH:
             end += int.from_bytes(file[end : end + 2], "big")
-        if marker == 0xDA:  # entropy-coded: to the next marker that is neither a stuffed byte nor a restart
-            after = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]").search(file, end)
-            end = after.start() if after else len(file)
-        parts.append((marker, at, min(end, len(file))))
-        at = end
+        if marker == 0xDA:  # compressed pixels, up to the next marker
+            following = _AFTER_SCAN.search(file, end)
+            end = following.start() if following else len(file)
+        parts.append(_Part(marker, start, min(end, len(file))))
+        start = end
         if marker == 0xD9:
-            return parts + ([(None, at, len(file))] if at < len(file) else [])
+            rest = [_Part(None, start, len(file))] if start < len(file) else []
+            return parts + rest
     return parts
 
 
-def _named(marker, body):
+def _is_plain_header(marker: int, body: bytes) -> bool:
+    "Whether a segment of JFIF or Adobe says how colours are kept, and nothing more."
+    if marker == 0xE0 and body[:5] == b"JFIF\0":
+        return len(body) == 14 and body[12:] == b"\0\0"
+    return marker == 0xEE and body[:5] == b"Adobe" and len(body) == 12
+
+
+def _jpeg_kind(marker: int | None, body: bytes) -> str:
     "What a segment of a JPEG is; nothing where it belongs to the picture."
     if marker is None:
         return "bytes after the image"
-    if marker in DRAWS_JPEG:
+    if marker in DRAWS_JPEG or _is_plain_header(marker, body):
         return ""
     if marker == 0xE0 and body[:5] == b"JFIF\0":
-        return "" if len(body) == 14 and body[12:] == b"\0\0" else "thumbnail"
-    if marker == 0xEE and body[:5] == b"Adobe" and len(body) == 12:
-        return ""
-    names = {
-        b"Exif\0": "EXIF",
-        b"http://ns.adobe.com/": "XMP",
-        b"ICC_PROFILE\0": "colour profile",
-        b"Photoshop 3.0": "IPTC",
-        b"MPF\0": "further pictures",
-        b"JFXX": "thumbnail",
-        b"JP\0\0": "provenance (C2PA)",
-    }
-    return next(
-        (name for start, name in names.items() if body.startswith(start)),
-        "comment" if marker == 0xFE else f"APP{marker - 0xE0}" if 0xE0 <= marker < 0xF0 else f"marker {marker:02x}",
-    )
+        return "thumbnail"
+    for beginning, kind in _JPEG_NAMES.items():
+        if body.startswith(beginning):
+            return kind
+    if marker == 0xFE:
+        return "comment"
+    return f"APP{marker - 0xE0}" if 0xE0 <= marker < 0xF0 else f"marker {marker:02x}"
 
 
-def _look_jpeg(file):  # (kind, where, start, end)
+def _look_jpeg(file: bytes) -> list[_Finding]:
     "What a JPEG says beside its picture."
-    return [
-        (name, f"byte {start}", start, end)
-        for marker, start, end in _jpeg_parts(file)
-        if (name := _named(marker, file[start + 4 : end]))
-    ]
+    findings = []
+    for marker, start, end in _jpeg_parts(file):
+        kind = _jpeg_kind(marker, file[start + 4 : end])
+        if kind:
+            findings.append(_Finding(kind, f"byte {start}", start, end))
+    return findings
 
 # %% ../../nbs/04_data/07_image_metadata.ipynb #77d5a698
-DRAWS_PNG, DRAWS_WEBP = (
-    ("IHDR", "PLTE", "tRNS", "IDAT", "IEND", "gAMA", "cHRM", "sRGB", "sBIT"),
-    ("VP8 ", "VP8L", "VP8X", "ALPH"),
-)
+DRAWS_PNG = ("IHDR", "PLTE", "tRNS", "IDAT", "IEND", "gAMA", "cHRM", "sRGB", "sBIT")
+DRAWS_WEBP = ("VP8 ", "VP8L", "VP8X", "ALPH")
+_PNG_NAMES = {
+    None: "bytes after the image",
+    "eXIf": "EXIF",
+    "iCCP": "colour profile",
+    "tIME": "date",
+    "tEXt": "text",
+    "zTXt": "text",
+    "iTXt": "text",
+}
+_WEBP_NAMES = {None: "bytes after the image", "EXIF": "EXIF", "XMP ": "XMP", "ICCP": "colour profile"}
+_WHOLE = [(0, 1, 0, 1)]  # first column, step, first row, step
+_ADAM7 = [(0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2)]
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of each colour type of PNG
 
 
-def _png_chunks(file):  # (name, start, end); name None: after the end
-    "The chunks of a PNG."
-    at = 8
-    while at < len(file):
-        end = at + 12 + int.from_bytes(file[at : at + 4], "big")
+def _png_chunks(file: bytes) -> Iterator[_Part]:
+    "The chunks of a PNG; the name is None after the end."
+    start = 8
+    while start < len(file):
+        end = start + 12 + int.from_bytes(file[start : start + 4], "big")
         if end > len(file):
             break
-        name = file[at + 4 : at + 8].decode("latin-1")
-        yield name, at, end
-        at = end
+        name = file[start + 4 : start + 8].decode("latin-1")
+        yield _Part(name, start, end)
+        start = end
         if name == "IEND":
             break
-    if at < len(file):
-        yield None, at, len(file)
+    if start < len(file):
+        yield _Part(None, start, len(file))
 
 
-def _raw_size(header):  # bytes of all rows, each with its filter
-    "How long the pixels of a PNG are, before compression."
-    w, h, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
-    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
-    passes = (
-        [(0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2)]
-        if interlaced
-        else [(0, 1, 0, 1)]
-    )
-    sides = [(len(range(x, w, dx)), len(range(y, h, dy))) for x, dx, y, dy in passes]
-    return sum((1 + -(-wide * bits // 8)) * high for wide, high in sides if wide)
+def _png_raw_bytes(header: bytes) -> int:
+    "How long the pixels of a PNG are, before compression: all rows, each with its filter."
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    bits = depth * _CHANNELS[colour]
+    total = 0
+    for x, x_step, y, y_step in _ADAM7 if interlaced else _WHOLE:
+        columns = len(range(x, width, x_step))
+        rows = len(range(y, height, y_step))
+        if columns:
+            total += (1 + -(-columns * bits // 8)) * rows
+    return total
 
 
-def _png_pixels(file):  # compressed, and whether more was behind them
-    "The pixels of a PNG and nothing behind them."
-    parts = {name: [file[s + 8 : e - 4] for n, s, e in _png_chunks(file) if n == name] for name in ("IHDR", "IDAT")}
-    size, whole, work = _raw_size(parts["IHDR"][0]), b"".join(parts["IDAT"]), zlib.decompressobj()
-    raw = work.decompress(whole, size)
-    more = work.decompress(work.unconsumed_tail, 1) or work.unused_data
-    return (zlib.compress(raw), True) if more else (whole, False)
+def _png_pixels(file: bytes) -> tuple[bytes, bool]:
+    "The pixels of a PNG, compressed, and nothing behind them; and whether there was more."
+    bodies = {"IHDR": [], "IDAT": []}
+    for name, start, end in _png_chunks(file):
+        if name in bodies:
+            bodies[name].append(file[start + 8 : end - 4])
+    size = _png_raw_bytes(bodies["IHDR"][0])
+    packed = b"".join(bodies["IDAT"])
+    decompressor = zlib.decompressobj()
+    pixels = decompressor.decompress(packed, size)
+    more = decompressor.decompress(decompressor.unconsumed_tail, 1) or decompressor.unused_data
+    return (zlib.compress(pixels), True) if more else (packed, False)
 
 
-def _look_png(file):
+def _chunk_findings(chunks, draws: tuple, names: dict) -> list[_Finding]:
+    "Chunks that do not draw the picture."
+    findings = []
+    for name, start, end in chunks:
+        if name not in draws:
+            findings.append(_Finding(names.get(name, f"chunk {name}"), f"byte {start}", start, end))
+    return findings
+
+
+def _look_png(file: bytes) -> list[_Finding]:
     "What a PNG says beside its picture."
-    names = {
-        None: "bytes after the image",
-        "eXIf": "EXIF",
-        "iCCP": "colour profile",
-        "tIME": "date",
-        "tEXt": "text",
-        "zTXt": "text",
-        "iTXt": "text",
-    }
-    found = [
-        (names.get(name, f"chunk {name}"), f"byte {start}", start, end)
-        for name, start, end in _png_chunks(file)
-        if name not in DRAWS_PNG
-    ]
+    findings = _chunk_findings(_png_chunks(file), DRAWS_PNG, _PNG_NAMES)
     try:
-        hidden = _png_pixels(file)[1]
+        _, more = _png_pixels(file)
     except (zlib.error, struct.error, KeyError, IndexError):
-        return [*found, ("pixels that cannot be read", "IDAT", 0, 0)]
-    return [*found, ("bytes after the image", "IDAT", 0, 0)] if hidden else found
+        return [*findings, _Finding("pixels that cannot be read", "IDAT")]
+    if more:
+        findings.append(_Finding("bytes after the image", "IDAT"))
+    return findings
 
 
-def _webp_chunks(file):
-    "The chunks of a WebP; name None: after the end."
-    at, last = 12, min(len(file), 8 + int.from_bytes(file[4:8], "little"))
-    while at + 8 <= last:
-        end = at + 8 + (size := int.from_bytes(file[at + 4 : at + 8], "little")) + size % 2
-        yield file[at : at + 4].decode("latin-1"), at, min(end, len(file))
-        at = end
-    if at < len(file):
-        yield None, at, len(file)
+def _webp_chunks(file: bytes) -> Iterator[_Part]:
+    "The chunks of a WebP; the name is None after the end."
+    start = 12
+    last = min(len(file), 8 + int.from_bytes(file[4:8], "little"))
+    while start + 8 <= last:
+        size = int.from_bytes(file[start + 4 : start + 8], "little")
+        end = start + 8 + size + size % 2
+        yield _Part(file[start : start + 4].decode("latin-1"), start, min(end, len(file)))
+        start = end
+    if start < len(file):
+        yield _Part(None, start, len(file))
 
 
-def _look_webp(file):
+def _look_webp(file: bytes) -> list[_Finding]:
     "What a WebP says beside its picture."
-    names = {None: "bytes after the image", "EXIF": "EXIF", "XMP ": "XMP", "ICCP": "colour profile"}
-    return [
-        (names.get(name, f"chunk {name}"), f"byte {start}", start, end)
-        for name, start, end in _webp_chunks(file)
-        if name not in DRAWS_WEBP
-    ]
+    return _chunk_findings(_webp_chunks(file), DRAWS_WEBP, _WEBP_NAMES)
 
 # %% ../../nbs/04_data/07_image_metadata.ipynb #28348f4a
-DRAWS_TIFF = {
-    254,
-    256,
-    257,
-    258,
-    259,
-    262,
-    266,
-    273,
-    277,
-    278,
-    279,
-    284,
-    317,
-    320,
-    322,
-    323,
-    324,
-    325,
-    338,
-    339,
-    530,
-    532,
-}  # size, depth, compression, strips, tiles, colours
+_SIZE_AND_COLOURS = {254, 256, 257, 258, 259, 262, 266, 277, 284, 317, 320, 338, 339, 530, 532}
+_STRIPS_AND_TILES = {273, 278, 279, 322, 323, 324, 325}
+DRAWS_TIFF = _SIZE_AND_COLOURS | _STRIPS_AND_TILES
 WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # bytes a value of each type
+_TIFF_NAMES = {
+    34665: "EXIF",
+    34853: "GPS",
+    700: "XMP",
+    33723: "IPTC",
+    34377: "IPTC",
+    34675: "colour profile",
+    274: "orientation",
+    271: "camera",
+    272: "camera",
+    306: "date",
+    315: "author",
+    33432: "copyright",
+    270: "description",
+    330: "further pictures",
+}
+_PIXEL_TAGS = ((273, 279), (324, 325))  # offsets and sizes of strips, and of tiles
 
 
-def _look_tiff(file):
+def _look_tiff(file: bytes) -> list[_Finding]:
     "What a TIFF says beside its picture."
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(file[:4])
     if not order:
-        return [("a kind of TIFF that is not looked into", "byte 0", 0, len(file))]
-    names = {
-        34665: "EXIF",
-        34853: "GPS",
-        700: "XMP",
-        33723: "IPTC",
-        34377: "IPTC",
-        34675: "colour profile",
-        274: "orientation",
-        271: "camera",
-        272: "camera",
-        306: "date",
-        315: "author",
-        33432: "copyright",
-        270: "description",
-        330: "further pictures",
-    }
-    (at,) = struct.unpack_from(order + "I", file, 4)
-    (count,) = struct.unpack_from(order + "H", file, at)
-    used, found, where = [(0, 8), (at, at + 6 + 12 * count)], [], {}
-    for i in range(count):
-        tag, kind, n, offset = struct.unpack_from(order + "HHII", file, at + 2 + 12 * i)
-        size, place = n * WIDTHS.get(kind, 1), at + 10 + 12 * i
-        if size > 4:
-            used.append((offset, offset + size))
-            place = offset
+        return [_Finding("a kind of TIFF that is not looked into", "byte 0", 0, len(file))]
+    (table,) = struct.unpack_from(order + "I", file, 4)
+    (entries,) = struct.unpack_from(order + "H", file, table)
+    used = [(0, 8), (table, table + 6 + 12 * entries)]
+    findings = []
+    numbers = {}  # of the tags that say where pixels lie
+    for i in range(entries):
+        entry = table + 2 + 12 * i
+        tag, kind, values, offset = struct.unpack_from(order + "HHII", file, entry)
+        size = values * WIDTHS.get(kind, 1)
+        start = entry + 8
+        if size > 4:  # the entry says where the values lie
+            start = offset
+            used.append((start, start + size))
         if tag in (273, 279, 324, 325):
-            where[tag] = np.frombuffer(file, order + ("H" if kind == 3 else "I"), n, place).tolist()
+            numbers[tag] = np.frombuffer(file, order + ("H" if kind == 3 else "I"), values, start).tolist()
         if tag not in DRAWS_TIFF:
-            found.append((names.get(tag, f"tag {tag}"), f"tag {tag}", place, place + size))
-    if struct.unpack_from(order + "I", file, at + 2 + 12 * count)[0]:
-        found.append(("further pictures", "a second table", 0, 0))
-    used += [
-        (start, start + size)
-        for a, b in ((273, 279), (324, 325))
-        if a in where
-        for start, size in zip(where[a], where[b])
-    ]
-    return found + _unused(used, len(file))
+            findings.append(_Finding(_TIFF_NAMES.get(tag, f"tag {tag}"), f"tag {tag}", start, start + size))
+    (next_table,) = struct.unpack_from(order + "I", file, table + 2 + 12 * entries)
+    if next_table:
+        findings.append(_Finding("further pictures", "a second table"))
+    for offsets, sizes in _PIXEL_TAGS:
+        if offsets in numbers:
+            used += [(start, start + size) for start, size in zip(numbers[offsets], numbers[sizes])]
+    return findings + _unused(used, len(file))
 
 
-def _unused(used, length):
+def _unused(used: list[tuple[int, int]], length: int) -> list[_Finding]:
     "Stretches of more than padding that nothing points to."
-    end, found = 0, []
+    findings = []
+    end = 0
     for start, stop in [*sorted(used), (length, length)]:
         if start > end + 3:
-            found.append(("bytes that nothing points to", f"byte {end}", end, start))
+            findings.append(_Finding("bytes that nothing points to", f"byte {end}", end, start))
         end = max(end, stop)
-    return found
+    return findings
 
 
-def _look_bmp(file):
+def _look_bmp(file: bytes) -> list[_Finding]:
     "What a BMP says beside its picture."
-    start, header, w, h, _, bits, packed, size = struct.unpack_from("<IIiiHHII", file, 10)
-    colours = struct.unpack_from("<I", file, 46)[0] or (1 << bits if bits <= 8 else 0)
-    pixels = size if packed not in (0, 3) else -(-w * bits // 32) * 4 * abs(h)
-    found = [("colour profile", "header", 0, 0)] if header == 124 and file[70:74] in (b"MBED", b"LINK") else []
-    return found + _unused(
-        [(0, 14 + header + 4 * colours + (12 if packed == 3 and header == 40 else 0)), (start, start + pixels)],
-        len(file),
-    )
+    start, header, width, height, _, bits, compression, size = struct.unpack_from("<IIiiHHII", file, 10)
+    (colours,) = struct.unpack_from("<I", file, 46)
+    if not colours and bits <= 8:
+        colours = 1 << bits
+    masks = 12 if compression == 3 and header == 40 else 0
+    row = -(-width * bits // 32) * 4
+    pixels = row * abs(height) if compression in (0, 3) else size
+    used = [(0, 14 + header + 4 * colours + masks), (start, start + pixels)]
+    findings = _unused(used, len(file))
+    if header == 124 and file[70:74] in (b"MBED", b"LINK"):
+        findings.insert(0, _Finding("colour profile", "header"))
+    return findings
 
 # %% ../../nbs/04_data/07_image_metadata.ipynb #8de5ec49
 SIGNS = {
@@ -286,74 +307,90 @@ LOOK = {
     b"II": _look_tiff,
     b"MM": _look_tiff,
     b"BM": _look_bmp,
-}
+}  # beginning of a file, and what looks into it
+_IN_EXIF = {"GPS": (b"\x25\x88\x04\0", b"\x88\x25\0\x04"), "thumbnail": (b"\xff\xd8\xff",)}
 
 
-def _inside_exif(block):
+def _look(file: bytes) -> list[_Finding]:
+    "What the format's own structure holds beside the picture."
+    look = next((look for beginning, look in LOOK.items() if file.startswith(beginning)), None)
+    if look is None:
+        raise DataError(
+            f"expected an image ({', '.join(FORMATS)}), got {file[:12]!r}...; is it a file of another kind?"
+        )
+    try:
+        return look(file)
+    except (struct.error, ValueError):
+        return [_Finding("a structure that cannot be read", "byte 0", 0, len(file))]
+
+
+def _inside_exif(file: bytes, findings: list[_Finding]) -> list[_Finding]:
     "What EXIF holds that is worse than the name of a camera."
-    return [
-        word
-        for word, signs in {"GPS": (b"\x25\x88\x04\0", b"\x88\x25\0\x04"), "thumbnail": (b"\xff\xd8\xff",)}.items()
-        if any(s in block for s in signs)
-    ]
+    inside = []
+    for finding in findings:
+        if finding.kind not in ("EXIF", "GPS"):
+            continue
+        block = file[finding.start : finding.end]
+        for kind, signs in _IN_EXIF.items():
+            if any(sign in block for sign in signs):
+                inside.append(finding._replace(kind=kind, where=f"in EXIF, {finding.where}"))
+    return inside
+
+
+def _hidden(file: bytes, findings: list[_Finding]) -> list[_Finding]:
+    "Words by which metadata begins, where no finding is."
+    hidden = []
+    for sign, kind in SIGNS.items():
+        for match in re.finditer(re.escape(sign), file):
+            start = match.start()
+            if not any(finding.start <= start < finding.end for finding in findings):
+                hidden.append(_Finding(kind, f"byte {start}", start, match.end()))
+    return hidden
 
 
 def find_metadata(
     file: bytes,  # of an image
 ) -> list:  # dicts of kind, where and bytes (how many), in the order of the file; nothing of the content
     "What a file says beside its picture."
-    look = next((f for start, f in LOOK.items() if file.startswith(start)), None)
-    if not look:
-        raise DataError(
-            f"expected an image ({', '.join(FORMATS)}), got {file[:12]!r}...; is it a file of another kind?"
-        )
-    try:
-        found = look(file)
-    except (struct.error, ValueError):
-        found = [("a structure that cannot be read", "byte 0", 0, len(file))]
-    inside = [
-        (kind, f"in EXIF, {where}", start, end)
-        for name, where, start, end in found
-        if name in ("EXIF", "GPS")
-        for kind in _inside_exif(file[start:end])
-    ]
-    known = [(start, end) for _, _, start, end in found]
-    hidden = [
-        (kind, f"byte {at.start()}", *at.span())
-        for sign, kind in SIGNS.items()
-        for at in re.finditer(re.escape(sign), file)
-        if not any(s <= at.start() < e for s, e in known)
-    ]
-    return [
-        {"kind": kind, "where": where, "bytes": end - start} for kind, where, start, end in [*found, *inside, *hidden]
-    ]
+    findings = _look(file)
+    findings = [*findings, *_inside_exif(file, findings), *_hidden(file, findings)]
+    return [{"kind": kind, "where": where, "bytes": end - start} for kind, where, start, end in findings]
 
 # %% ../../nbs/04_data/07_image_metadata.ipynb #343e5446
-def _to_srgb(picture):  # the same picture where its profile is sRGB, or none, or cannot be used
-    "Pixels in sRGB, as far as a profile says what they are."
+def _sample_colours(mode: str) -> Image.Image:
+    "729 colours `(27,27,3)` evenly over the cube of RGB, or nine grays."
+    steps = np.arange(0, 257, 32).clip(max=255).astype(np.uint8)
+    if mode == "L":
+        return Image.fromarray(steps[None])
+    cube = np.stack(np.meshgrid(steps, steps, steps), -1)
+    return Image.fromarray(cube.reshape(27, 27, 3))
+
+
+def _changes_colours(transform, mode: str) -> bool:
+    "Whether a transform to sRGB moves any sample by more than two steps of 255."
+    if mode == "CMYK":
+        return True
+    colours = _sample_colours(mode)
+    converted = transform.apply(colours.copy())
+    difference = np.asarray(converted, int) - np.asarray(colours, int)
+    return bool(np.abs(difference).max() > 2)
+
+
+def _to_srgb(picture: Image.Image) -> Image.Image:
+    "Pixels in sRGB; the same picture where its profile is sRGB, or none, or cannot be used."
     from PIL import ImageCms
 
-    profile, mode = picture.info.get("icc_profile"), {"L": "L", "RGB": "RGB", "CMYK": "CMYK"}.get(picture.mode)
-    if not profile or not mode:
+    profile = picture.info.get("icc_profile")
+    mode = picture.mode
+    if not profile or mode not in ("L", "RGB", "CMYK"):
         return picture
+    new_mode = "RGB" if mode == "CMYK" else mode
     try:
-        transform = ImageCms.buildTransform(
-            ImageCms.ImageCmsProfile(BytesIO(profile)),
-            ImageCms.createProfile("sRGB"),
-            mode,
-            "RGB" if mode == "CMYK" else mode,
-        )
+        own = ImageCms.ImageCmsProfile(BytesIO(profile))
+        transform = ImageCms.buildTransform(own, ImageCms.createProfile("sRGB"), mode, new_mode)
     except (ImageCms.PyCMSError, OSError):
         return picture
-    steps = np.arange(0, 257, 32).clip(max=255).astype(np.uint8)
-    cube = (
-        Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), -1).reshape(27, 27, 3))
-        if mode == "RGB"
-        else Image.fromarray(steps[None])
-    )
-    if mode != "CMYK" and np.abs(np.asarray(transform.apply(cube.copy()), int) - np.asarray(cube, int)).max() <= 2:
-        return picture
-    return transform.apply(picture)
+    return transform.apply(picture) if _changes_colours(transform, mode) else picture
 
 # %% ../../nbs/04_data/07_image_metadata.ipynb #b26b8b8d
 SAVING = {
@@ -365,65 +402,91 @@ SAVING = {
 }
 
 
+def _saveable(picture: Image.Image, format: str) -> Image.Image:
+    "The picture in a mode that the format can hold."
+    if format == "BMP" and picture.mode not in ("1", "L", "P", "RGB"):
+        return picture.convert("RGB")
+    if format == "JPEG" and picture.mode not in ("L", "RGB", "CMYK"):
+        return picture.convert("RGB")
+    if format == "WEBP" and picture.mode not in ("RGB", "RGBA"):
+        return picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    return picture
+
+
 def encode_image(
     picture: Image.Image,  # its pixels are all that is used
     format: str,  # one of `FORMATS`; JPEG at quality 95, 4:4:4, the others without loss
 ) -> bytes:  # of a file without metadata
     "Write pixels, and nothing else."
-    if format == "BMP" and picture.mode not in ("1", "L", "P", "RGB"):
-        picture = picture.convert("RGB")
-    if format == "JPEG" and picture.mode not in ("L", "RGB", "CMYK"):
-        picture = picture.convert("RGB")
-    if format == "WEBP" and picture.mode not in ("RGB", "RGBA"):
-        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
-    fresh, out = Image.frombytes(picture.mode, picture.size, picture.tobytes()), BytesIO()
+    picture = _saveable(picture, format)
+    fresh = Image.frombytes(picture.mode, picture.size, picture.tobytes())
     if picture.mode == "P":
         fresh.putpalette(picture.getpalette())
     if "transparency" in picture.info and picture.mode in ("P", "L", "RGB"):
         fresh.info["transparency"] = picture.info["transparency"]
+    out = BytesIO()
     fresh.save(out, format, **SAVING[format])
     return out.getvalue()
 
-
-def _strip_jpeg(file):
+# %% ../../nbs/04_data/07_image_metadata.ipynb #dfe22ba1
+def _strip_jpeg(file: bytes) -> bytes:
     "The same scan without the rest."
-
-    def thumbless(body):
-        return body[:2] + b"\0\x10" + body[4:16] + b"\0\0"
-
-    kept = [
-        file[s:e] for marker, s, e in _jpeg_parts(file) if marker is not None and not _named(marker, file[s + 4 : e])
-    ]
-    jfif = [
-        thumbless(file[s:e])
-        for marker, s, e in _jpeg_parts(file)
-        if marker == 0xE0 and file[s + 4 : s + 9] == b"JFIF\0" and _named(marker, file[s + 4 : e])
-    ]
-    return b"".join([kept[0], *jfif[:1], *kept[1:]]) + (b"" if kept[-1][-2:] == b"\xff\xd9" else b"\xff\xd9")
+    kept = []
+    headers = []
+    for marker, start, end in _jpeg_parts(file):
+        body = file[start + 4 : end]
+        segment = file[start:end]
+        if not _jpeg_kind(marker, body):
+            kept.append(segment)
+        elif marker == 0xE0 and body[:5] == b"JFIF\0":
+            headers.append(segment[:2] + b"\0\x10" + segment[4:16] + b"\0\0")  # the header without its thumbnail
+    end_mark = b"" if kept[-1][-2:] == b"\xff\xd9" else b"\xff\xd9"
+    return b"".join([kept[0], *headers[:1], *kept[1:], end_mark])
 
 
-def _strip_png(file):
+def _png_chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def _strip_png(file: bytes) -> bytes:
     "The same pixels without the rest."
-
-    def chunk(name, body):
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    parts = [(n, file[s:e]) for n, s, e in _png_chunks(file) if n in DRAWS_PNG]
-    before, after = [b for n, b in parts if n not in ("IDAT", "IEND")], [b for n, b in parts if n == "IEND"][:1]
-    return b"".join([file[:8], *before, chunk(b"IDAT", _png_pixels(file)[0]), *after])
+    pixels, _ = _png_pixels(file)
+    chunks = [(name, file[start:end]) for name, start, end in _png_chunks(file) if name in DRAWS_PNG]
+    before = [chunk for name, chunk in chunks if name not in ("IDAT", "IEND")]
+    ends = [chunk for name, chunk in chunks if name == "IEND"]
+    return b"".join([file[:8], *before, _png_chunk(b"IDAT", pixels), *ends[:1]])
 
 
-def _strip_webp(file):
+def _strip_webp(file: bytes) -> bytes:
     "The same frame without the rest."
-    parts = [(n, bytearray(file[s:e])) for n, s, e in _webp_chunks(file) if n in DRAWS_WEBP]
-    for name, part in parts:
+    body = bytearray(b"WEBP")
+    for name, start, end in _webp_chunks(file):
+        if name not in DRAWS_WEBP:
+            continue
+        chunk = bytearray(file[start:end])
         if name == "VP8X":
-            part[8] &= 0x10  # of its flags, only that there is transparency
-    body = b"WEBP" + b"".join(bytes(p) for _, p in parts)
-    return b"RIFF" + struct.pack("<I", len(body)) + body
+            chunk[8] &= 0x10  # of its flags, only that there is transparency
+        body += chunk
+    return b"RIFF" + struct.pack("<I", len(body)) + bytes(body)
 
-# %% ../../nbs/04_data/07_image_metadata.ipynb #fc31bbd0
+
 STRIP = {"JPEG": _strip_jpeg, "MPO": _strip_jpeg, "PNG": _strip_png, "WEBP": _strip_webp}
+
+
+def _stripped(file: bytes, picture: Image.Image, convert: bool) -> bytes:
+    "The picture upright and in sRGB; from the same compressed bytes, if nothing had to be changed."
+    kind = picture.format
+    written_as = "JPEG" if kind == "MPO" else kind
+    is_turned = picture.getexif().get(0x0112, 1) not in (0, 1)
+    coloured = _to_srgb(picture) if convert else picture
+    if is_turned:
+        return encode_image(ImageOps.exif_transpose(coloured), written_as)
+    if coloured is not picture or kind not in STRIP:
+        return encode_image(coloured, written_as)
+    try:
+        return STRIP[kind](file)
+    except (zlib.error, struct.error, LookupError):  # Pillow forgives what a strict reader does not
+        return encode_image(picture, written_as)
 
 
 def strip_metadata(
@@ -436,19 +499,7 @@ def strip_metadata(
     "The picture and nothing else, proved by its bytes."
     decode_image(file, max_pixels)  # or the reason why not
     with Image.open(BytesIO(file), formats=FORMATS) as picture:
-        kind, turned = picture.format, picture.getexif().get(0x0112, 1) not in (0, 1)
-        coloured = _to_srgb(picture) if convert else picture
-        if turned or coloured is not picture or kind not in STRIP:
-            clean = encode_image(
-                ImageOps.exif_transpose(coloured) if turned else coloured, "JPEG" if kind == "MPO" else kind
-            )
-        else:
-            try:
-                clean = STRIP[kind](file)
-            except (zlib.error, struct.error, LookupError):
-                clean = encode_image(
-                    picture, "JPEG" if kind == "MPO" else kind
-                )  # what Pillow forgives, the walk may not
+        clean = _stripped(file, picture, convert)
     left = find_metadata(clean)
     if left:
         raise DataError(

@@ -16,7 +16,10 @@ import tarfile
 import time
 import zipfile
 from base64 import b64decode
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from io import BytesIO, StringIO
 from itertools import groupby
@@ -25,15 +28,13 @@ from urllib.parse import quote, unquote_to_bytes
 
 import numpy as np
 
-from ..core import DataError, digest_bytes, need, utc_now, write_atomic
+from ..core import DataError, count, digest_bytes, need, utc_now, write_atomic
 from ..data.pixel_cache import Store
 from ..data.preprocess import decode_image
 
 # %% ../../nbs/12_erasure/01_files.ipynb #3158b893
-NOTE, ALIKE = (
-    "picture removed, because an image was forgotten",
-    0.95,
-)  # what stands in its place; correlation from which two pictures are taken for one
+NOTE = "picture removed, because an image was forgotten"  # stands in its place
+ALIKE = 0.95  # correlation from which two pictures are taken for one
 
 
 def likeness(
@@ -46,40 +47,50 @@ def likeness(
         pixels = decode_image(image) if isinstance(image, bytes) else image
     except DataError:
         return None
-    gray = np.asarray(
-        Image.fromarray(pixels).convert("L").resize((32, 32), Image.Resampling.BILINEAR, reducing_gap=3), np.float32
-    ).ravel()
+    picture = Image.fromarray(pixels).convert("L")
+    small = picture.resize((32, 32), Image.Resampling.BILINEAR, reducing_gap=3)
+    gray = np.asarray(small, np.float32).ravel()
     gray = gray - gray.mean()
-    return gray / length if (length := float(np.linalg.norm(gray))) > 64 else None
+    length = float(np.linalg.norm(gray))
+    return gray / length if length > 64 else None
 
-
-def _one_of(words):
+# %% ../../nbs/12_erasure/01_files.ipynb #4542178f
+def _any_of(words: list[str]) -> str:
     """A regular expression of any of the sorted words, the longest first; branches by letters, so that thousands cost
     no more than a few."""
-    head = os.path.commonprefix([words[0], words[-1]])
-    rest = [word[len(head) :] for word in words]
-    parts = [_one_of(list(same)) for _, same in groupby(filter(None, rest), key=lambda word: word[0])]
-    return re.escape(head) + (f"(?:{'|'.join(parts)})" if parts else "") + ("?" if parts and not rest[0] else "")
+    shared = os.path.commonprefix([words[0], words[-1]])  # noqa: RUF071 - by characters, as wanted
+    rest = [word[len(shared) :] for word in words]
+    groups = groupby(filter(None, rest), key=lambda word: word[0])
+    branches = [_any_of(list(group)) for _, group in groups]
+    pattern = re.escape(shared)
+    if branches:
+        pattern += f"(?:{'|'.join(branches)})"
+    if branches and not rest[0]:
+        pattern += "?"
+    return pattern
+
+
+def _spelled(word: str) -> set[str]:
+    "A word as text, HTML, an address, and JSON in both ways hold it."
+    plain_and_html = (word, escape(word))
+    as_json = {json.dumps(text, ensure_ascii=ascii)[1:-1] for text in plain_and_html for ascii in (True, False)}
+    return {*plain_and_html, quote(word), *as_json}
 
 
 def spellings(
     words,  # text
 ) -> re.Pattern:  # of the words as HTML, JSON and addresses spell them, where no longer word holds them
     "Find names in any kind of text."
+    spelled = set()
+    for word in words:
+        if word:
+            spelled |= _spelled(str(word))
+    if not spelled:
+        return re.compile(r"(?!)")  # matches nothing
+    return re.compile(rf"(?<![\w.%-])(?:{_any_of(sorted(spelled))})(?![\w%-]|\.\w)")
 
-    def of(w):
-        return {
-            w,
-            escape(w),
-            quote(w),
-            *(json.dumps(x, ensure_ascii=a)[1:-1] for x in (w, escape(w)) for a in (True, False)),
-        }
-
-    every = sorted({v for w in words if w for v in of(str(w))})
-    return re.compile(rf"(?<![\w.%-])(?:{_one_of(every)})(?![\w%-]|\.\w)") if every else re.compile(r"(?!)")
-
-# %% ../../nbs/12_erasure/01_files.ipynb #2dd0947e
-@dataclass(repr=False)
+# %% ../../nbs/12_erasure/01_files.ipynb #d247fda3
+@dataclass(repr=False, eq=False, frozen=True)
 class Target:
     "An image that is to be forgotten, as files can tell of it."
 
@@ -90,27 +101,44 @@ class Target:
     bare: set = frozenset()  # names of its files that no other image has
     roots: tuple = ()  # folders of images, in which other pictures stay
 
-    def __post_init__(self):
-        self.names = spellings({*self.uris, *self.bare, *self.keys, *self.contents})
-        self.likenesses, self.heads = (
-            np.array([seen for file in self.files if (seen := likeness(file)) is not None]),
-            {},
-        )
+    @cached_property
+    def names(self) -> re.Pattern:  # of all its names
+        return spellings({*self.uris, *self.bare, *self.keys, *self.contents})
+
+    @cached_property
+    def words(self) -> set:  # what a record may name it by
+        return {*self.keys, *self.contents, *self.uris}
+
+    @cached_property
+    def likenesses(self) -> np.ndarray:  # `(n,1024)` of its files that show something
+        found = [likeness(file) for file in self.files]
+        return np.array([values for values in found if values is not None])
+
+    @cached_property
+    def heads(self) -> dict:  # first 64 bytes to the files that begin with them
+        heads = {}
         for file in self.files:
-            self.heads.setdefault(file[:64], []).append(file)
-        self.words = {*self.keys, *self.contents, *self.uris}
+            heads.setdefault(file[:64], []).append(file)
+        return heads
 
     def shows(self, image) -> bool:  # bytes of a picture, or its pixels
         "Whether a picture looks like it."
         if isinstance(image, bytes) and digest_bytes(image) in self.contents:
             return True
-        seen = likeness(image) if len(self.likenesses) else None
-        return seen is not None and bool((self.likenesses @ seen).max() > ALIKE)
+        if not len(self.likenesses):
+            return False
+        values = likeness(image)
+        return values is not None and bool((self.likenesses @ values).max() > ALIKE)
 
     def stands_in(self, data: bytes) -> bool:  # of any file
         "Whether the bytes of its file stand in others."
-        places = (m.start() for magic in {head[:4] for head in self.heads} for m in re.finditer(re.escape(magic), data))
-        return any(data.startswith(file, i) for i in places for file in self.heads.get(data[i : i + 64], ()))
+        for magic in {head[:4] for head in self.heads}:
+            for match in re.finditer(re.escape(magic), data):
+                start = match.start()
+                candidates = self.heads.get(data[start : start + 64], ())
+                if any(data.startswith(file, start) for file in candidates):
+                    return True
+        return False
 
     def unnamed(self, text: str) -> str:  # without its names
         return self.names.sub("forgotten", text)
@@ -118,10 +146,11 @@ class Target:
     def __repr__(self):
         return f"Target: {len(self.contents)} contents, {len(self.keys)} rows"
 
-# %% ../../nbs/12_erasure/01_files.ipynb #828ca88c
+# %% ../../nbs/12_erasure/01_files.ipynb #ebc6c6c6
 _PLOT = re.compile(r'(<figure class="plot">.*?</figure>)', re.S)
 _IMG = re.compile(r"""<img\b[^>]*?\bsrc\s*=\s*\\?(["'])\s*(data:image\\?/.*?)\\?\1[^>]*>""", re.S | re.I)
 _DATA = re.compile(r"data:(?:image|video|application)\\?/[\w.+-]+(?:;[\w.=+-]+)*,[^\s\"'<>)\\]*", re.I)
+_NOTE_HTML = f'<em class="erased">[{NOTE}]</em>'
 
 
 def uri_bytes(
@@ -130,12 +159,15 @@ def uri_bytes(
     "The file inside a data URI."
     head, _, body = uri.partition(",")
     try:
-        return b64decode(re.sub(r"\s|\\n|%0A", "", body)) if "base64" in head.lower() else unquote_to_bytes(body)
+        if "base64" not in head.lower():
+            return unquote_to_bytes(body)
+        return b64decode(re.sub(r"\s|\\n|%0A", "", body))
     except ValueError:
         return b""
 
-
-def _is_plot(file):  # a PNG with a palette, as cvkit.reports.pages.figure writes plots
+# %% ../../nbs/12_erasure/01_files.ipynb #708bc24e
+def _is_plot(file: bytes) -> bool:
+    "A PNG with a palette, as cvkit.reports.pages.figure writes plots."
     return file[:8] == b"\x89PNG\r\n\x1a\n" and file[25:26] == b"\x03"
 
 
@@ -146,57 +178,85 @@ def without_pictures(
 ) -> str:  # with notes where pictures were
     "Take pictures out of a page."
 
-    def gone(uri, plot=False):
+    def must_go(uri: str, in_figure: bool) -> bool:
         file = uri_bytes(uri)
-        return target.shows(file) if not every or (plot and _is_plot(file)) else True
+        may_stay = not every or (in_figure and _is_plot(file))
+        return target.shows(file) if may_stay else True
 
-    def clean(part, plot):
-        note = f'<em class="erased">[{NOTE}]</em>'
-        part = _IMG.sub(lambda m: note if gone(m[2], plot) else m[0], part)
-        return _DATA.sub(lambda m: "data:,erased" if gone(m[0], plot) else m[0], part)
+    def cleaned(part: str, in_figure: bool) -> str:
+        part = _IMG.sub(lambda match: _NOTE_HTML if must_go(match[2], in_figure) else match[0], part)
+        return _DATA.sub(lambda match: "data:,erased" if must_go(match[0], in_figure) else match[0], part)
 
-    return "".join(clean(part, i % 2) for i, part in enumerate(_PLOT.split(text)))
+    parts = _PLOT.split(text)  # every second one is the figure of a plot
+    return "".join(cleaned(part, i % 2 == 1) for i, part in enumerate(parts))
 
 
-def _say_so(html):
-    "Say in the head of a page that pictures were removed."
-    said = f'<p class="lead erased">Pictures were removed on {utc_now()[:10]}, because an image was forgotten.</p>'
+def _with_notice(html: str) -> str:
+    "A page whose head says that pictures were removed."
     if 'class="lead erased"' in html:
         return html
+    notice = f'<p class="lead erased">Pictures were removed on {utc_now()[:10]}, because an image was forgotten.</p>'
     head = re.search("</h1>", html) or re.search("<body[^>]*>", html)
-    return html[: head.end()] + said + html[head.end() :] if head else said + html
+    if not head:
+        return notice + html
+    return html[: head.end()] + notice + html[head.end() :]
 
-# %% ../../nbs/12_erasure/01_files.ipynb #708bc24e
-def _clean_texts(value, clean):
+# %% ../../nbs/12_erasure/01_files.ipynb #6f1293d0
+def _joined(value) -> str:
+    "A text of a notebook, which may be kept as its lines."
+    return "".join(value) if isinstance(value, list) else str(value)
+
+
+def _clean_texts(value, clean: Callable[[str], str]):
     "All texts of a notebook; those in lines are read as one."
     if isinstance(value, str):
         return clean(value)
-    if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
-        return value if (new := clean("".join(value))) == "".join(value) else new.splitlines(True)
-    if isinstance(value, list):
-        return [_clean_texts(v, clean) for v in value]
-    return {clean(k): _clean_texts(v, clean) for k, v in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {clean(key): _clean_texts(part, clean) for key, part in value.items()}
+    if not isinstance(value, list):
+        return value
+    if not value or not all(isinstance(part, str) for part in value):
+        return [_clean_texts(part, clean) for part in value]
+    before = "".join(value)
+    after = clean(before)
+    return value if after == before else after.splitlines(True)
 
 
-def _drop_images(bundle, target, every):
+def _must_drop(kind: str, content, target: Target, every: bool) -> bool:
+    "Whether an output of a kind (a MIME type) goes."
+    if kind.startswith("image/"):
+        if every:
+            return True
+        text = _joined(content)
+        return target.shows(text.encode() if kind.endswith("xml") else uri_bytes("data:;base64," + text))
+    return every and kind.startswith(("video/", "application/vnd", "application/pdf", "application/javascript"))
+
+
+def _drop_images(bundle: dict, target: Target, every: bool) -> dict:
     "Take what is an image out of an output, or out of an attachment."
+    kept = {kind: content for kind, content in bundle.items() if not _must_drop(kind, content, target, every)}
+    if len(kept) < len(bundle):
+        kept["text/html"] = _NOTE_HTML
+    return kept
 
-    def text(v):
-        return "".join(v) if isinstance(v, list) else str(v)
 
-    def raw(kind, v):
-        return text(v).encode() if kind.endswith("xml") else uri_bytes("data:;base64," + text(v))
+def _clean_cell(cell: dict, target: Target, every: bool):
+    for output in cell.get("outputs", []):
+        if "data" in output:
+            output["data"] = _drop_images(output["data"], target, every)
+    attachments = {}
+    for name, files in cell.get("attachments", {}).items():
+        kept = _drop_images(files, target, every)
+        if "text/html" not in kept:
+            attachments[name] = kept
+    if attachments:
+        cell["attachments"] = attachments
+    else:
+        cell.pop("attachments", None)
 
-    bad = [
-        kind
-        for kind in bundle
-        if (kind.startswith("image/") and (every or target.shows(raw(kind, bundle[kind]))))
-        or (every and kind.startswith(("video/", "application/vnd", "application/pdf", "application/javascript")))
-    ]
-    return {
-        **{k: v for k, v in bundle.items() if k not in bad},
-        **({"text/html": f'<em class="erased">[{NOTE}]</em>'} if bad else {}),
-    }
+
+def _is_marked(book: dict) -> bool:
+    return any("erased" in cell.get("metadata", {}).get("tags", []) for cell in book["cells"])
 
 
 def clean_notebook(
@@ -208,44 +268,33 @@ def clean_notebook(
     before = json.loads(text)
     book = json.loads(text)
     for cell in book.get("cells", []):
-        for output in cell.get("outputs", []):
-            if "data" in output:
-                output["data"] = _drop_images(output["data"], target, every)
-        cell["attachments"] = {
-            name: kept
-            for name, files in cell.get("attachments", {}).items()
-            if "text/html" not in (kept := _drop_images(files, target, every))
-        }
-        if not cell["attachments"]:
-            del cell["attachments"]
+        _clean_cell(cell, target, every)
     if every:
         book.get("metadata", {}).pop("widgets", None)
     book = _clean_texts(book, lambda words: without_pictures(words, target, every))
-    if book != before and not any("erased" in c.get("metadata", {}).get("tags", []) for c in book["cells"]):
-        book["cells"].insert(
-            0,
-            {
-                "cell_type": "markdown",
-                "id": "erased",
-                "metadata": {"tags": ["erased"]},
-                "source": [f"Pictures were removed on {utc_now()[:10]}, because an image was forgotten."],
-            },
-        )
+    if book != before and not _is_marked(book):
+        mark = {
+            "cell_type": "markdown",
+            "id": "erased",
+            "metadata": {"tags": ["erased"]},
+            "source": [f"Pictures were removed on {utc_now()[:10]}, because an image was forgotten."],
+        }
+        book["cells"].insert(0, mark)
     book = _clean_texts(book, target.unnamed)
     return text if book == before else json.dumps(book, indent=1, ensure_ascii=False) + "\n"
 
-# %% ../../nbs/12_erasure/01_files.ipynb #46c54de7
+# %% ../../nbs/12_erasure/01_files.ipynb #f0003d55
 # members that say which image a record is of; a path says it where there is none of them, since two folders may have a
 # file of one name
 OWN = ("content", "image", "key", "redacted_content")
 
 
-def _is_of(record, target):  # whether a record, by name, is of the image
-    said = [record[name] for name in OWN if isinstance(record.get(name), str)] or [record.get("uri")]
-    return (
-        any(isinstance(word, str) and word in target.words for word in said)
-        or str(record.get("source")) in target.contents
-    )
+def _is_of(record: dict, target: Target) -> bool:
+    "Whether a record, by name, is of the image."
+    named = [record[name] for name in OWN if isinstance(record.get(name), str)] or [record.get("uri")]
+    if any(isinstance(word, str) and word in target.words for word in named):
+        return True
+    return str(record.get("source")) in target.contents
 
 
 def clean_record(
@@ -255,19 +304,18 @@ def clean_record(
     "Take an image out of a record."
     if isinstance(value, str):
         return without_pictures(target.unnamed(value), target, False)
-    if isinstance(value, dict):
-        return {
-            target.unnamed(k): clean_record(v, target)
-            for k, v in value.items()
-            if k not in target.words or not isinstance(v, (dict, list))
-        }
-    return (
-        [clean_record(v, target) for v in value if not (isinstance(v, dict) and _is_of(v, target))]
-        if isinstance(value, list)
-        else value
-    )
+    if isinstance(value, list):
+        others = [part for part in value if not (isinstance(part, dict) and _is_of(part, target))]
+        return [clean_record(part, target) for part in others]
+    if not isinstance(value, dict):
+        return value
+    return {
+        target.unnamed(key): clean_record(part, target)
+        for key, part in value.items()
+        if key not in target.words or not isinstance(part, (dict, list))
+    }
 
-
+# %% ../../nbs/12_erasure/01_files.ipynb #8ca7e121
 def clean_lines(
     text: str,  # JSONL
     target: Target,  # what is to be forgotten
@@ -275,10 +323,12 @@ def clean_lines(
     "Take an image out of a log."
     lines = text.splitlines(True)
     kept = [line for line in lines if not target.names.search(line)]
-    chained = len(kept) < len(lines) and all(f'"{name}":' in lines[0] for name in ("before", "digest"))
+    if len(kept) == len(lines):
+        return text
+    chained = all(f'"{name}":' in lines[0] for name in ("before", "digest"))
     return text if chained else "".join(kept)
 
-
+# %% ../../nbs/12_erasure/01_files.ipynb #f68b8f86
 def clean_rows(
     text: str,  # CSV
     target: Target,  # what is to be forgotten
@@ -286,56 +336,85 @@ def clean_rows(
     "Take an image out of a CSV file."
     rows = list(csv.reader(StringIO(text)))
     kept = [row for row in rows if not target.names.search(" ".join(row))]
+    if len(kept) == len(rows):
+        return text
     out = StringIO()
     csv.writer(out, lineterminator="\n").writerows(kept)
-    return text if len(kept) == len(rows) else out.getvalue()
+    return out.getvalue()
 
-# %% ../../nbs/12_erasure/01_files.ipynb #f0003d55
+# %% ../../nbs/12_erasure/01_files.ipynb #7ad92f51
+def _holds_content(cell, target: Target) -> bool:
+    content = cell.get("bytes") if isinstance(cell, dict) else cell  # a dict is an image of Hugging Face's datasets
+    return isinstance(content, bytes) and digest_bytes(content) in target.contents
+
+
+def _rows_of(table, target: Target) -> np.ndarray:
+    "`(n,)` bool: the rows that are of the image."
+    mine = np.zeros(len(table), bool)
+    columns = set(OWN) & set(table) or {"uri"} & set(table)
+    for name in columns:
+        mine |= table[name].astype(str).isin(target.words).to_numpy()
+    for name in table.columns[table.dtypes == object]:  # noqa: E721 - dtypes, not types
+        mine |= np.array([_holds_content(cell, target) for cell in table[name]], bool)
+    return mine
+
+
 def clean_table(
     file: bytes,  # Parquet
     target: Target,  # what is to be forgotten
 ) -> bytes:  # without its rows and names
     "Take an image out of a table."
     table = need("pandas", "train").read_parquet(BytesIO(file))
-    mine = np.zeros(len(table), bool)
-    for name in set(OWN) & set(table) or {"uri"} & set(table):
-        mine |= table[name].astype(str).isin(target.words).to_numpy()
-    for name in table.columns[table.dtypes == object]:
-        mine |= [
-            isinstance(v, bytes) and digest_bytes(v) in target.contents
-            for v in (v.get("bytes") if isinstance(v, dict) else v for v in table[name])
-        ]
-    kept = table[~mine].reset_index(drop=True)
-    for name in (c for c in kept if any(isinstance(v, str) for v in kept[c])):
-        kept[name] = [target.unnamed(v) if isinstance(v, str) else v for v in kept[name]]
-    return file if len(kept) == len(table) and kept.equals(table) else kept.to_parquet(index=False)
+    kept = table[~_rows_of(table, target)].reset_index(drop=True)
+    for name in kept:
+        if any(isinstance(cell, str) for cell in kept[name]):
+            kept[name] = [target.unnamed(cell) if isinstance(cell, str) else cell for cell in kept[name]]
+    if len(kept) == len(table) and kept.equals(table):
+        return file
+    return kept.to_parquet(index=False)
 
-
+# %% ../../nbs/12_erasure/01_files.ipynb #ad0af520
 def clean_arrays(
     file: bytes,  # NPZ: `images` (n,) keys, and arrays with a row for each
     target: Target,  # what is to be forgotten
 ) -> bytes:  # without its row
     "Take an image out of arrays."
     try:
-        with np.load(BytesIO(file), allow_pickle=False) as kept:
-            arrays = dict(kept)
+        with np.load(BytesIO(file), allow_pickle=False) as opened:
+            arrays = dict(opened)
     except (ValueError, zipfile.BadZipFile):
         return file
     keys = {key[:16] for key in target.keys}
     mine = np.array([str(key)[:16] in keys for key in arrays.get("images", ())], bool)
     if not mine.any():
         return file
+    kept = {name: values[~mine] if values.shape[:1] == mine.shape else values for name, values in arrays.items()}
     out = BytesIO()
-    np.savez(
-        out, **{name: values[~mine] if values.shape[:1] == mine.shape else values for name, values in arrays.items()}
-    )
+    np.savez(out, **kept)
     return out.getvalue()
 
-# %% ../../nbs/12_erasure/01_files.ipynb #8ca7e121
-PICTURES, TEXTS = (
-    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic"},
-    {".html", ".htm", ".svg", ".md", ".txt", ".log", ".yaml", ".yml", ".toml", ".js", ".css", ".py"},
-)
+# %% ../../nbs/12_erasure/01_files.ipynb #13445062
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic"}
+TEXTS = {".html", ".htm", ".svg", ".md", ".txt", ".log", ".yaml", ".yml", ".toml", ".js", ".css", ".py"}
+_LARGEST_MEMBER = 1e9  # bytes that are read of a member of an archive
+
+
+def _zip_holds(file: bytes, target: Target) -> bool:
+    try:
+        with zipfile.ZipFile(BytesIO(file)) as archive:
+            members = [member for member in archive.infolist() if member.file_size < _LARGEST_MEMBER]
+            return any(digest_bytes(archive.read(member)) in target.contents for member in members)
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError):
+        return False
+
+
+def _tar_holds(file: bytes, target: Target) -> bool:
+    try:
+        with tarfile.open(fileobj=BytesIO(file)) as archive:
+            members = (member for member in archive if member.isfile() and member.size < _LARGEST_MEMBER)
+            return any(digest_bytes(archive.extractfile(member).read()) in target.contents for member in members)
+    except (tarfile.TarError, OSError, EOFError, ValueError):
+        return False
 
 
 def holds(
@@ -346,28 +425,13 @@ def holds(
     if digest_bytes(file) in target.contents or target.stands_in(file):
         return True
     if file[:4] == b"PK\x03\x04":
-        try:
-            with zipfile.ZipFile(BytesIO(file)) as archive:
-                return any(
-                    digest_bytes(archive.read(member)) in target.contents
-                    for member in archive.infolist()
-                    if member.file_size < 1e9
-                )
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError):
-            return False
-    if file[:2] not in (b"\x1f\x8b", b"BZ") and file[:6] != b"\xfd7zXZ\x00" and file[257:262] != b"ustar":
-        return False
-    try:
-        with tarfile.open(fileobj=BytesIO(file)) as archive:
-            return any(
-                digest_bytes(archive.extractfile(member).read()) in target.contents
-                for member in archive
-                if member.isfile() and member.size < 1e9
-            )
-    except (tarfile.TarError, OSError, EOFError, ValueError):
-        return False
+        return _zip_holds(file, target)
+    compressed = file[:2] in (b"\x1f\x8b", b"BZ") or file[:6] == b"\xfd7zXZ\x00"
+    if compressed or file[257:262] == b"ustar":
+        return _tar_holds(file, target)
+    return False
 
-
+# %% ../../nbs/12_erasure/01_files.ipynb #0b12fb7b
 def named_after(
     path,  # of a file
     target: Target,  # what is to be forgotten
@@ -375,8 +439,37 @@ def named_after(
     "Whether a file's name names the image."
     return any(word[:16] in Path(path).name for word in target.contents)
 
+# %% ../../nbs/12_erasure/01_files.ipynb #eef01831
+def _clean_page(kind: str, text: str, target: Target, every: bool) -> str:
+    new = without_pictures(text, target, every)
+    if kind in (".html", ".htm") and new != text:
+        new = _with_notice(new)
+    return target.unnamed(new)
 
-def _cleaned(path, file, target, every):
+
+def _clean_json(file: bytes, text: str, target: Target) -> bytes:
+    before = json.loads(text)
+    after = clean_record(before, target)
+    return file if after == before else (json.dumps(after, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _clean_text(kind: str, file: bytes, target: Target, every: bool) -> bytes:
+    text = file.decode("utf-8", "surrogateescape")
+    with suppress(ValueError):  # what is no JSON is cleaned as text
+        if kind == ".ipynb":
+            return clean_notebook(text, target, every).encode("utf-8", "surrogateescape")
+        if kind == ".json":
+            return _clean_json(file, text, target)
+    if kind == ".jsonl":
+        new = clean_lines(text, target)
+    elif kind == ".csv":
+        new = clean_rows(text, target)
+    else:
+        new = _clean_page(kind, text, target, every)
+    return new.encode("utf-8", "surrogateescape")
+
+
+def _cleaned(path: Path, file: bytes, target: Target, every: bool) -> bytes | None:
     "The file as it shall be, by its kind; None where nothing of it shall be."
     kind = path.suffix.lower()
     if kind == ".parquet":
@@ -384,35 +477,15 @@ def _cleaned(path, file, target, every):
     if kind == ".npz":
         return clean_arrays(file, target)
     if kind in PICTURES:
-        return (
-            None
-            if every and not any(path.resolve().is_relative_to(root) for root in target.roots) and target.shows(file)
-            else file
-        )
-    if kind not in TEXTS | {".ipynb", ".json", ".jsonl", ".csv"}:
-        return file
-    text = file.decode("utf-8", "surrogateescape")
-    try:
-        if kind == ".ipynb":
-            return clean_notebook(text, target, every).encode("utf-8", "surrogateescape")
-        if kind == ".json":
-            return (
-                file
-                if (new := clean_record(json.loads(text), target)) == json.loads(text)
-                else (json.dumps(new, indent=1, ensure_ascii=False) + "\n").encode()
-            )
-    except ValueError:
-        pass
-    new = (
-        clean_lines(text, target)
-        if kind == ".jsonl"
-        else clean_rows(text, target)
-        if kind == ".csv"
-        else without_pictures(text, target, every)
-    )
-    if kind in (".html", ".htm") and new != text:
-        new = _say_so(new)
-    return (new if kind in (".jsonl", ".csv") else target.unnamed(new)).encode("utf-8", "surrogateescape")
+        of_a_data_set = any(path.resolve().is_relative_to(root) for root in target.roots)
+        return None if every and not of_a_data_set and target.shows(file) else file
+    if kind in TEXTS | {".ipynb", ".json", ".jsonl", ".csv"}:
+        return _clean_text(kind, file, target, every)
+    return file
+
+
+def _count_pictures(file: bytes) -> int:
+    return file.count(b"data:image") + file.count(b'"image/')
 
 
 def erase_file(
@@ -423,7 +496,8 @@ def erase_file(
 ) -> str:  # what was done; empty where nothing had to be
     "Take an image out of a file, or remove the file."
     path = Path(path)
-    file, mode = path.read_bytes(), path.stat().st_mode
+    file = path.read_bytes()
+    mode = path.stat().st_mode
     new = None if named_after(path, target) or holds(file, target) else _cleaned(path, file, target, every)
     if new == file:
         return ""
@@ -433,35 +507,58 @@ def erase_file(
         return "removed"
     if write:
         os.chmod(write_atomic(path, new), mode & 0o777)
-    lost = file.count(b"data:image") + file.count(b'"image/') - new.count(b"data:image") - new.count(b'"image/')
-    return f"{lost} picture{'s' * (lost != 1)} removed" if lost > 0 else "names and rows removed"
+    removed = _count_pictures(file) - _count_pictures(new)
+    return f"{count(removed, 'picture')} removed" if removed > 0 else "names and rows removed"
 
-# %% ../../nbs/12_erasure/01_files.ipynb #ca683b39
+# %% ../../nbs/12_erasure/01_files.ipynb #56bf28f9
+def _erase_rows(folder: Path, target: Target, write: bool) -> list[tuple]:
+    "Take rows out of the arrays that are kept by content."
+    done = []
+    stores = {path.parent for path in folder.rglob("*.txt") if path.with_suffix(".npy").exists()}
+    for store in sorted(stores):
+        rows = Store(store, (), np.uint8).remove(target.contents, write)
+        if rows:
+            done.append((store, f"{count(rows, 'row')} removed"))
+    return done
+
+
+def _is_paired(path: Path) -> bool:
+    "Whether a file is one of the two of an array that is kept by content."
+    return path.suffix in (".npy", ".txt") and all(path.with_suffix(kind).exists() for kind in (".npy", ".txt"))
+
+
+def _is_orphan(path: Path, part: str) -> bool:
+    "Whether a file is an array that was begun and never finished."
+    if path.suffix != ".npy" or part not in ("pixels", "scan", "embeddings"):
+        return False
+    in_the_making = path.name.startswith(".") and time.time() - path.stat().st_mtime <= 600
+    return not in_the_making
+
+
+def _erase_cached_file(path: Path, part: str, target: Target, write: bool) -> str:
+    "What was done to a file of a part of the cache; empty where nothing had to be."
+    if _is_paired(path) or part == "backbones":
+        return ""
+    if part != "near" and not _is_orphan(path, part):
+        return erase_file(path, target, False, write)
+    if write:
+        path.unlink()
+    return "removed"
+
+
 def erase_cache(
     folder,  # of a cache; nothing happens where there is none
     target: Target,  # what is to be forgotten
     write: bool = True,  # or only say what would be done
 ) -> list[tuple]:  # (path, what was done)
     "Take an image out of a cache."
-    folder, done = Path(folder), []
-    for place in sorted({p.parent for p in folder.rglob("*.txt") if p.with_suffix(".npy").exists()}):
-        if rows := Store(place, (), np.uint8).remove(target.contents, write):
-            done.append((place, f"{rows} row{'s' * (rows != 1)} removed"))
-    for path in sorted(
-        p for p in folder.rglob("*") if p.is_file() and not p.is_symlink() and p.name != "forgotten.txt"
-    ):
-        part = path.relative_to(folder).parts[0]
-        paired = path.suffix in (".npy", ".txt") and all(path.with_suffix(kind).exists() for kind in (".npy", ".txt"))
-        if paired or part == "backbones":
+    folder = Path(folder)
+    done = _erase_rows(folder, target, write)
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.is_symlink() or path.name == "forgotten.txt":
             continue
-        orphan = (
-            path.suffix == ".npy"
-            and part in ("pixels", "scan", "embeddings")
-            and (path.name[0] != "." or time.time() - path.stat().st_mtime > 600)
-        )  # what was begun and never finished
-        said = "removed" if part == "near" or orphan else erase_file(path, target, False, write)
-        if (part == "near" or orphan) and write:
-            path.unlink()
-        if said:
-            done.append((path, said))
+        part = path.relative_to(folder).parts[0]
+        result = _erase_cached_file(path, part, target, write)
+        if result:
+            done.append((path, result))
     return done

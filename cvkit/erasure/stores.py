@@ -10,49 +10,66 @@ __all__ = ['without_paths', 'clean_files', 'rewrite_tables', 'seen_by_models', '
 import json
 import re
 import sqlite3
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from ..core import DataError, need, read_json, write_atomic
+from ..core import DataError, count, need, read_json, write_atomic
 from .files import Target, erase_file
-from .lineage import files_below, find_users, place, read_tables, rewrite_manifest, rewrite_splits
+from cvkit.erasure.lineage import (
+    files_below,
+    find_named,
+    find_users,
+    place,
+    read_tables,
+    rewrite_manifest,
+    rewrite_splits,
+)
 
 # %% ../../nbs/12_erasure/03_stores.ipynb #0818eac3
-def _careful(path):  # files that carry digests, and those of a bundle
-    return path.name in (
-        "manifest.parquet",
-        "manifest.json",
-        "rejected.csv",
-        "splits.parquet",
-        "splits.json",
-        ".pipeline.lock",
-    ) or any((p / "MANIFEST.sha256").exists() for p in list(path.parents)[:3])
-
-
 def without_paths(
     target: Target,  # what is to be forgotten
 ) -> Target:  # the same without its paths
     "What is looked for where a path may be that of another image."
-    return Target(target.contents, target.keys, set(), target.files, frozenset(), target.roots)
+    return replace(target, uris=set(), bare=frozenset())
+
+# %% ../../nbs/12_erasure/03_stores.ipynb #782fef56
+_WITH_DIGESTS = (
+    "manifest.parquet",
+    "manifest.json",
+    "rejected.csv",
+    "splits.parquet",
+    "splits.json",
+    ".pipeline.lock",
+)
 
 
-def _unfinished(path, top):
+def _has_digests(path: Path) -> bool:
+    "Whether a file carries digests, or is one of a bundle: those are rewritten with care, or stay."
+    in_bundle = any((folder / "MANIFEST.sha256").exists() for folder in list(path.parents)[:3])
+    return in_bundle or path.name in _WITH_DIGESTS
+
+
+def _is_unfinished(path: Path, top) -> bool:
     "Whether a write that was killed left it: `.page.html.x1y2z3w4`, or a file in a folder of such a name."
-    return any(re.fullmatch(r"\..+\.([a-z0-9_]{8}|old)", part) for part in path.relative_to(top).parts)
+    parts = path.relative_to(top).parts
+    return any(re.fullmatch(r"\..+\.([a-z0-9_]{8}|old)", part) for part in parts)
 
 
-def _clean_one(path, top, used, target, other, write):  # what was done to a file
-    if used and _unfinished(path, top):
-        said = "unfinished file removed"
-        write and path.unlink()
-    else:
-        said = erase_file(path, target if used else other, used, write)
-    if used and path.name == "done.json" and not said:
-        said = "mark removed, so that the stage is run again"
-        write and path.unlink()
-    return said
+def _clean_used(path: Path, top, target: Target, write: bool) -> str:
+    "What was done to a file of a run that used the image."
+    if _is_unfinished(path, top):
+        if write:
+            path.unlink()
+        return "unfinished file removed"
+    done = erase_file(path, target, True, write)
+    if done or path.name != "done.json":
+        return done
+    if write:
+        path.unlink()
+    return "mark removed, so that the stage is run again"
 
 
 def clean_files(
@@ -63,33 +80,41 @@ def clean_files(
     write: bool = True,  # or only say what would be done
 ) -> list[dict]:  # places
     "Take an image out of every file below a folder."
-    found, other = [], without_paths(target)
+    anonymous = without_paths(target)
+    paths = [path for path in files_below(top) if _is_unfinished(path, top) or not _has_digests(path)]
 
-    def images(path):
-        return any(
-            path.is_relative_to(root) for root in target.roots
-        )  # last: the files of the image are needed until all pictures were compared
+    def of_a_data_set(path: Path) -> bool:
+        return any(path.is_relative_to(root) for root in target.roots)
 
-    for path in sorted((p for p in files_below(top) if _unfinished(p, top) or not _careful(p)), key=images):
+    places = []
+    # images of data sets come last: the files of the image are needed until all pictures were compared
+    for path in sorted(paths, key=of_a_data_set):
+        used = any(path.is_relative_to(unit) for unit in users)
         try:
-            said = _clean_one(path, top, any(path.is_relative_to(unit) for unit in users), target, other, write)
+            done = _clean_used(path, top, target, write) if used else erase_file(path, anonymous, False, write)
         except OSError as error:
-            found.append(
-                place(
-                    kind,
-                    path,
-                    "nothing",
-                    (
-                        f"it cannot be read or written ({(error.strerror or str(error)).lower()}); its owner must "
-                        "clean or delete it"
-                    ),
-                )
-            )
-        else:
-            found += [place(kind, path, said)] if said else []
-    return found
+            reason = (error.strerror or str(error)).lower()
+            left = f"it cannot be read or written ({reason}); its owner must clean or delete it"
+            places.append(place(kind, path, "nothing", left))
+            continue
+        if done:
+            places.append(place(kind, path, done))
+    return places
 
 # %% ../../nbs/12_erasure/03_stores.ipynb #378bf824
+def _rewrite_splits_of(users: set, target: Target, digests: dict, write: bool) -> list[dict]:
+    places = []
+    for path in find_named(users, "splits.parquet"):
+        try:
+            rows = rewrite_splits(path.parent, target, digests, write)
+        except (DataError, OSError) as error:
+            places.append(place("splits", path.parent, "nothing", str(error)))
+            continue
+        if rows:
+            places.append(place("splits", path.parent, f"{count(rows, 'row')} removed; who else is held out stays"))
+    return places
+
+
 def rewrite_tables(
     tables: dict,  # from `read_tables`
     users: set,  # folders and files that used the image
@@ -97,26 +122,30 @@ def rewrite_tables(
     write: bool = True,  # or only say what would be done
 ) -> list[dict]:  # places
     "Splits, then the manifests that everything is found by."
-    mine = [folder for folder in tables if any(folder.is_relative_to(u) for u in users)]
-    digests, found = dict(rewrite_manifest(folder, target, False)[:2] for folder in mine), []
-    for path in sorted(p for unit in users if unit.is_dir() for p in unit.rglob("splits.parquet")):
-        try:
-            n = rewrite_splits(path.parent, target, digests, write)
-        except (DataError, OSError) as error:
-            found.append(place("splits", path.parent, "nothing", str(error)))
-        else:
-            found += (
-                [place("splits", path.parent, f"{n} row{'s' * (n != 1)} removed; who else is held out stays")]
-                if n
-                else []
-            )
-    for folder in mine:
-        n = rewrite_manifest(folder, target, write)[2]
-        if n:
-            found.append(place("manifest", folder, f"{n} row{'s' * (n != 1)} removed"))
-    return found
+    folders = [folder for folder in tables if any(folder.is_relative_to(unit) for unit in users)]
+    digests = {}
+    for folder in folders:
+        before, after, _ = rewrite_manifest(folder, target, write=False)
+        digests[before] = after
+    places = _rewrite_splits_of(users, target, digests, write)
+    for folder in folders:
+        _, _, rows = rewrite_manifest(folder, target, write)
+        if rows:
+            places.append(place("manifest", folder, f"{count(rows, 'row')} removed"))
+    return places
 
-# %% ../../nbs/12_erasure/03_stores.ipynb #187c2ba3
+# %% ../../nbs/12_erasure/03_stores.ipynb #d4ef5e33
+def _embeddings(run: Path, target: Target) -> list[np.ndarray]:
+    "Rows of the image in the evaluations of a run, each `(d,)`."
+    rows = []
+    for path in run.rglob("*.npz"):
+        if path.name in ("holdout.npz", "oof.npz"):
+            arrays = dict(np.load(path))
+            mine = np.isin(arrays["images"].astype(str), list(target.keys))
+            rows.extend(arrays["embedding"][mine])
+    return rows
+
+
 def seen_by_models(
     units,  # folders of runs
     target: Target,  # what is to be forgotten
@@ -124,13 +153,23 @@ def seen_by_models(
     "What the model of a run saw in an image, as a request would log it."
     from cvkit.serving.reference import project
 
-    found = []
-    for reference in sorted({p for unit in units if unit.is_dir() for p in unit.rglob("bundle/reference.npz")}):
-        kept = [dict(np.load(p)) for p in reference.parents[2].rglob("*.npz") if p.name in ("holdout.npz", "oof.npz")]
-        rows = [row for k in kept for row in k["embedding"][np.isin(k["images"].astype(str), list(target.keys))]]
+    seen = []
+    for reference in find_named(units, "bundle/reference.npz"):
+        rows = _embeddings(reference.parents[2], target)
         if rows:
-            found.append(project(np.stack(rows), dict(np.load(reference))))
-    return found
+            seen.append(project(np.stack(rows), dict(np.load(reference))))
+    return seen
+
+# %% ../../nbs/12_erasure/03_stores.ipynb #52ce7bcc
+def _is_near(row: np.ndarray, seen: list) -> bool:
+    "Whether a row `(k,)` is one of the embeddings, to a thousandth of their largest value."
+    for rows in seen:
+        if len(row) != rows.shape[1]:
+            continue
+        tolerance = 1e-3 * max(1.0, np.abs(rows).max())
+        if (np.abs(row - rows).max(1) < tolerance).any():
+            return True
+    return False
 
 
 def clean_requests(
@@ -139,30 +178,41 @@ def clean_requests(
     write: bool = True,  # or only say what would be done
 ) -> list[dict]:  # places
     "Take an image out of logs of requests, where a run knows its embedding."
-    found = []
-    for log in sorted(
-        {p for folder in folders if folder.is_dir() for p in folder.rglob("requests.jsonl")} if seen else ()
-    ):
-
-        def near(row):
-            return any(
-                len(row) == mine.shape[1] and (np.abs(row - mine).max(1) < 1e-3 * max(1.0, np.abs(mine).max())).any()
-                for mine in seen
-            )
-
+    if not seen:
+        return []
+    places = []
+    for log in find_named(folders, "requests.jsonl"):
         lines = log.read_text().splitlines(True)
-        rest = [line for line in lines if not near(np.array(json.loads(line).get("projected", ())))]
-        if len(rest) == len(lines):
+        embeddings = [np.array(json.loads(line).get("projected", ())) for line in lines]
+        kept = [line for line, row in zip(lines, embeddings) if not _is_near(row, seen)]
+        removed = len(lines) - len(kept)
+        if not removed:
             continue
         if write:
-            write_atomic(log, "".join(rest)).chmod(0o600)
-        found.append(place("log", log, f"{len(lines) - len(rest)} line{'s' * (len(lines) - len(rest) != 1)} removed"))
-    return found
+            write_atomic(log, "".join(kept)).chmod(0o600)
+        places.append(place("log", log, f"{count(removed, 'line')} removed"))
+    return places
 
-# %% ../../nbs/12_erasure/03_stores.ipynb #240a73a7
-def _local(uri):  # folder of an artifact location; None where it is elsewhere
-    parts = urlsplit(uri)
-    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
+# %% ../../nbs/12_erasure/03_stores.ipynb #3845a09d
+def _clean_rows_of(store, table, target: Target, write: bool) -> int:
+    "Overwrite the texts of a table that name the image; how many they are."
+    sql = need("sqlalchemy", "train")
+    keys = list(table.primary_key.columns)
+    texts = [column for column in table.columns if isinstance(column.type, sql.String) and not column.primary_key]
+    if not keys or not texts:
+        return 0
+    changed = 0
+    for row in store.execute(sql.select(table)).mappings().all():
+        new = {}
+        for column in texts:
+            value = row[column.name]
+            if isinstance(value, str) and target.names.search(value):
+                new[column.name] = target.unnamed(value)
+        if new and write:
+            this_row = [key == row[key.name] for key in keys]
+            store.execute(sql.update(table).where(*this_row).values(new))
+        changed += len(new)
+    return changed
 
 
 def clean_database(
@@ -172,34 +222,30 @@ def clean_database(
 ) -> int:  # values that named it
     "Overwrite what names an image in the tables of a tracking store."
     sql = need("sqlalchemy", "train")
-    engine, count, tables = sql.create_engine(uri), 0, sql.MetaData()
+    engine = sql.create_engine(uri)
+    tables = sql.MetaData()
     tables.reflect(engine)
+    changed = 0
     with engine.begin() as store:
         if engine.dialect.name == "sqlite":
             store.execute(sql.text("PRAGMA secure_delete=ON"))
         for table in tables.sorted_tables:
-            keys, words = (
-                list(table.primary_key.columns),
-                [c for c in table.columns if isinstance(c.type, sql.String) and not c.primary_key],
-            )
-            for row in store.execute(sql.select(table)).mappings().all() if keys and words else ():
-                new = {
-                    c.name: target.unnamed(row[c.name])
-                    for c in words
-                    if isinstance(row[c.name], str) and target.names.search(row[c.name])
-                }
-                if new and write:
-                    store.execute(sql.update(table).where(*(k == row[k.name] for k in keys)).values(new))
-                count += len(new)
+            changed += _clean_rows_of(store, table, target, write)
     engine.dispose()
-    if count and write and uri.startswith("sqlite:///"):
+    if changed and write and uri.startswith("sqlite:///"):
         with sqlite3.connect(uri.removeprefix("sqlite:///")) as store:
             store.execute("VACUUM")
-    return count
+    return changed
 
-# %% ../../nbs/12_erasure/03_stores.ipynb #52ce7bcc
-def _open_store():
-    "MLflow's client, or None where there is no store, or a sentence why it cannot be reached."
+# %% ../../nbs/12_erasure/03_stores.ipynb #93920a73
+def _local(uri: str) -> Path | None:
+    "Folder of an artifact location; None where it is elsewhere."
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
+
+
+def _open_store() -> tuple:
+    "MLflow's client, or None where there is no store; and its address."
     from cvkit.release.tracking import mlflow_module, ping, tracking_uri
 
     uri = tracking_uri()
@@ -209,29 +255,103 @@ def _open_store():
     return mlflow_module().MlflowClient(), uri
 
 
-def _runs_of(client, words):
+@dataclass(frozen=True)
+class _TrackedRun:
+    "A run of MLflow that used the image."
+
+    run_id: str
+    artifacts: str  # address
+    texts: str  # its parameters and tags, a line each
+
+
+def _all_runs(client, experiment):
+    from mlflow.entities import ViewType
+
+    token = None
+    while True:
+        page = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _tracked_users(client, words: set) -> tuple[set, list[_TrackedRun]]:
     "Locations of artifacts; and the runs whose parameters or tags name one of the words, or whose id is one."
     from mlflow.entities import ViewType
 
-    places, mine = set(), {}
+    locations = set()
+    users = []
     for experiment in client.search_experiments(ViewType.ALL):
-        places.add(experiment.artifact_location)
-        token = None
-        while True:
-            page = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL, page_token=token)
-            for run in page:
-                said = "\n".join([*run.data.params.values(), *run.data.tags.values()])
-                if run.info.run_id in words or any(w[:12] in said for w in words):
-                    mine[run.info.run_id] = run.info.artifact_uri, said
-            if not (token := page.token):
-                break
-    return places, mine
+        locations.add(experiment.artifact_location)
+        for run in _all_runs(client, experiment):
+            texts = "\n".join([*run.data.params.values(), *run.data.tags.values()])
+            if run.info.run_id in words or any(word[:12] in texts for word in words):
+                users.append(_TrackedRun(run.info.run_id, run.info.artifact_uri, texts))
+    return locations, users
+
+
+def _remote_artifacts(users: list[_TrackedRun]) -> list[dict]:
+    left = "it is not on this machine; delete the run's artifacts there, or have its owner do it"
+    addresses = [user.artifacts for user in users]
+    return [place("MLflow", address, "nothing", left) for address in addresses if _local(address) is None]
+
+
+def _clean_values(uri: str, users: list[_TrackedRun], target: Target, write: bool) -> list[dict]:
+    "Parameters and tags: overwritten in a database, named where only a server is in reach."
+    shown = re.sub("//[^/@]*@", "//", uri)
+    if uri.startswith(("http:", "https:")):
+        left = (
+            "its parameters cannot be changed through a server; whoever runs the database must overwrite them where "
+            "they name the image"
+        )
+        named = [user.run_id for user in users if target.names.search(user.texts)]
+        return [place("MLflow", f"{shown}, run {run_id}", "nothing", left) for run_id in named]
+    changed = clean_database(uri, target, write)
+    return [place("MLflow", shown, f"{count(changed, 'value')} overwritten")] if changed else []
+
+
+def _learned_images(model: dict) -> set:
+    "Keys of the images that a model learned from and that were forgotten, now or before."
+    learned = {key for key, role in model["roles"].items() if role == "learned"}
+    path = model["folder"].parent / "erased.json"
+    for entry in read_json(path) if path.exists() else []:
+        if entry["bundle"] == model["bundle"] and entry["role"] == "learned":
+            learned.add(entry["image"])
+    return learned
+
+
+def _erased_images(version, learned: dict, words: set) -> int:
+    "How many forgotten images a version of a model learned from."
+    bundle = version.tags.get("cvkit.bundle")
+    if bundle in learned:
+        return learned[bundle]
+    if version.tags.get("cvkit.manifest") in words:
+        return 1 + int(version.tags.get("cvkit.erased", 0))
+    return 0
+
+
+def _mark_versions(client, models: list, words: set, when: str, write: bool) -> list[dict]:
+    "Tag versions whose bundle goes back to the image."
+    learned = {model["bundle"]: len(_learned_images(model)) for model in models}
+    places = []
+    for version in client.search_model_versions(""):
+        images = _erased_images(version, learned, words)
+        if not images:
+            continue
+        if write:
+            client.set_model_version_tag(version.name, version.version, "cvkit.erased", str(images))
+            client.set_model_version_tag(version.name, version.version, "cvkit.erased_at", when)
+        where = f"{version.name} version {version.version}"
+        places.append(place("model", where, "marked: it learned from the image"))
+    return places
 
 
 def clean_tracking(
     target: Target,  # what is to be forgotten
     words: set,  # digests, and ids of runs, that lead to it
     models: list,  # from `find_models`
+    *,
     when: str,  # ISO 8601
     write: bool = True,  # or only say what would be done
     seen=(),  # from `seen_by_models`
@@ -240,71 +360,16 @@ def clean_tracking(
     client, uri = _open_store()
     if client is None:
         return [], []
-    places, mine = _runs_of(client, words)
-    found = [
-        place(
-            "MLflow",
-            u,
-            "nothing",
-            "it is not on this machine; delete the run's artifacts there, or have its owner do it",
-        )
-        for u, _ in mine.values()
-        if _local(u) is None
-    ]
-    tops = sorted({p for u in places if (p := _local(u)) and p.is_dir()})
+    locations, tracked = _tracked_users(client, words)
+    places = _remote_artifacts(tracked)
+    folders = {_local(location) for location in locations} - {None}
+    tops = sorted(folder for folder in folders if folder.is_dir())
+    artifacts = {_local(run.artifacts) for run in tracked} - {None}
     for top in tops:
-        users = find_users(top, words) | {p for u, _ in mine.values() if (p := _local(u))}
-        found += (
-            clean_files(top, users, target, "MLflow", write)
-            + clean_requests([top], seen, write)
-            + rewrite_tables(read_tables(top), users, target, write)
-        )
-    shown = re.sub("//[^/@]*@", "//", uri)
-    if uri.startswith(("http:", "https:")):
-        found += [
-            place(
-                "MLflow",
-                f"{shown}, run {run}",
-                "nothing",
-                (
-                    "its parameters cannot be changed through a server; whoever runs the database must overwrite them "
-                    "where they name the image"
-                ),
-            )
-            for run, (_, said) in mine.items()
-            if target.names.search(said)
-        ]
-    elif n := clean_database(uri, target, write):
-        found.append(place("MLflow", shown, f"{n} value{'s' * (n != 1)} overwritten"))
-    return found + _mark_versions(client, models, words, when, write), tops
-
-
-def _marks(model):  # images that it was marked for
-    path = model["folder"].parent / "erased.json"
-    return [e for e in read_json(path) if e["bundle"] == model["bundle"]] if path.exists() else []
-
-
-def _mark_versions(client, models, words, when, write):
-    "Tag versions whose bundle goes back to the image."
-    found, marks = (
-        [],
-        {
-            m["bundle"]: len(
-                {k for k, r in m["roles"].items() if r == "learned"}
-                | {e["image"] for e in _marks(m) if e["role"] == "learned"}
-            )
-            for m in models
-        },
-    )
-    for version in client.search_model_versions(""):
-        count = marks.get(
-            version.tags.get("cvkit.bundle"),
-            1 + int(version.tags.get("cvkit.erased", 0)) if version.tags.get("cvkit.manifest") in words else 0,
-        )
-        if not count:
-            continue
-        if write:
-            client.set_model_version_tag(version.name, version.version, "cvkit.erased", str(count))
-            client.set_model_version_tag(version.name, version.version, "cvkit.erased_at", when)
-        found.append(place("model", f"{version.name} version {version.version}", "marked: it learned from the image"))
-    return found
+        users = find_users(top, words) | artifacts
+        places += clean_files(top, users, target, "MLflow", write)
+        places += clean_requests([top], seen, write)
+        places += rewrite_tables(read_tables(top), users, target, write)
+    places += _clean_values(uri, tracked, target, write)
+    places += _mark_versions(client, models, words, when, write)
+    return places, tops
