@@ -17,18 +17,25 @@ settings.register_profile("cvkit", deadline=None)  # time decides no test
 settings.load_profile("cvkit")
 
 
-LONGEST = (
+# Files that start Seldon, pipelines or other environments, for `make test-servers`; so does each test that opens a browser.
+SERVERS = (
     "test_walk",
     "test_walk_tasks",
-    "test_site",
+    "test_serving_seldon",
     "test_access",
-    "test_forget",
-    "test_examine",
-    "test_flow",
-)  # started first, so that no process ends long after the other
+    "test_lab",
+    "test_project",
+    "test_wheel",
+)
+# Started first, so that no process ends long after the other.
+LONGEST = ("test_walk", "test_walk_tasks", "test_site", "test_access", "test_forget", "test_check", "test_flow")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in SERVERS or "browser" in item.fixturenames:
+            item.add_marker(pytest.mark.servers)
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
