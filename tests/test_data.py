@@ -140,7 +140,8 @@ WHOLE = {
 def test_whole_image(name):
     picture, format, options, expected = WHOLE[name]
     image = decode_image(encode(picture, format, **options))
-    assert image.dtype == np.uint8 and np.array_equal(image, expected)
+    assert image.dtype == np.uint8
+    assert np.array_equal(image, expected)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -179,7 +180,9 @@ def test_damage_gives_pixels_or_a_message(format, draw):
     except DataError as error:
         assert ";" in str(error)
     else:
-        assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+        assert image.dtype == np.uint8
+        assert image.ndim == 3
+        assert image.shape[2] == 3
 
 
 # ---- preprocess
@@ -206,7 +209,8 @@ def test_normalise_is_the_formula(mean, std):
         std, (1, 3, 1, 1)
     )
     found = normalise(NOISE[None], mean, std)
-    assert found.dtype == np.float32 and np.abs(found - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max() < 1e-5 * max(1, np.abs(expected).max())
 
 
 def test_crop_takes_the_centre():
@@ -220,7 +224,8 @@ def test_crop_takes_the_centre():
 def test_specification_survives_json(size, resize, ratio):
     spec = Preprocess(size, resize, crop_ratio=ratio)
     again = Preprocess.from_dict(json.loads(json.dumps(spec.to_dict())))
-    assert again == spec and again.digest == spec.digest
+    assert again == spec
+    assert again.digest == spec.digest
 
 
 @pytest.mark.parametrize(
@@ -325,20 +330,16 @@ def test_bad_group_from(tmp_path, pattern, message):
 def test_labels_from_where_they_stand(tmp_path):
     "A class folder deeper down, or a word in the name, is read as well as the first folder."
     first = ingest_folder(write_folder(tmp_path / "first"))
-    write_folder(tmp_path / "deep" / "2024", "a"), write_folder(tmp_path / "deep" / "2025", "b")
-    for k, name in enumerate("ab"):
-        for i in range(6):
-            (tmp_path / "deep" / ("2024" if name == "a" else "2025") / name / f"{i:02}.png").write_bytes(
-                (tmp_path / "first" / name / f"{i:02}.png").read_bytes()
-            )
+    for year, name in (("2024", "a"), ("2025", "b")):
+        write_folder(tmp_path / "deep" / year, name)
+        for path in (tmp_path / "first" / name).iterdir():
+            (tmp_path / "deep" / year / name / path.name).write_bytes(path.read_bytes())
     (tmp_path / "flat").mkdir()
     for path in (tmp_path / "first").glob("*/*.png"):
         (tmp_path / "flat" / f"{path.stem} {path.parent.name}.png").write_bytes(path.read_bytes())
     (tmp_path / "flat" / "odd.png").write_bytes(encode(RED))
-    deep, flat = (
-        ingest_folder(tmp_path / "deep", label_from="parent"),
-        ingest_folder(tmp_path / "flat", label_from=r" (\w)\.png$"),
-    )
+    deep = ingest_folder(tmp_path / "deep", label_from="parent")
+    flat = ingest_folder(tmp_path / "flat", label_from=r" (\w)\.png$")
     assert ingest_folder(tmp_path / "deep").classes == ("2024", "2025")
     assert deep.digest == flat.digest == first.digest
     assert flat.rejected.to_dict("records") == [
@@ -357,7 +358,9 @@ def test_dataset_yaml_says_how_to_read_the_folder_and_the_command_line_overrules
         "owner: Ada\ngroup_from: '(\\d\\d)'\nlabel_from: '^(.)'\nattributes: notes.csv\n"
     )
     manifest = ingest_folder(tmp_path)
-    assert manifest.dataset.owner == "Ada" and manifest.classes == ("a", "b") and manifest.groups[3] == "03"
+    assert manifest.dataset.owner == "Ada"
+    assert manifest.classes == ("a", "b")
+    assert manifest.groups[3] == "03"
     assert dict(zip(manifest.table["uri"], manifest.attributes["weather"])) | {
         "a/00.png": "sunny",
         "b/05.png": "rain",
@@ -403,12 +406,10 @@ def test_bad_label_from(tmp_path, pattern, message):
 def test_splits_show_themselves():
     splits = make_splits(make_manifest(range(40), "ab" * 20), folds=4)
     html = splits._repr_html_()
-    assert (
-        splits.digest[:12] in html
-        and "hold-out" in html
-        and html.count("fold ") >= 4
-        and repr(splits).endswith("for development in 4 folds, 8 held out")
-    )
+    assert splits.digest[:12] in html
+    assert "hold-out" in html
+    assert html.count("fold ") >= 4
+    assert repr(splits).endswith("for development in 4 folds, 8 held out")
 
 
 def test_every_bad_file_is_listed_with_its_reason(tmp_path):
@@ -430,20 +431,25 @@ def test_every_bad_file_is_listed_with_its_reason(tmp_path):
     manifest = ingest_folder(tmp_path)
     assert list(manifest.rejected["uri"]) == [*sorted(bad), "loose.png"]
     assert all(manifest.rejected["reason"].str.contains("; "))
-    assert len(manifest) == 12 + len(good) and set(good) <= set(manifest.table["uri"])
+    assert len(manifest) == 12 + len(good)
+    assert set(good) <= set(manifest.table["uri"])
     again = Manifest.load(manifest.save(tmp_path / "out"))
-    assert again.to_dict() == manifest.to_dict() and again.root == tmp_path
-    assert "rejected: 6<" in manifest._repr_html_() and "&lt;" not in repr(manifest)
+    assert again.to_dict() == manifest.to_dict()
+    assert again.root == tmp_path
+    assert "rejected: 6<" in manifest._repr_html_()
+    assert "&lt;" not in repr(manifest)
 
 
 def test_path_with_spaces_and_umlauts(tmp_path):
     plain, odd = write_folder(tmp_path / "plain", ["a", "b"]), tmp_path / "Häuser & Höfe 100%"
     write_folder(odd, ["Tür groß", "Wände"])
     manifest = ingest_folder(odd, group_from=r"(\d)\.png")
-    assert manifest.classes == ("Tür groß", "Wände") and manifest.table["uri"][0] == "Tür groß/00.png"
+    assert manifest.classes == ("Tür groß", "Wände")
+    assert manifest.table["uri"][0] == "Tür groß/00.png"
     assert sorted(manifest.table["content"]) == sorted(ingest_folder(plain).table["content"])
     again = Manifest.load(manifest.save(odd / "läuft"))
-    assert again.digest == manifest.digest and again.read(0) == (odd / "Tür groß" / "00.png").read_bytes()
+    assert again.digest == manifest.digest
+    assert again.read(0) == (odd / "Tür groß" / "00.png").read_bytes()
 
 
 def test_no_permission_to_write(tmp_path):
@@ -485,7 +491,8 @@ def test_table_with_gaps(tmp_path):
         ["g", ""],
         ["Ada", "Lin"],
     )
-    assert list(manifest.attributes) == ["cell"] and list(manifest.attributes["cell"]) == ["mono", ""]
+    assert list(manifest.attributes) == ["cell"]
+    assert list(manifest.attributes["cell"]) == ["mono", ""]
     assert dict(zip(manifest.rejected["uri"], manifest.rejected["reason"].str.split(",").str[0])) == {
         "../x.png": "expected a file below the root",
         "a/01.png": "expected a label",
@@ -588,7 +595,8 @@ def test_no_group_and_no_copy_is_cut(manifest, seed):
     assert (table.groupby("content")["fold"].nunique() == 1).all()
     assert (table.groupby("label")["fold"].nunique() == 3).all()
     held, rest = (set(splits.rows(manifest, part)) for part in ("holdout", "development"))
-    assert held | rest == set(range(len(manifest))) and not held & rest
+    assert held | rest == set(range(len(manifest)))
+    assert not held & rest
 
 
 @quick
@@ -628,7 +636,8 @@ def test_units_are_connected_components():
     same = (content[:, None] == content) | (group[:, None] == group)
     count, expected = connected_components(coo_matrix(same))
     found = find_units(manifest)
-    assert found.max() + 1 == count and len(set(zip(found, expected))) == count
+    assert found.max() + 1 == count
+    assert len(set(zip(found, expected))) == count
 
 
 @pytest.mark.parametrize(
@@ -704,10 +713,8 @@ def test_stored_splits_are_never_redrawn(tmp_path):
         != make_splits(manifest, seed=2).digest
     )
     fewer = make_splits(manifest, folds=3, seed=2, stored=tmp_path / "splits")
-    assert (
-        set(fewer.rows(manifest, "holdout")) == set(first.rows(manifest, "holdout"))
-        and fewer.folds(manifest).max() == 2
-    )
+    assert set(fewer.rows(manifest, "holdout")) == set(first.rows(manifest, "holdout"))
+    assert fewer.folds(manifest).max() == 2
     with pytest.raises(
         DataError, match="expected the hold-out of 0.2 that is stored .* got holdout=0.3; a hold-out is drawn once"
     ):

@@ -83,14 +83,14 @@ def test_exif_orientation_is_applied_to_every_kind(turn, kind):
     }[turn]
     stored = {"16-bit PNG": gray.astype(np.uint16) * 256, "palette": Image.fromarray(gray).convert("P")}.get(kind, gray)
     found = decode_image(encode(stored, "TIFF" if kind == "TIFF" else "PNG", exif=exif))
-    assert found.shape[:2] == shown.shape and (found[..., 0] == shown).all()
+    assert found.shape[:2] == shown.shape
+    assert (found[..., 0] == shown).all()
 
 
 def test_sixteen_bits_are_scaled_alike_whatever_the_values():
     dark, light = np.uint16([[0, 255, 256]]), np.uint16([[0, 255, 65535]])
-    assert decode_image(encode(dark))[0, :, 0].tolist() == [0, 0, 1] and decode_image(encode(light))[
-        0, :, 0
-    ].tolist() == [0, 0, 255]
+    assert decode_image(encode(dark))[0, :, 0].tolist() == [0, 0, 1]
+    assert decode_image(encode(light))[0, :, 0].tolist() == [0, 0, 255]
 
 
 @pytest.mark.filterwarnings("ignore:'mode' parameter")
@@ -132,13 +132,15 @@ def test_a_specification_keeps_its_digest():
 def test_bytes_arrays_and_views_give_the_same_pixels():
     spec = Preprocess(size=16)
     expected = spec.pixels(photo)
-    assert (spec.pixels(encode(photo)) == expected).all() and (spec.pixels(bytearray(encode(photo))) == expected).all()
+    assert (spec.pixels(encode(photo)) == expected).all()
+    assert (spec.pixels(bytearray(encode(photo))) == expected).all()
     assert (spec.pixels(np.ascontiguousarray(photo[:, ::-1])[:, ::-1]) == expected).all(), (
         "a view with negative strides"
     )
     before = photo.copy()
     spec.tensor(expected[None]), spec.pixels(photo)
-    assert (photo == before).all() and spec.tensor(expected[None][:0]).shape == (0, 3, 16, 16)
+    assert (photo == before).all()
+    assert spec.tensor(expected[None][:0]).shape == (0, 3, 16, 16)
 
 
 # ---- folders
@@ -155,7 +157,8 @@ def test_images_and_class_folders_may_be_links(tmp_path, plain):
     (tmp_path / "link").symlink_to(plain)
     for root in (plain, tmp_path / "link"):
         found = ingest_folder(root)
-        assert found.digest == digest and len(found.rejected) == 0
+        assert found.digest == digest
+        assert len(found.rejected) == 0
 
 
 def test_a_link_in_a_circle_ends(plain):
@@ -166,11 +169,9 @@ def test_a_link_in_a_circle_ends(plain):
 def test_a_class_folder_without_images_is_listed(plain):
     folder(plain, {"cracked/read me.txt": b"x", ".git/config": b""})
     found = ingest_folder(plain)
-    assert (
-        found.rejected["uri"].tolist() == ["cracked"]
-        and "image" in found.rejected["reason"][0]
-        and found.classes == ("a", "b")
-    )
+    assert found.rejected["uri"].tolist() == ["cracked"]
+    assert "image" in found.rejected["reason"][0]
+    assert found.classes == ("a", "b")
 
 
 def test_a_label_is_the_same_text_on_every_machine(tmp_path):
@@ -194,7 +195,8 @@ def test_an_absolute_path_in_a_table_is_refused(plain, tmp_path):
     secret = folder(tmp_path, {"secret.png": image(5)}) / "secret.png"
     table = pd.DataFrame({"uri": ["a/0.png", "b/1.png", str(secret), "a/../../secret.png"], "label": list("abaa")})
     found = ingest_table(table, plain, Dataset("t"))
-    assert len(found) == 2 and set(found.rejected["uri"]) == {str(secret), "a/../../secret.png"}
+    assert len(found) == 2
+    assert set(found.rejected["uri"]) == {str(secret), "a/../../secret.png"}
 
 
 @pytest.mark.parametrize(
@@ -222,9 +224,8 @@ def test_an_earlier_manifest_stays_when_writing_fails(tmp_path, plain, monkeypat
     monkeypatch.setattr(pd.DataFrame, "to_csv", full)
     with pytest.raises(DataError, match="no space left on device"):
         found.take([0, 1]).save(tmp_path / "out")
-    assert Manifest.load(place).digest == found.digest and [p.name for p in (tmp_path / "out").iterdir()] == [
-        "manifest"
-    ]
+    assert Manifest.load(place).digest == found.digest
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["manifest"]
 
 
 def test_missing_values_of_a_table_come_back_as_they_were(plain, tmp_path):
@@ -237,10 +238,11 @@ def test_missing_values_of_a_table_come_back_as_they_were(plain, tmp_path):
     })
     found = ingest_table(table.sample(frac=1, random_state=0), plain, Dataset("t", owner="Größe"))
     again = Manifest.load(found.save(tmp_path / "out"))
-    assert found.attributes["roof"].tolist() == ["flat", "", "", ""] * 2 and found.attributes[
-        "storeys"
-    ].tolist() == list("01234567")
-    assert again.digest == found.digest and again.to_dict() == found.to_dict() and again.root == found.root
+    assert found.attributes["roof"].tolist() == ["flat", "", "", ""] * 2
+    assert found.attributes["storeys"].tolist() == list("01234567")
+    assert again.digest == found.digest
+    assert again.to_dict() == found.to_dict()
+    assert again.root == found.root
     pd.testing.assert_frame_equal(again.table, found.table, check_dtype=False)
 
 
@@ -249,23 +251,22 @@ def test_names_from_outside_are_escaped_on_the_page(tmp_path):
         folder(tmp_path, {"<b onclick=x>/1.png": image(1), "<b onclick=x>/2.png": b"", "b/1.png": image(2)})
     )
     for page in (found._repr_html_(), check_manifest(found, 1)._repr_html_()):
-        assert "<b onclick" not in page and "&lt;b onclick=x&gt;" in page
+        assert "<b onclick" not in page
+        assert "&lt;b onclick=x&gt;" in page
 
 
 def test_the_views_of_a_manifest(plain):
     found = ingest_folder(plain)
-    assert (
-        tuple(found.table) == COLUMNS
-        and found.targets.dtype == np.int64
-        and found.targets.tolist() == [0] * 4 + [1] * 4
-    )
-    assert (
-        (found.table["width"] == 8).all()
-        and (found.table["height"] == 6).all()
-        and found.table["uri"].tolist() == sorted(found.table["uri"])
-    )
+    assert tuple(found.table) == COLUMNS
+    assert found.targets.dtype == np.int64
+    assert found.targets.tolist() == [0] * 4 + [1] * 4
+    assert (found.table["width"] == 8).all()
+    assert (found.table["height"] == 6).all()
+    assert found.table["uri"].tolist() == sorted(found.table["uri"])
     part = found.take([6, 0])
-    assert part.labels.tolist() == ["b", "a"] and part.read(0) == found.read(6) and part.digest != found.digest
+    assert part.labels.tolist() == ["b", "a"]
+    assert part.read(0) == found.read(6)
+    assert part.digest != found.digest
     assert found.take(np.arange(8) < 3).table["uri"].tolist() == found.table["uri"].tolist()[:3]
 
 
@@ -274,13 +275,11 @@ def test_the_views_of_a_manifest(plain):
 
 def test_a_clean_data_set_has_no_findings():
     found = check_manifest(manifest_of(range(20), "ab" * 10))
-    assert (
-        isinstance(found, Findings)
-        and found == []
-        and found.errors == []
-        and str(found) == "nothing found"
-        and "Nothing found" in found._repr_html_()
-    )
+    assert isinstance(found, Findings)
+    assert found == []
+    assert found.errors == []
+    assert str(found) == "nothing found"
+    assert "Nothing found" in found._repr_html_()
 
 
 def test_what_passes_the_checks_can_be_split():
@@ -294,7 +293,8 @@ def test_what_passes_the_checks_can_be_split():
         if not errors:
             assert len(make_splits(m).table) == len(m)
         else:
-            assert [e.kind for e in errors] == ["unrepresentative"] and "'b'" in errors[0].detail
+            assert [e.kind for e in errors] == ["unrepresentative"]
+            assert "'b'" in errors[0].detail
             with pytest.raises(DataError):
                 make_splits(m)
 
@@ -317,21 +317,19 @@ def test_renamed_files_are_drawn_alike():
     def place(m, s):
         return {(c, g): f for c, g, f in zip(m.table["content"], m.groups, s.folds(m))}
 
-    assert place(first, a) == place(other, b) and a.digest == b.digest
+    assert place(first, a) == place(other, b)
+    assert a.digest == b.digest
 
 
 def test_splits_come_back_as_they_were_saved(tmp_path):
     m = manifest_of(range(60), "abc" * 20)
     splits = make_splits(m, seed=4)
     again = Splits.load(splits.save(tmp_path / "Läufe" / "splits"))
-    assert (
-        again.digest == splits.digest
-        and again.to_dict() == splits.to_dict()
-        and (again.folds(m) == splits.folds(m)).all()
-    )
-    assert splits.to_dict()["holdout_images"] == 12 and splits.rows(m.take([5, 6, 7]), "holdout").tolist() == [
-        i for i in range(3) if splits.folds(m)[5 + i] < 0
-    ]
+    assert again.digest == splits.digest
+    assert again.to_dict() == splits.to_dict()
+    assert (again.folds(m) == splits.folds(m)).all()
+    assert splits.to_dict()["holdout_images"] == 12
+    assert splits.rows(m.take([5, 6, 7]), "holdout").tolist() == [i for i in range(3) if splits.folds(m)[5 + i] < 0]
 
 
 def test_the_draw_stays_what_it_is():
@@ -352,7 +350,8 @@ def test_a_user_without_a_name_may_look(tmp_path, monkeypatch):
 
     monkeypatch.setattr(getpass, "getuser", nobody)
     ledger = Ledger(tmp_path / "ledger.jsonl")
-    assert ledger.look("evaluate", "m", "s") == 1 and ledger.looks[0]["who"] == f"user {os.getuid()}"
+    assert ledger.look("evaluate", "m", "s") == 1
+    assert ledger.looks[0]["who"] == f"user {os.getuid()}"
 
 
 def test_a_look_is_only_ever_appended(tmp_path):
@@ -360,11 +359,13 @@ def test_a_look_is_only_ever_appended(tmp_path):
     for i, who in enumerate(["Ada", "Jörg <b>", "Lin"]):
         assert ledger.look("evaluate", f"{i:064}", "s", who=who) == i + 1
         now = ledger.path.read_bytes()
-        assert now.startswith(before) and now.count(b"\n") == i + 1
+        assert now.startswith(before)
+        assert now.count(b"\n") == i + 1
         before = now
     assert ledger.look("tune", f"{1:064}", "s") == 4, "another purpose is another look"
     assert ledger.look("evaluate", f"{1:064}", "other") == 1, "another hold-out has its own count"
-    assert [l["who"] for l in ledger.looks][:3] == ["Ada", "Jörg <b>", "Lin"] and "&lt;b&gt;" in ledger._repr_html_()
+    assert [look["who"] for look in ledger.looks][:3] == ["Ada", "Jörg <b>", "Lin"]
+    assert "&lt;b&gt;" in ledger._repr_html_()
 
 
 def test_a_line_that_is_no_look_is_noticed(tmp_path):
@@ -372,4 +373,4 @@ def test_a_line_that_is_no_look_is_noticed(tmp_path):
     for line in ("Dear Sir", "[]", "{}", '{"digest":"","before":""}'):
         path.write_text(line + "\n")
         with pytest.raises(DataError, match="expected line 1 of .*ledger.jsonl"):
-            Ledger(path).looks
+            _ = Ledger(path).looks

@@ -114,7 +114,8 @@ def test_training_and_server_see_the_same_bytes(spec, manifest, tmp_path, monkey
         ),
     )
     server = Watched(bundle, threads=1)
-    assert server.preprocess == spec and server.preprocess.digest == spec.digest
+    assert server.preprocess == spec
+    assert server.preprocess.digest == spec.digest
     assert len(manifest) == len(FILES)
     for _ in range(2):  # decoded, and read from disk
         trained = spec.tensor(cached_pixels(manifest, spec)[:])
@@ -149,12 +150,16 @@ def test_a_default_stays_what_bundles_hold():
 @given(sides, sides, st.integers(1, 700))
 def test_a_letterbox_holds_the_picture_in_the_middle_in_its_proportions(width, height, size):
     place = letterbox_geometry(width, height, size)
-    assert max(place.width, place.height) == size and min(place.width, place.height) >= 1
+    assert max(place.width, place.height) == size
+    assert min(place.width, place.height) >= 1
     for side, start in ((place.width, place.left), (place.height, place.top)):
-        assert start >= 0 and 0 <= size - side - 2 * start <= 1
+        assert start >= 0
+        assert 0 <= size - side - 2 * start <= 1
     exact = size / max(width, height)
-    assert abs(place.width - width * exact) < 1 and abs(place.height - height * exact) < 1
-    assert place.scale_x * width == pytest.approx(place.width) and place.scale_y * height == pytest.approx(place.height)
+    assert abs(place.width - width * exact) < 1
+    assert abs(place.height - height * exact) < 1
+    assert place.scale_x * width == pytest.approx(place.width)
+    assert place.scale_y * height == pytest.approx(place.height)
 
 
 @quick
@@ -163,9 +168,12 @@ def test_boxes_go_into_the_letterbox_and_come_back(width, height, size, shares):
     place = letterbox_geometry(width, height, size)
     boxes = np.reshape(shares, (-1, 4)) * [width, height, width, height]
     placed = place.place(boxes)
-    assert placed.shape == boxes.shape and np.allclose(place.restore(placed), boxes, atol=1e-6)
-    assert (placed[:, 0::2] >= place.left).all() and (placed[:, 0::2] <= place.left + place.width + 1e-9).all()
-    assert (placed[:, 1::2] >= place.top).all() and (placed[:, 1::2] <= place.top + place.height + 1e-9).all()
+    assert placed.shape == boxes.shape
+    assert np.allclose(place.restore(placed), boxes, atol=1e-6)
+    assert (placed[:, 0::2] >= place.left).all()
+    assert (placed[:, 0::2] <= place.left + place.width + 1e-9).all()
+    assert (placed[:, 1::2] >= place.top).all()
+    assert (placed[:, 1::2] <= place.top + place.height + 1e-9).all()
     assert place.place([[0, 0, width, height]]) == pytest.approx(
         np.array([[place.left, place.top, place.left + place.width, place.top + place.height]])
     )
@@ -202,9 +210,8 @@ def test_gray_is_pillows_luminance_in_all_channels(height, width, seed):
     found = resize_image(image, side, "letterbox", "nearest", colour="GRAY", fill=(0, 0, 0))
     place = letterbox_geometry(width, height, side)
     inside = found[place.top : place.top + height, place.left : place.left + width]
-    assert (inside == inside[..., :1]).all() and np.array_equal(
-        inside[..., 0], np.asarray(Image.fromarray(image).convert("L"))
-    )
+    assert (inside == inside[..., :1]).all()
+    assert np.array_equal(inside[..., 0], np.asarray(Image.fromarray(image).convert("L")))
     assert np.abs(inside[..., 0] - image @ [0.299, 0.587, 0.114]).max() <= 0.51
 
 
@@ -239,17 +246,17 @@ def test_a_scaled_picture_is_no_smaller_than_what_is_seen_and_its_part_is_exact(
     if turn > 4:
         width, height = height, width
     w, h = right - left, bottom - top
-    assert w / width == h / height and (w * 8 / width) in (1, 2, 3, 4, 5, 8), "eighths that are quick"
-    assert (
-        image.shape[:2] == (ceil(h), ceil(w))
-        and 0 <= left < 1
-        and 0 <= top < 1
-        and right <= image.shape[1]
-        and bottom <= image.shape[0]
-    )
+    assert w / width == h / height
+    assert (w * 8 / width) in (1, 2, 3, 4, 5, 8), "eighths that are quick"
+    assert image.shape[:2] == (ceil(h), ceil(w))
+    assert 0 <= left < 1
+    assert 0 <= top < 1
+    assert right <= image.shape[1]
+    assert bottom <= image.shape[0]
     side = size if resize != "crop" else size / ratio
     least = letterbox_geometry(width, height, size)[:2] if resize == "letterbox" else (side, side)
-    assert ceil(w) >= min(width, least[0]) and ceil(h) >= min(height, least[1])
+    assert ceil(w) >= min(width, least[0])
+    assert ceil(h) >= min(height, least[1])
 
 
 WAYS = {
@@ -266,7 +273,8 @@ WAYS = {
 @pytest.mark.parametrize("turn", WAYS)
 def test_a_scaled_picture_stands_upright(turn):
     lying, (_, _, w, h) = decode_scaled(encode(photo, "JPEG"), 50)
-    assert lying.shape == (56, 80, 3) and (w, h) == (211 * 3 / 8, 149 * 3 / 8)
+    assert lying.shape == (56, 80, 3)
+    assert (w, h) == (211 * 3 / 8, 149 * 3 / 8)
     upright, part = decode_scaled(encode(photo, "JPEG", exif=exif(turn)), 50)
     assert np.array_equal(upright, np.asarray(Image.fromarray(lying).transpose(WAYS[turn])))
     marks = np.zeros((56 * 8, 80 * 8), np.uint8)
@@ -287,13 +295,15 @@ def test_a_scaled_picture_shows_the_same_in_the_same_place(resize, turn):
     image, part = decode_scaled(file, 70, resize)
     slow = resize_image(decode_image(file), 70, resize).astype(int)
     right, wrong = (np.abs(resize_image(image, 70, resize, part=p) - slow).mean() for p in (part, None))
-    assert right < 0.6 and wrong > 4
+    assert right < 0.6
+    assert wrong > 4
 
 
 def test_a_picture_that_is_wanted_whole_is_that_of_pillow():
     for name in ("a.jpg", "b.jpg", "d.jpg", "f.jpg", "g.jpg"):
         image, part = decode_scaled(FILES[name], 224)
-        assert np.abs(image.astype(int) - decode_image(FILES[name])).max() <= 2 and part == (0, 0, *image.shape[1::-1])
+        assert np.abs(image.astype(int) - decode_image(FILES[name])).max() <= 2
+        assert part == (0, 0, *image.shape[1::-1])
 
 
 @pytest.mark.parametrize("name", [*"chij"])
@@ -321,12 +331,12 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_both_decoders_say_the_same_of_a_broken_file(name):
     file, message = BROKEN[name]
-    said = []
+    messages = []
     for spec in (Preprocess(size=16), Preprocess(size=16, decoder="simplejpeg")):
         with pytest.raises(DataError, match=re.escape(message)) as caught:
             spec.pixels(file)
-        said.append(str(caught.value))
-    assert said[0] == said[1]
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
 
 
 def test_a_declared_size_is_judged_before_anything_is_decoded(monkeypatch):

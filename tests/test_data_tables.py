@@ -44,14 +44,13 @@ def lines_of(listing):
 def test_encodings_and_delimiters_say_the_same(tmp_path, encode, delimiter):
     text = f'file{delimiter}label{delimiter}note\nä.png{delimiter}Riß{delimiter}"a, b; c\t{delimiter} ""d"""\n'
     found = read_table(table(tmp_path, encode(text)))
-    assert (
-        found.table.to_dict("records")
-        == [{"uri": "ä.png", "label": "Riß", "attribute.note": f'a, b; c\t{delimiter} "d"'}]
-        and not found.rejected
-    )
+    assert found.table.to_dict("records") == [
+        {"uri": "ä.png", "label": "Riß", "attribute.note": f'a, b; c\t{delimiter} "d"'}
+    ]
+    assert not found.rejected
 
 
-def test_lines_of_windows_are_read_and_said_once(tmp_path):
+def test_lines_in_windows_1252_are_read_and_noted_once(tmp_path):
     body = (
         "file,label\na.png,Riß\n".encode()
         + "b.png,Riß\nc.png,“Riß”\n".encode("cp1252")
@@ -61,11 +60,9 @@ def test_lines_of_windows_are_read_and_said_once(tmp_path):
     found = read_table(table(tmp_path, body))
     assert found.table["label"].tolist() == ["Riß", "Riß", "“Riß”", "Riß"]
     assert [where for where, _ in found.rejected] == ["labels.csv line 6", "labels.csv line 3"]
-    assert (
-        lines_of(found)["3"].startswith("kept: ")
-        and "this line and 1 more" in lines_of(found)["3"]
-        and "neither" in lines_of(found)["6"]
-    )
+    assert lines_of(found)["3"].startswith("kept: ")
+    assert "this line and 1 more" in lines_of(found)["3"]
+    assert "neither" in lines_of(found)["6"]
 
 
 def test_bad_rows_are_listed_by_line_and_the_rest_is_read(tmp_path):
@@ -115,8 +112,10 @@ def test_an_open_quotation_mark_costs_its_line_only(tmp_path):
     rows[9] = '0009.png,b,"two\nlines"'
     rows[1999] = '1999.png,b,"end'
     found = read_table(table(tmp_path, "file,label,n\n" + "\n".join(rows)))
-    assert len(found.table) == 1998 and "two\nlines" in set(found.table["attribute.n"])
-    assert lines_of(found).keys() == {"9", "2002"} and all("quotation mark" in why for why in lines_of(found).values())
+    assert len(found.table) == 1998
+    assert "two\nlines" in set(found.table["attribute.n"])
+    assert lines_of(found).keys() == {"9", "2002"}
+    assert all("quotation mark" in why for why in lines_of(found).values())
 
 
 def test_absent_files_are_found_out_at_ingest(tmp_path):
@@ -128,11 +127,12 @@ def test_absent_files_are_found_out_at_ingest(tmp_path):
         ["a.png", "x", "CC0-1.0"],
         ["b.png", "y", "MIT"],
     ]
-    assert found.rejected["uri"].tolist() == ["gone.png"] and "there is none" in found.rejected["reason"][0]
+    assert found.rejected["uri"].tolist() == ["gone.png"]
+    assert "there is none" in found.rejected["reason"][0]
 
 
 @pytest.mark.parametrize(
-    "said, iso",
+    "text, iso",
     [
         ("2024-05-31", "2024-05-31"),
         ("20240531", "2024-05-31"),
@@ -154,8 +154,8 @@ def test_absent_files_are_found_out_at_ingest(tmp_path):
         ("soon", ""),
     ],
 )
-def test_dates(tmp_path, said, iso):
-    found = read_table(table(tmp_path, f'file,label,date\na.png,x,"{said}"\n'))
+def test_dates(tmp_path, text, iso):
+    found = read_table(table(tmp_path, f'file,label,date\na.png,x,"{text}"\n'))
     assert found.table["captured_at"].tolist() == [iso]
     assert [where for where, _ in found.rejected] == ([] if iso else ["labels.csv line 2"])
 
@@ -231,23 +231,20 @@ def test_one_label_a_column_and_lists(tmp_path):
         columns={"labels": ["crack", "stain"]},
     )
     assert found.table["labels"].tolist() == [["crack"], ["crack", "stain"], []]
-    assert (
-        lines_of(found).keys() == {"4", "5", "6"}
-        and lines_of(found)["4"].startswith("kept: no label here")
-        and "got 'maybe'" in lines_of(found)["5"]
-    )
+    assert lines_of(found).keys() == {"4", "5", "6"}
+    assert lines_of(found)["4"].startswith("kept: no label here")
+    assert "got 'maybe'" in lines_of(found)["5"]
     found = read_table(table(tmp_path, "file;tags\na;stain, crack,stain\nb;NaN\n"), separator=",")
-    assert found.table["labels"].tolist() == [["crack", "stain"]] and lines_of(found).keys() == {"3"}
+    assert found.table["labels"].tolist() == [["crack", "stain"]]
+    assert lines_of(found).keys() == {"3"}
 
 
 def test_the_table_beside_the_images(tmp_path):
     assert find_table(tmp_path) is None
-    (
-        table(tmp_path, "x", "other.csv"),
-        table(tmp_path, "x", "Metadata.csv"),
-        table(tmp_path, "attributes: metadata2.parquet", "dataset.yaml"),
-        table(tmp_path, "x", "metadata2.parquet"),
-    )
+    table(tmp_path, "x", "other.csv")
+    table(tmp_path, "x", "Metadata.csv")
+    table(tmp_path, "attributes: metadata2.parquet", "dataset.yaml")
+    table(tmp_path, "x", "metadata2.parquet")
     assert find_table(tmp_path) == tmp_path / "Metadata.csv"
     table(tmp_path, "x", "a.parquet")
     with pytest.raises(DataError, match="got Metadata.csv, a.parquet"):
@@ -282,5 +279,6 @@ def test_many_rows_are_settled_in_pieces(tmp_path):
     rows = ListingBuilder(["file", "label"], tmp_path)
     for i in range(120_000):
         rows.add(f"line {i}", [f"{i:06}.png", "ab"[i % 2]])
-    assert [len(t) for t in rows.pieces] == [50_000, 50_000] and len(rows) == 120_000
+    assert [len(t) for t in rows.pieces] == [50_000, 50_000]
+    assert len(rows) == 120_000
     assert rows.listing().table["uri"].is_monotonic_increasing

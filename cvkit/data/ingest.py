@@ -182,7 +182,7 @@ def _fill_columns(
         "captured_at": np.array(taken, object),
         "pii_status": dataset.pii_status or "unchecked",
     }
-    filled = {"content": content, "width": width, "height": height, "label": ""}
+    filled = {"content": content, "width": width, "height": height, **_label_values(table, label_column)}
     for name, default in defaults.items():
         if name in table:
             known = _spelled_column(table[name])
@@ -190,17 +190,21 @@ def _fill_columns(
         filled[name] = default
     attributes = [column for column in table if str(column).startswith("attribute.")]
     filled |= {name: _spelled_column(table[name]) for name in attributes}
-    if label_column == "label":
-        filled["label"] = _spelled_column(table["label"])
-    elif label_column == "labels":
-        filled["labels"] = [sorted({_spell(label) for label in labels}) for labels in table["labels"]]
-    else:
-        filled["boxes"] = [[_spelled_box(box) for box in boxes] for boxes in table["boxes"]]
     table = table.assign(**filled)
     copies = table.groupby("content").cumcount()
     table["image"] = [_image_key(digest, copy) for digest, copy in zip(content, copies)]
     several = [] if label_column == "label" else [label_column]
     return table[[*COLUMNS, *several, *attributes]]
+
+
+def _label_values(table: "pd.DataFrame", label_column: str) -> dict:
+    "What an image shows, as a manifest keeps it; `label` is empty where there may be several."
+    column = table[label_column]
+    if label_column == "label":
+        return {"label": _spelled_column(column)}
+    if label_column == "labels":
+        return {"label": "", "labels": [sorted({_spell(label) for label in labels}) for labels in column]}
+    return {"label": "", "boxes": [[_spelled_box(box) for box in boxes] for boxes in column]}
 
 
 def _image_key(content: str, copy: int) -> str:

@@ -53,12 +53,7 @@ def read_coco(
 ) -> Listing:  # uri, boxes, and width, height, `attribute.split` where they are declared
     "List the images and boxes of a data set in COCO's format."
     source = Path(os.path.abspath(file))
-    files = find_coco_files(source) if source.is_dir() else [source]
-    if not files:
-        raise DataError(
-            f"expected COCO's JSON in {source}, in its folder annotations or in those of its parts, found none; name "
-            "the file"
-        )
+    files = _files_of(source)
     documents = [_load_document(one) for one in files]
     if images:
         folders = [Path(os.path.abspath(images))] * len(files)
@@ -77,6 +72,17 @@ def read_coco(
         rows += listed
         rejected += bad
     return make_listing(rows, root, rejected, source)
+
+
+def _files_of(source: Path) -> list[Path]:
+    "The file itself, or the files of a folder, at least one."
+    files = find_coco_files(source) if source.is_dir() else [source]
+    if not files:
+        raise DataError(
+            f"expected COCO's JSON in {source}, in its folder annotations or in those of its parts, found none; name "
+            "the file"
+        )
+    return files
 
 
 def _load_document(file: Path) -> dict:

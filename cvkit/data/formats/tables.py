@@ -125,12 +125,10 @@ def _match_usual_names(columns: dict, names: list[str], where: str) -> dict:
     taken = _all_names(columns)
     is_labelled = "label" in columns or "labels" in columns
     matched = {}
-    for key, usual in NAMES.items():
+    for key in NAMES:
         if key in columns or (is_labelled and key in ("label", "labels")):
             continue
-        candidates = [name for name in names if name.lower() in usual and name not in taken]
-        exact = [name for name in candidates if name.lower() == key]
-        candidates = exact or candidates
+        candidates = _candidates(key, [name for name in names if name not in taken])
         if len(candidates) > 1:
             raise DataError(
                 f"expected one column for {key} in {where}, got {', '.join(candidates)}; say which in dataset.yaml, "
@@ -139,6 +137,13 @@ def _match_usual_names(columns: dict, names: list[str], where: str) -> dict:
         if candidates:
             matched[key] = candidates[0]
     return matched
+
+
+def _candidates(key: str, names: list[str]) -> list[str]:
+    "Columns that may say one thing; the one that is called as in a manifest, where there is one."
+    usual = [name for name in names if name.lower() in NAMES[key]]
+    exact = [name for name in usual if name.lower() == key]
+    return exact or usual
 
 
 def _require_columns(matched: dict, names: list[str], where: str) -> None:
@@ -469,9 +474,7 @@ def _read_header(lines: Lines, columns: dict | None) -> tuple[str, list[str]]:
     if hint:
         _, line = next(lines, (0, ""))
         return hint[1], _split_line(line, hint[1])
-    known = {name for usual in NAMES.values() for name in usual}
-    if isinstance(columns, dict):
-        known |= {str(name).lower() for name in _all_names(columns)}
+    known = _known_names(columns)
     best = (-1, -1)
     for delimiter in ",;\t":
         names = _split_line(line, delimiter)
@@ -479,6 +482,14 @@ def _read_header(lines: Lines, columns: dict | None) -> tuple[str, list[str]]:
         if score > best:
             best, header = score, (delimiter, names)
     return header
+
+
+def _known_names(columns: dict | None) -> set[str]:
+    "How columns that say something are called, in lower case."
+    known = {name for usual in NAMES.values() for name in usual}
+    if isinstance(columns, dict):
+        known |= {str(name).lower() for name in _all_names(columns)}
+    return known
 
 # %% ../../../nbs/04_data/04_formats/03_tables.ipynb #9d490d00
 LONGEST_CELL = 100  # lines that one row may take

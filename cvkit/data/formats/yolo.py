@@ -126,12 +126,7 @@ def _read_layout(source: Path) -> _Layout:
     file = find_names_file(root) if is_folder else source
     is_list = is_folder and file is not None and file.name in CLASS_FILES
     declared = {} if file is None or is_list else load_yaml(file)
-    if is_list:
-        text, _ = read_text_file(file)
-        names = [line for line in text.splitlines() if line.strip()]
-    else:
-        names = declared.get("names", [])
-    classes = _read_classes(names)
+    classes = _read_classes(_listed_names(file) if is_list else declared.get("names", []))
     if not classes or "" in classes or "" in classes.values():
         came = f"no list of words in {file.name}" if file else "none"
         raise DataError(
@@ -139,6 +134,12 @@ def _read_layout(source: Path) -> _Layout:
             "class 0"
         )
     return _Layout(root, classes, _read_parts(declared, root), file.name)
+
+
+def _listed_names(file: Path) -> list[str]:
+    "A class a line."
+    text, _ = read_text_file(file)
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def _read_classes(names) -> dict[str, str]:

@@ -15,9 +15,11 @@ from cvkit.data.preprocess import Preprocess
 spec = Preprocess(size=16)
 
 
-def test_pixels_are_those_of_preprocess_and_twins_are_decoded_once(cache, manifest, decoded):
+def test_pixels_are_those_of_preprocess_and_one_file_is_decoded_once(cache, manifest, decoded):
     pixels = cached_pixels(manifest, spec)
-    assert pixels.shape == (21, 16, 16, 3) and pixels.dtype == np.uint8 and len(decoded) == 20
+    assert pixels.shape == (21, 16, 16, 3)
+    assert pixels.dtype == np.uint8
+    assert len(decoded) == 20
     assert all(isinstance(array, np.memmap) and not array.flags.writeable for array in pixels.arrays)
     for i in range(21):
         assert (pixels[i] == spec.pixels(manifest.read(i))).all()
@@ -26,7 +28,8 @@ def test_pixels_are_those_of_preprocess_and_twins_are_decoded_once(cache, manife
 def test_a_second_call_decodes_only_what_is_new(cache, manifest, decoded):
     cached_pixels(manifest.take(range(5)), spec)
     decoded.clear()
-    assert len(cached_pixels(manifest.take([4, 0, 9]), spec)) == 3 and len(decoded) == 1
+    assert len(cached_pixels(manifest.take([4, 0, 9]), spec)) == 3
+    assert len(decoded) == 1
     cached_pixels(manifest.take([9, 4]), spec)
     assert len(decoded) == 1
 
@@ -36,8 +39,10 @@ def test_every_way_to_index(cache, manifest):
     whole = np.stack([pixels[i] for i in range(len(pixels))])
     mask = np.arange(21) % 3 == 0
     for index in (slice(2, 9), slice(None, None, -1), [5, 5, 1], np.array([-1, 0]), mask, slice(4, 4)):
-        assert (pixels[index] == whole[index]).all() and pixels[index].shape == whole[index].shape
-    assert (np.asarray(pixels) == whole).all() and (np.array(pixels, np.float32) == whole).all()
+        assert (pixels[index] == whole[index]).all()
+        assert pixels[index].shape == whole[index].shape
+    assert (np.asarray(pixels) == whole).all()
+    assert (np.array(pixels, np.float32) == whole).all()
     with pytest.raises(IndexError):
         pixels[21]
 
@@ -116,7 +121,8 @@ def test_stores_are_filled_by_several_at_once(tmp_path):
 
 def test_nothing_asked_nothing_found(tmp_path):
     store = Store(tmp_path, (3,), np.float32)
-    assert store.rows([])[:].shape == (0, 3) and len(store.missing([])) == 0
+    assert store.rows([])[:].shape == (0, 3)
+    assert len(store.missing([])) == 0
 
 
 def test_only_the_owner_can_enter(cache, manifest, tmp_path):
@@ -149,8 +155,10 @@ def test_work_comes_in_order_and_only_a_few_items_ahead():
     source, asked = iter(range(1000)), []
     results = work_ahead(make, (asked.append(i) or i for i in source), depth=2)
     threading.Timer(0.1, wait.set).start()
-    assert next(results) == (0, 0) and len(asked) <= os.cpu_count() + 2
-    assert list(results) == [(i, -i) for i in range(1, 1000)] and sorted(begun) == list(range(1000))
+    assert next(results) == (0, 0)
+    assert len(asked) <= os.cpu_count() + 2
+    assert list(results) == [(i, -i) for i in range(1, 1000)]
+    assert sorted(begun) == list(range(1000))
 
 
 def test_an_error_comes_where_its_item_stands():
@@ -161,6 +169,7 @@ def test_an_error_comes_where_its_item_stands():
 
     seen = []
     with pytest.raises(ValueError, match="three"):
-        for item, result in work_ahead(make, range(100)):
+        for item, _ in work_ahead(make, range(100)):
             seen.append(item)
-    assert seen == [0, 1, 2] and list(work_ahead(make, [])) == []
+    assert seen == [0, 1, 2]
+    assert list(work_ahead(make, [])) == []

@@ -1,4 +1,4 @@
-"Annotations: three formats say the same, bad lines are listed and cost no picture, and boxes that are wrong are found."
+"Formats of boxes: three of them say the same, bad lines cost no picture, and boxes that are wrong are found."
 
 import json
 from pathlib import Path
@@ -72,8 +72,8 @@ def write(path, text):
 # ---- there and back
 
 
-def tour(manifest, tmp_path, stations=("coco", "yolo", "voc", "coco")):
-    for k, kind in enumerate(stations):
+def round_trip(manifest, tmp_path, kinds=("coco", "yolo", "voc", "coco")):
+    for k, kind in enumerate(kinds):
         folder = tmp_path / f"{k} {kind}"
         assert WRITERS[kind](manifest, folder) == []
         assert recognise_annotations(folder)[0] == kind
@@ -93,7 +93,7 @@ def test_round_trip_of_a_small_set(tmp_path):
         ],
         **{"attribute.split": ["train", "val", "test", ""]},
     )
-    assert [m.digest for m in tour(manifest, tmp_path)] == [manifest.digest] * 4
+    assert [m.digest for m in round_trip(manifest, tmp_path)] == [manifest.digest] * 4
 
 
 @pytest.mark.parametrize("kind", ["coco", "voc"])
@@ -104,7 +104,7 @@ def test_ignore_group_and_attributes_survive(tmp_path, kind):
         group=["house 1", ""],
         **{"attribute.light": ["dusk", "noon"], "attribute.split": ["fold 1", "fold 2"]},
     )
-    assert [m.digest for m in tour(manifest, tmp_path, [kind])] == [manifest.digest]
+    assert [m.digest for m in round_trip(manifest, tmp_path, [kind])] == [manifest.digest]
 
 
 def test_yolo_says_what_it_cannot_hold(tmp_path):
@@ -113,10 +113,10 @@ def test_yolo_says_what_it_cannot_hold(tmp_path):
         [[box("a", 1, 2, 3, 4, True), box("b", 100, 5, 190, 20), box("b", 1, 2, 3, 4)]],
         group=["house 1"],
     )
-    lost = write_yolo(manifest, tmp_path / "yolo")
-    assert [uri for uri, _ in lost] == ["a/0.png"] * 3
+    not_held = write_yolo(manifest, tmp_path / "yolo")
+    assert [uri for uri, _ in not_held] == ["a/0.png"] * 3
     for (_, why), part in zip(
-        lost,
+        not_held,
         (
             "a at 1, 2: YOLO has no boxes to ignore",
             "b at 100, 5: YOLO has no boxes whose centre",
@@ -146,7 +146,7 @@ def test_random_boxes_survive(tmp_path_factory, drawn, first):
     manifest = made(
         folder / "made", [[box(first, 1, 2, 3, 4)], *([box(label, *c) for label, c in row] for row in drawn)]
     )
-    assert [m.digest for m in tour(manifest, folder, ["coco", "yolo", "voc"])] == [manifest.digest] * 3
+    assert [m.digest for m in round_trip(manifest, folder, ["coco", "yolo", "voc"])] == [manifest.digest] * 3
 
 
 @pytest.mark.skipif(not bccd.is_dir(), reason="bccd is not in ../shared/data")
@@ -155,10 +155,9 @@ def test_blood_cells_go_round(tmp_path):
     assert (len(manifest), manifest.classes, len(manifest.rejected)) == (364, ("Platelets", "RBC", "WBC"), 0)
     assert pd.Series(manifest.attributes["split"]).value_counts().to_dict() == {"train": 205, "val": 87, "test": 72}
     flat = check_boxes(manifest).errors
-    assert [f.paths for f in flat] == [
-        ["JPEGImages/BloodImage_00338.jpg", "JPEGImages/BloodImage_00343.jpg"]
-    ] and "no area: 2 boxes" in flat[0].detail
-    assert [m.digest for m in tour(manifest, tmp_path, ["coco", "yolo", "voc"])] == [manifest.digest] * 3
+    assert [f.paths for f in flat] == [["JPEGImages/BloodImage_00338.jpg", "JPEGImages/BloodImage_00343.jpg"]]
+    assert "no area: 2 boxes" in flat[0].detail
+    assert [m.digest for m in round_trip(manifest, tmp_path, ["coco", "yolo", "voc"])] == [manifest.digest] * 3
 
 
 def test_names_that_differ_only_at_their_end(tmp_path):
@@ -172,15 +171,14 @@ def test_names_that_differ_only_at_their_end(tmp_path):
         tmp_path / "made",
         Dataset("x"),
     )
-    assert [m.digest for m in tour(manifest, tmp_path)] == [manifest.digest] * 4
+    assert [m.digest for m in round_trip(manifest, tmp_path)] == [manifest.digest] * 4
 
 
 def test_links_lead_back_and_nothing_is_written_over(tmp_path):
     manifest = made(tmp_path / "made", [[box("a", 1, 2, 3, 4)]])
     write_voc(manifest, tmp_path / "voc", "link")
-    assert (tmp_path / "voc/JPEGImages/a/0.png").resolve() == (tmp_path / "made/a/0.png").resolve() and read(
-        tmp_path / "voc"
-    ).digest == manifest.digest
+    assert (tmp_path / "voc/JPEGImages/a/0.png").resolve() == (tmp_path / "made/a/0.png").resolve()
+    assert read(tmp_path / "voc").digest == manifest.digest
     with pytest.raises(DataError, match="choose another"):
         write_yolo(manifest, tmp_path / "made")
     with pytest.raises(DataError, match="copy or link"):
@@ -260,7 +258,8 @@ def test_bad_coco(tmp_path, case):
     pictures(tmp_path, "a.png")
     manifest = ingested(read_coco(write(tmp_path / "x.json", data)))
     assert manifest.table["boxes"].tolist() == [[box("cat", 1, 2, 4, 6)]]
-    assert manifest.rejected["uri"].tolist() == ["x.json"] and message in manifest.rejected["reason"][0]
+    assert manifest.rejected["uri"].tolist() == ["x.json"]
+    assert message in manifest.rejected["reason"][0]
 
 
 @pytest.mark.parametrize(
@@ -348,7 +347,8 @@ def test_bad_voc_box(tmp_path, inside, message):
     write(tmp_path / "a.xml", f"<annotation>{one(bnd(1.5, 2, 4, 6) + '<difficult>1</difficult>')}{inside}</annotation>")
     manifest = ingested(read_voc(tmp_path))
     assert manifest.table["boxes"].tolist() == [[box("cat", 1.5, 2, 4, 6, True)]]
-    assert manifest.rejected["uri"].tolist() == ["a.xml"] and message in manifest.rejected["reason"][0]
+    assert manifest.rejected["uri"].tolist() == ["a.xml"]
+    assert message in manifest.rejected["reason"][0]
 
 
 @pytest.mark.parametrize(
@@ -374,15 +374,11 @@ def test_bad_voc_file_costs_its_picture_and_no_other(tmp_path, text, message):
     manifest = ingested(read_voc(tmp_path))
     assert manifest.table["uri"].tolist() == ["JPEGImages/b.png"]
     reasons = dict(manifest.rejected.values)
-    assert (
-        message in reasons["Annotations/a.xml"]
-        and "expected an image d" in reasons["Annotations/d.xml"]
-        and "found no XML file" in reasons["JPEGImages/c.png"]
-    )
-    assert (
-        "line 2: expected the name of an annotated image, got 'nobody'" in reasons["ImageSets/Main/train.txt"]
-        and "is in train already" in reasons["ImageSets/Main/val.txt"]
-    )
+    assert message in reasons["Annotations/a.xml"]
+    assert "expected an image d" in reasons["Annotations/d.xml"]
+    assert "found no XML file" in reasons["JPEGImages/c.png"]
+    assert "line 2: expected the name of an annotated image, got 'nobody'" in reasons["ImageSets/Main/train.txt"]
+    assert "is in train already" in reasons["ImageSets/Main/val.txt"]
 
 
 def test_voc_of_another_size_is_rejected(tmp_path):
@@ -393,10 +389,8 @@ def test_voc_of_another_size_is_rejected(tmp_path):
             f"<annotation><size><width>{w}</width><height>48</height></size>{one(bnd(1, 2, 3, 4))}</annotation>",
         )
     manifest = ingested(read_voc(tmp_path))
-    assert (
-        manifest.table["uri"].tolist() == ["b.png"]
-        and "63 x 48 pixels as its source says" in manifest.rejected["reason"][0]
-    )
+    assert manifest.table["uri"].tolist() == ["b.png"]
+    assert "63 x 48 pixels as its source says" in manifest.rejected["reason"][0]
 
 
 @pytest.mark.parametrize(
@@ -423,11 +417,9 @@ def test_bad_yolo_line(tmp_path, line, message):
     manifest = read(tmp_path)
     assert manifest.table["boxes"].tolist() == [[box("dog", 16, 12, 48, 36), box("cat", 0, 0, 32, 12)], [], []]
     reasons = dict(manifest.rejected.values)
-    assert (
-        set(reasons) == {"labels/a.txt", "labels/d.txt"}
-        and reasons["labels/a.txt"].startswith("line 3: ")
-        and message in reasons["labels/a.txt"]
-    )
+    assert set(reasons) == {"labels/a.txt", "labels/d.txt"}
+    assert reasons["labels/a.txt"].startswith("line 3: ")
+    assert message in reasons["labels/a.txt"]
 
 
 @pytest.mark.parametrize(
@@ -447,11 +439,11 @@ def test_yolo_folders_and_lists(tmp_path, yaml, uris):
     write(root / "data.yaml", yaml)
     manifest = read(root)
     assert [uri.split("/")[1] for uri in manifest.table["uri"]] == uris
-    lost = manifest.rejected["reason"].tolist()
+    reasons = manifest.rejected["reason"].tolist()
     assert (
-        lost == []
+        reasons == []
         if "list" not in yaml and len(uris) == 2
-        else any(("line 2: expected an image below" if "list" in yaml else "leads out of it") in why for why in lost)
+        else any(("line 2: expected an image below" if "list" in yaml else "leads out of it") in why for why in reasons)
     )
 
 
@@ -477,7 +469,8 @@ def test_a_broken_picture_is_listed_once(tmp_path):
     for name in "ab":
         write(tmp_path / f"labels/{name}.txt", "0 .5 .5 .5 .5")
     manifest = read(tmp_path)
-    assert manifest.table["uri"].tolist() == ["images/a.png"] and manifest.rejected["uri"].tolist() == ["images/b.png"]
+    assert manifest.table["uri"].tolist() == ["images/a.png"]
+    assert manifest.rejected["uri"].tolist() == ["images/b.png"]
 
 
 def test_nothing_is_recognised_in_other_folders(tmp_path):
@@ -497,7 +490,8 @@ def test_ignored_boxes_are_dashed():
         for ignore in (False, True)
     ]
     shares = [(line == (0xD5, 0x5E, 0)).all(1).mean() for line in lines]
-    assert shares[0] == 1 and 0.3 < shares[1] < 0.7
+    assert shares[0] == 1
+    assert 0.3 < shares[1] < 0.7
 
 
 def test_repeated_boxes_agree_with_torchvision(tmp_path):
@@ -509,16 +503,17 @@ def test_repeated_boxes_agree_with_torchvision(tmp_path):
     expected = int(
         (torch.tril(ops.box_iou(torch.tensor(all_corners), torch.tensor(all_corners)), -1) > 0.95).any(1).sum()
     )
-    assert 0 < expected < 39 and f"there twice: {expected} box" in check_boxes(manifest)[0].detail
+    assert 0 < expected < 39
+    assert f"there twice: {expected} box" in check_boxes(manifest)[0].detail
 
 
-def test_copies_with_other_boxes_are_a_conflict(tmp_path):
+def test_duplicates_with_other_boxes_are_a_conflict(tmp_path):
     manifest = made(tmp_path / "made", [[box("a", 1, 2, 33, 34), box("b", 5, 5, 30, 30)]])
 
     def kinds(boxes):
-        twin = manifest.take([0, 0])
-        twin.table.at[1, "boxes"] = boxes
-        return [f.kind for f in check_manifest(twin, folds=1) if f.kind != "unrepresentative"]
+        repeated = manifest.take([0, 0])
+        repeated.table.at[1, "boxes"] = boxes
+        return [f.kind for f in check_manifest(repeated, folds=1) if f.kind != "unrepresentative"]
 
     assert kinds(manifest.table["boxes"][0][::-1]) == ["exact_duplicate"]
     assert kinds([box("a", 1, 2, 33, 35), box("b", 5, 5, 30, 30)]) == ["label_conflict"]
