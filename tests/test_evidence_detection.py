@@ -1,4 +1,4 @@
-"""Detection: COCO's numbers to the last digit, intervals that hold, thresholds out of fold, each kind of mistake, and
+"""Detection: COCO's numbers to the last digit, intervals that hold, thresholds out of fold, each kind of error, and
 the page."""
 
 import contextlib
@@ -18,7 +18,6 @@ from cvkit.evidence.detection_errors import (
     precision_recall_curves,
 )
 from cvkit.evidence.detection_metrics import (
-    IOUS,
     class_detections,
     detection_estimates,
     detection_values,
@@ -51,44 +50,55 @@ silent = {"boxes": [], "labels": [], "scores": []}
 def scenes(n, seed=0, classes=3, crowd=0.0, most=8, noise=0.08, grid=None):
     """Random truth, and detections that jitter it, repeat it, forget it, and see what is not there; on a grid, sides
     and scores tie."""
-    random, truth, detections = np.random.default_rng(seed), [], []
+    random = np.random.default_rng(seed)
+    truth = []
+    detections = []
     for _ in range(n):
         g = random.integers(0, most)
-        corner, side = random.uniform(0, 400, (g, 2)), np.exp(random.uniform(2, 5.3, (g, 2)))
-        boxes, labels = np.hstack([corner, corner + side]), random.integers(0, classes, g)
+        corner = random.uniform(0, 400, (g, 2))
+        side = np.exp(random.uniform(2, 5.3, (g, 2)))
+        boxes = np.hstack([corner, corner + side])
+        labels = random.integers(0, classes, g)
         source = np.repeat(np.arange(g), random.integers(0, 4, g))
-        false = random.uniform(0, 400, (random.integers(0, 4), 2))
-        said = np.concatenate([
-            boxes[source] + random.normal(0, noise, (len(source), 4)) * np.tile(side[source], 2),
-            np.hstack([false, false + random.uniform(8, 150, false.shape)]),
-        ])
-        as_what = np.concatenate([
-            np.where(random.random(len(source)) < 0.9, labels[source], random.integers(0, classes, len(source))),
-            random.integers(0, classes, len(false)),
-        ])
-        scores = random.random(len(said))
+        corner = random.uniform(0, 400, (random.integers(0, 4), 2))
+        moved = boxes[source] + random.normal(0, noise, (len(source), 4)) * np.tile(side[source], 2)
+        background = np.hstack([corner, corner + random.uniform(8, 150, corner.shape)])
+        detected = np.concatenate([moved, background])
+        right_class = random.random(len(source)) < 0.9
+        as_class = np.where(right_class, labels[source], random.integers(0, classes, len(source)))
+        as_class = np.concatenate([as_class, random.integers(0, classes, len(corner))])
+        scores = random.random(len(detected))
         if grid:
-            boxes, said = (np.round(b / grid) * grid for b in (boxes, said))
+            boxes = np.round(boxes / grid) * grid
+            detected = np.round(detected / grid) * grid
             scores = scores.round(1)
-        for b in (boxes, said):
+        for b in (boxes, detected):
             b[:, 2:] = np.maximum(b[:, 2:], b[:, :2] + (grid or 2))
         truth.append({"boxes": boxes, "labels": labels, "ignore": random.random(g) < crowd})
-        detections.append({"boxes": said, "labels": as_what, "scores": scores})
+        detections.append({"boxes": detected, "labels": as_class, "scores": scores})
     return truth, detections
 
 
 def surer(truth, detections, seed=0):
     "The same, and what is right mostly has the higher score."
     random = np.random.default_rng(seed)
-    for there, said in zip(truth, detections):
-        iou = (
-            overlaps(said["boxes"][:, None], there["boxes"][None]) * (said["labels"][:, None] == there["labels"])
-            if len(there["labels"])
-            else np.zeros((len(said["labels"]), 1))
-        )
+    for true, detected in zip(truth, detections):
+        iou = np.zeros((len(detected["labels"]), 1))
+        if len(true["labels"]):
+            iou = overlaps(detected["boxes"][:, None], true["boxes"][None])
+            iou = iou * (detected["labels"][:, None] == true["labels"])
         right = iou.max(1, initial=0) > 0.5
-        said["scores"] = np.where(right, random.beta(5, 2, len(right)), random.beta(2, 4, len(right)))
+        detected["scores"] = np.where(right, random.beta(5, 2, len(right)), random.beta(2, 4, len(right)))
     return truth, detections
+
+
+def coco_rows(images):
+    "Boxes in COCO's notation, with image, category and the row in the image."
+    rows = []
+    for i, one in enumerate(images):
+        for j, ((x1, y1, x2, y2), k) in enumerate(zip(np.asarray(one["boxes"], float).tolist(), one["labels"])):
+            rows.append({"image_id": i + 1, "category_id": int(k) + 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "row": j})
+    return rows
 
 
 def coco(truth, detections, classes, program="pycocotools"):
@@ -100,46 +110,39 @@ def coco(truth, detections, classes, program="pycocotools"):
         from faster_coco_eval import COCO
         from faster_coco_eval import COCOeval_faster as COCOeval
 
-    def rows(images, more):
-        return [
-            {
-                "image_id": i + 1,
-                "category_id": int(k) + 1,
-                "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]],
-                **more(one, j),
-            }
-            for i, one in enumerate(images)
-            for j, (b, k) in enumerate(zip(np.asarray(one["boxes"], float).tolist(), one["labels"]))
-        ]
-
-    there = rows(truth, lambda one, j: {"iscrowd": int(one["ignore"][j])})
-    for i, row in enumerate(there):
-        row |= {"id": i + 1, "area": row["bbox"][2] * row["bbox"][3]}
-    said = rows(detections, lambda one, j: {"score": float(one["scores"][j])})
+    annotations = coco_rows(truth)
+    for i, row in enumerate(annotations):
+        row["id"] = i + 1
+        row["area"] = row["bbox"][2] * row["bbox"][3]
+        row["iscrowd"] = int(truth[row["image_id"] - 1]["ignore"][row["row"]])
+    results = coco_rows(detections)
+    for row in results:
+        row["score"] = float(detections[row["image_id"] - 1]["scores"][row["row"]])
     with contextlib.redirect_stdout(io.StringIO()):
         whole = COCO()
         whole.dataset = {
             "images": [{"id": i + 1} for i in range(len(truth))],
-            "annotations": there,
+            "annotations": annotations,
             "categories": [{"id": k + 1, "name": str(c)} for k, c in enumerate(classes)],
         }
         whole.createIndex()
-        judge = COCOeval(whole, whole.loadRes(said), "bbox")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return np.asarray(judge.stats[:12])
+        evaluation = COCOeval(whole, whole.loadRes(results), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return np.asarray(evaluation.stats[:12])
 
 
 def ours(truth, detections, classes, weights=None):
-    values = detection_values(
-        match_boxes(truth, detections, classes), np.ones((1, len(truth))) if weights is None else weights
-    )
-
-    def there(v):
-        return v[np.isfinite(v)].mean() if np.isfinite(v).any() else -1.0
-
-    return np.array([there(values[name][:, 0]) for name in STATS])
+    "The same twelve numbers by cvkit."
+    weights = np.ones((1, len(truth))) if weights is None else weights
+    values = detection_values(match_boxes(truth, detections, classes), weights)
+    means = []
+    for name in STATS:
+        of_classes = values[name][:, 0]
+        defined = of_classes[np.isfinite(of_classes)]
+        means.append(defined.mean() if len(defined) else -1.0)
+    return np.array(means)
 
 
 # ---- COCO's numbers
@@ -149,7 +152,7 @@ def ours(truth, detections, classes, weights=None):
 @pytest.mark.parametrize(
     "case",
     [
-        dict(),
+        {},
         dict(crowd=0.3),
         dict(grid=8),
         dict(grid=32, crowd=0.2),
@@ -271,7 +274,7 @@ def test_pieces_and_blocks_change_nothing(monkeypatch):
     whole, small = match_boxes(truth, detections, "abc"), detection_metrics._pieces
     monkeypatch.setattr(detection_metrics, "_pieces", lambda key, count: small(key, count, 7))
     pieces = match_boxes(truth, detections, "abc")
-    for name in ("found", "ignored", "truth", "score"):
+    for name in ("matched", "ignored", "true_box", "score"):
         assert (getattr(whole, name) == getattr(pieces, name)).all()
 
 
@@ -326,10 +329,8 @@ def test_twins_say_no_more_than_one_of_them():
 
 def test_intervals_hold_what_they_say():
     truth, detections = surer(*scenes(2400, 8, classes=2, most=5))
-    known = np.array([
-        (v := detection_values(match_boxes(truth, detections, "ab"), np.ones((1, 2400))))[name].mean()
-        for name in ("ap", "ap50", "ar_100")
-    ])
+    of_all = detection_values(match_boxes(truth, detections, "ab"), np.ones((1, 2400)))
+    known = np.array([of_all[name].mean() for name in ("ap", "ap50", "ar_100")])
     inside = []
     for i in range(60):
         rows = slice(40 * i, 40 * i + 40)
@@ -367,10 +368,8 @@ def test_a_faultless_detector_is_not_certain():
 
 # ---- what is refused
 
-good_truth, good_said = (
-    [dict(boxes=[box(10, 10)], labels=[0], ignore=[False])],
-    [dict(boxes=[box(10, 10)], labels=[0], scores=[0.9])],
-)
+good_truth = [dict(boxes=[box(10, 10)], labels=[0], ignore=[False])]
+good_detections = [dict(boxes=[box(10, 10)], labels=[0], scores=[0.9])]
 bad = [
     (dict(boxes=[[np.nan, 0, 5, 5]]), None, "not a number"),
     (dict(boxes=[[10, 10, 10, 50]]), None, "no area"),
@@ -389,35 +388,35 @@ bad = [
 ]
 
 
-@pytest.mark.parametrize("there, said, words", bad, ids=[words for *_, words in bad])
-def test_bad_boxes_are_named(there, said, words):
-    with pytest.raises(DataError) as told:
-        detection_estimates([good_truth[0] | (there or {})], [good_said[0] | (said or {})], "ab")
-    assert words in str(told.value)
+@pytest.mark.parametrize("true, detected, words", bad, ids=[words for *_, words in bad])
+def test_bad_boxes_are_named(true, detected, words):
+    with pytest.raises(DataError) as error:
+        detection_estimates([good_truth[0] | (true or {})], [good_detections[0] | (detected or {})], "ab")
+    assert words in str(error.value)
 
 
 def test_other_bad_inputs():
     with pytest.raises(DataError, match="counted from 1"):
-        flat_boxes([dict(boxes=[box(1, 1)] * 2, labels=[1, 2], ignore=[False] * 2)], good_said, "ab")
+        flat_boxes([dict(boxes=[box(1, 1)] * 2, labels=[1, 2], ignore=[False] * 2)], good_detections, "ab")
     with pytest.raises(DataError, match="box 1 of truth 1"):
-        flat_boxes([*good_truth, dict(boxes=[box(1, 1), [4, 4, 4, 9]], labels=[0, 0])], good_said * 2, "a")
+        flat_boxes([*good_truth, dict(boxes=[box(1, 1), [4, 4, 4, 9]], labels=[0, 0])], good_detections * 2, "a")
     with pytest.raises(DataError, match="turned round"):
-        flat_boxes([dict(boxes=[box(1, 1)] * 99 + [[50, 50, 20, 80]], labels=[0] * 100)], good_said, "a")
+        flat_boxes([dict(boxes=[box(1, 1)] * 99 + [[50, 50, 20, 80]], labels=[0] * 100)], good_detections, "a")
     with pytest.raises(DataError, match="has no scores"):
         flat_boxes(good_truth, [dict(boxes=[], labels=[])], "a")
     with pytest.raises(DataError, match="got 1 and 2"):
-        flat_boxes(good_truth, good_said * 2, "a")
+        flat_boxes(good_truth, good_detections * 2, "a")
     with pytest.raises(DataError, match="hold-out empty"):
         flat_boxes([], [], "a")
     with pytest.raises(ParameterError, match="rising IoU"):
-        match_boxes(good_truth, good_said, "a", ious=(0.7, 0.5))
+        match_boxes(good_truth, good_detections, "a", ious=(0.7, 0.5))
     with pytest.raises(ParameterError, match="one a class"):
-        error_kinds(good_truth, good_said, "a", [1.0])
+        error_kinds(good_truth, good_detections, "a", [1.0])
     with pytest.raises(DataError, match="a fold for each"):
-        cross_fit_box_thresholds(good_truth, good_said, [0, 1], "a")
+        cross_fit_box_thresholds(good_truth, good_detections, [0, 1], "a")
 
 
-# ---- kinds of mistakes
+# ---- kinds of errors
 
 kinds = {
     "right": (box(100, 100), 0, box(100, 100, 40, 30), 0),
@@ -430,26 +429,28 @@ kinds = {
 
 @pytest.mark.parametrize("kind", kinds)
 def test_each_kind_by_hand(kind):
-    true, a, said, b = kinds[kind]
+    true, a, detected, b = kinds[kind]
     count, cases = error_kinds(
         [dict(boxes=[true], labels=[a], ignore=[False])],
-        [dict(boxes=[said], labels=[b], scores=[0.8])],
+        [dict(boxes=[detected], labels=[b], scores=[0.8])],
         "ab",
         [0.5, 0.5],
     )
     assert count == {**dict.fromkeys(KINDS, 0), kind: 1, "missed": int(kind != "right")}
-    row, found, name = cases[0]
-    assert (row, name, found["label"], found["score"], found["x1"]) == (0, kind, "ab"[b], 0.8, said[0])
-    assert found["iou"] == pytest.approx(float(overlaps(np.array(true, float), np.array(said, float))))
+    row, shown, name = cases[0]
+    assert (row, name, shown["label"], shown["score"], shown["x1"]) == (0, kind, "ab"[b], 0.8, detected[0])
+    assert shown["iou"] == pytest.approx(float(overlaps(np.array(true, float), np.array(detected, float))))
 
 
 def test_duplicates_ignored_boxes_and_thresholds():
     truth = [dict(boxes=[box(0, 0), box(200, 200, 100, 100)], labels=[0, 0], ignore=[False, True])]
-    said = [dict(boxes=[box(0, 0), box(1, 0), box(210, 210), box(0, 1)], labels=[0] * 4, scores=[0.9, 0.8, 0.7, 0.2])]
-    assert error_kinds(truth, said, "a", [0.5])[0] == {**dict.fromkeys(KINDS, 0), "right": 1, "duplicate": 1}, (
-        "what lies on an ignored box is forgiven, what is below the threshold is not said"
+    boxes = [box(0, 0), box(1, 0), box(210, 210), box(0, 1)]
+    detections = [dict(boxes=boxes, labels=[0] * 4, scores=[0.9, 0.8, 0.7, 0.2])]
+    counts, _ = error_kinds(truth, detections, "a", [0.5])
+    assert counts == {**dict.fromkeys(KINDS, 0), "right": 1, "duplicate": 1}, (
+        "a detection on an ignored box counts as nothing, one below the threshold is not predicted"
     )
-    assert error_kinds(truth, said, "a", [0.95])[0]["missed"] == 1
+    assert error_kinds(truth, detections, "a", [0.95])[0]["missed"] == 1
     near = [dict(boxes=[box(0, 0), box(20, 0)], labels=[0, 1], ignore=[False] * 2)]
     cases = error_kinds(near, [dict(boxes=[box(18, 0)], labels=[0], scores=[0.9])], "ab", [0.5, 0.5])[1]
     assert cases[0][2] == "wrong class", "the greater overlap decides"
@@ -466,57 +467,61 @@ def test_every_box_has_one_kind():
 # ---- thresholds
 
 
-def by_hand(truth, detections, k, cut):
+def by_hand(truth, detections, k, threshold):
     "F1 of one class at one threshold, by counting kinds."
 
     def only(images):
         return [{key: np.asarray(v)[np.asarray(one["labels"]) == k] for key, v in one.items()} for one in images]
 
-    count = error_kinds(only(truth), only(detections), "abc", [cut] * 3)[0]
-    return (
-        2
-        * count["right"]
-        / (
-            2 * count["right"]
-            + count["missed"]
-            + sum(v for name, v in count.items() if name not in ("right", "missed"))
-        )
-    )
+    counts, _ = error_kinds(only(truth), only(detections), "abc", [threshold] * 3)
+    right = counts["right"]
+    return 2 * right / (sum(counts.values()) + right)
 
 
-def test_cuts_have_the_best_f1_and_are_scored_elsewhere():
+@pytest.fixture
+def scored():
+    "Sixty scenes with scores in hundredths, their folds, and the thresholds chosen out of fold."
     truth, detections = scenes(60, 12, noise=0.12)
     for d in detections:
         d["scores"] = d["scores"].round(2).clip(0.01, 0.99)
     folds = np.arange(60) % 3
-    cuts = cross_fit_box_thresholds(truth, detections, folds, "abc")
+    return truth, detections, folds, cross_fit_box_thresholds(truth, detections, folds, "abc")
+
+
+def test_thresholds_have_the_best_f1(scored):
+    truth, detections, _, chosen = scored
     for k in range(3):
-        best = max(by_hand(truth, detections, k, c) for c in np.arange(0.005, 1, 0.01))
-        assert by_hand(truth, detections, k, cuts.thresholds[k]) == pytest.approx(best, abs=1e-12)
-    changed = [d if f else {**d, "scores": 1 - d["scores"]} for d, f in zip(detections, folds)]
-    assert cross_fit_box_thresholds(truth, changed, folds, "abc").by_fold[0] == cuts.by_fold[0], (
-        "a fold has no say in its own threshold"
-    )
-    assert cross_fit_box_thresholds(truth, changed, folds, "abc").thresholds != cuts.thresholds
-    said = [boxes_above_threshold([d], cuts.by_fold[f])[0] for d, f in zip(detections, folds)]
-    count = error_kinds(truth, said, "abc", [1e-9] * 3)[0]
-    assert cuts.pooled["recall"].value == pytest.approx(count["right"] / (count["right"] + count["missed"]), abs=1e-12)
-    assert cuts.pooled["precision"].value == pytest.approx(
-        count["right"] / sum(len(d["scores"]) for d in said), abs=1e-12
-    )
-    json.loads(canonical_json(cuts.to_dict()))
+        best = max(by_hand(truth, detections, k, threshold) for threshold in np.arange(0.005, 1, 0.01))
+        assert by_hand(truth, detections, k, chosen.thresholds[k]) == pytest.approx(best, abs=1e-12)
 
 
-def test_cuts_of_classes_that_cannot_choose():
+def test_a_fold_has_no_part_in_its_own_threshold(scored):
+    truth, detections, folds, chosen = scored
+    changed = [d if fold else {**d, "scores": 1 - d["scores"]} for d, fold in zip(detections, folds)]
+    again = cross_fit_box_thresholds(truth, changed, folds, "abc")
+    assert again.by_fold[0] == chosen.by_fold[0]
+    assert again.thresholds != chosen.thresholds
+
+
+def test_rates_are_scored_at_thresholds_of_other_folds(scored):
+    truth, detections, folds, chosen = scored
+    predicted = [boxes_above_threshold([d], chosen.by_fold[fold])[0] for d, fold in zip(detections, folds)]
+    counts, _ = error_kinds(truth, predicted, "abc", [1e-9] * 3)
+    of_true = counts["right"] / (counts["right"] + counts["missed"])
+    of_predicted = counts["right"] / sum(len(d["scores"]) for d in predicted)
+    assert chosen.pooled["recall"].value == pytest.approx(of_true, abs=1e-12)
+    assert chosen.pooled["precision"].value == pytest.approx(of_predicted, abs=1e-12)
+    json.loads(canonical_json(chosen.to_dict()))
+
+
+def test_a_class_without_boxes_chooses_nothing():
     truth, detections = scenes(30, 13)
     folds = np.where(np.arange(30) < 3, -1, np.arange(30) % 3)
-    cuts = cross_fit_box_thresholds(truth, detections, folds, "abcd")
-    assert (
-        cuts.thresholds[3] == 0.5
-        and cuts.by_class[3]["f1"].method == "undefined: no box in the truth of d"
-        and cuts.images == 27
-    )
-    assert all(0 < t < 1 for t in cuts.thresholds)
+    chosen = cross_fit_box_thresholds(truth, detections, folds, "abcd")
+    assert chosen.thresholds[3] == 0.5
+    assert chosen.by_class[3]["f1"].method == "undefined: no box in the truth of d"
+    assert chosen.images == 27
+    assert all(0 < t < 1 for t in chosen.thresholds)
 
 
 def test_curves_are_those_of_scikit_learn():
@@ -526,12 +531,12 @@ def test_curves_are_those_of_scikit_learn():
     m = match_boxes(truth, detections, "abc", {}, (0.5,))
     for k, name in enumerate("abc"):
         rows = m.label == k
-        precision, _, scores = precision_recall_curve(m.found[0, 0, rows], m.score[rows])
+        precision, _, scores = precision_recall_curve(m.matched[0, 0, rows], m.score[rows])
         curve = precision_recall_curves(truth, detections, "abc", most=10_000)[name]
         assert curve["precision"] == pytest.approx(precision[:-1][::-1]) and curve["score"] == pytest.approx(
             scores[::-1]
         )
-        assert curve["recall"][-1] == pytest.approx(m.found[0, 0, rows].sum() / (m.truth_label == k).sum())
+        assert curve["recall"][-1] == pytest.approx(m.matched[0, 0, rows].sum() / (m.truth_label == k).sum())
 
 
 # ---- the evaluation and its page
@@ -610,7 +615,7 @@ def test_report(judged, tmp_path):
         "other images",
         "looked at 2 times",
         "By size",
-        "Mistakes to look at",
+        "Errors to look at",
         "undefined here",
         "cross-fitted",
     ):
@@ -619,12 +624,12 @@ def test_report(judged, tmp_path):
 
 
 def test_report_of_nothing(tmp_path):
-    for truth, said in (
+    for truth, detections in (
         ([empty] * 12, [silent] * 12),
         (scenes(12, 1)[0], [silent] * 12),
         ([empty] * 12, scenes(12, 1)[1]),
     ):
-        e = evaluate_detections(truth, said, "abc", draws=20)
+        e = evaluate_detections(truth, detections, "abc", draws=20)
         assert "Metrics" in detection_report(e, tmp_path / "page.html").read_text() and e.errors()
         assert plot_box_curves(e) is not None
 

@@ -16,9 +16,9 @@ from cvkit.evidence.multilabel_metrics import label_estimates, measure_labels, r
 from cvkit.evidence.multilabel_report import (
     evaluate_labels,
     label_report,
+    plot_cooccurrence,
     plot_label_curves,
     plot_label_reliability,
-    plot_together,
     worst_labels,
 )
 from cvkit.stats import drawn_weights, estimate_from_replicates, units_of, wilson
@@ -38,14 +38,14 @@ def hide(truth, share=0.2, seed=1):
     return np.where(np.random.default_rng(seed).random(truth.shape) < share, -1, truth).astype(np.int8)
 
 
-def reference(truth, p, said):
+def reference(truth, p, predicted):
     "Metrics by scikit-learn, where everything is known."
     return {
         "map": sk.average_precision_score(truth, p, average="macro"),
-        "exact_match": sk.accuracy_score(truth, said),
-        "micro_f1": sk.f1_score(truth, said, average="micro"),
-        "macro_f1": sk.f1_score(truth, said, average="macro", zero_division=0),
-        "hamming": sk.hamming_loss(truth, said),
+        "exact_match": sk.accuracy_score(truth, predicted),
+        "micro_f1": sk.f1_score(truth, predicted, average="micro"),
+        "macro_f1": sk.f1_score(truth, predicted, average="macro", zero_division=0),
+        "hamming": sk.hamming_loss(truth, predicted),
         "ranking_loss": sk.label_ranking_loss(truth, p),
         "brier": sk.mean_squared_error(truth, p),
         "log_loss": sk.log_loss(truth.ravel(), p.ravel()),
@@ -70,7 +70,7 @@ def test_values_are_those_of_scikit_learn(ties):
             "f1": sk.f1_score(t, s),
         }
         assert {m: row[m].value for m in expected} == pytest.approx(expected, abs=1e-9)
-        assert (row["class"], row["images"], row["claimed"], row["missed"], row["wrongly_said"]) == (
+        assert (row["class"], row["images"], row["claimed"], row["missed"], row["wrongly_predicted"]) == (
             names[k],
             t.sum(),
             s.sum(),
@@ -97,18 +97,18 @@ def test_values_are_those_of_torchmetrics():
 
 def test_where_labels_are_not_known_each_label_is_judged_where_it_is():
     full, p = predictions(seed=3)
-    truth, said = hide(full), p >= 0.5
-    metrics, rows, _ = measure_labels(truth, p, said, replicates=20)
+    truth, predicted = hide(full), p >= 0.5
+    metrics, rows, _ = measure_labels(truth, p, predicted, replicates=20)
     known = truth >= 0
     assert metrics["map"].value == pytest.approx(
         np.mean([sk.average_precision_score(truth[known[:, k], k], p[known[:, k], k]) for k in range(4)])
     )
-    assert metrics["hamming"].value == pytest.approx((said != full)[known].mean())
-    assert metrics["micro_f1"].value == pytest.approx(sk.f1_score(full[known], said[known]))
+    assert metrics["hamming"].value == pytest.approx((predicted != full)[known].mean())
+    assert metrics["micro_f1"].value == pytest.approx(sk.f1_score(full[known], predicted[known]))
     assert metrics["log_loss"].value == pytest.approx(sk.log_loss(full[known], p[known]))
     some = known.any(1)
     assert (
-        metrics["exact_match"].value == pytest.approx((~(known & (said != full)).any(1))[some].mean())
+        metrics["exact_match"].value == pytest.approx((~(known & (predicted != full)).any(1))[some].mean())
         and metrics["exact_match"].n == some.sum()
     )
     pairs = [
@@ -127,14 +127,14 @@ def test_what_is_not_known_changes_nothing(groups):
     truth = hide(full)
     truth[:5] = -1
     other = truth < 0
-    first = evaluate_labels(truth, p, [0.4] * 4, names, p >= 0.4, groups)
+    first = evaluate_labels(truth, p, [0.4] * 4, names, p >= 0.4, groups=groups)
     second = evaluate_labels(
         truth,
         np.where(other, np.random.default_rng(0).random(p.shape), p),
         [0.4] * 4,
         names,
         (p >= 0.4) ^ other,
-        groups,
+        groups=groups,
     )
     assert canonical_json(first) == canonical_json(second)
     without = measure_labels(truth[5:], p[5:], p[5:] >= 0.4, None if groups is None else groups[5:], classes=names)
@@ -186,10 +186,10 @@ def test_intervals_are_those_of_copied_rows(grouped, monkeypatch):
 def test_labels_taken_a_block_at_a_time_give_the_same():
     truth, p = predictions(120, seed=6, c=7)
     truth = hide(truth)
-    columns, units = multilabel_metrics._columns(truth, p, p > 0.5), np.arange(120)
-    whole = multilabel_metrics._draws(truth, p, p > 0.5, columns, units, 30, 0)
+    columns, units = multilabel_metrics._image_columns(truth, p, p > 0.5), np.arange(120)
+    whole = multilabel_metrics._draws(truth, p, p > 0.5, columns, units, replicates=30, seed=0)
     step = [
-        multilabel_metrics._draws(truth[:, a:b], p[:, a:b], p[:, a:b] > 0.5, columns, units, 30, 0)[0]
+        multilabel_metrics._draws(truth[:, a:b], p[:, a:b], p[:, a:b] > 0.5, columns, units, replicates=30, seed=0)[0]
         for a, b in ((0, 3), (3, 6), (6, 7))
     ]
     assert np.array_equal(whole[0], np.concatenate(step, 2), equal_nan=True)
@@ -199,7 +199,9 @@ def test_labels_taken_a_block_at_a_time_give_the_same():
     long[2] = 0
     long[3] = 1
     scores = np.random.default_rng(0).random((n, 7))
-    found, sums = multilabel_metrics._draws(long, scores, scores > 0.5, np.ones((n, 1)), np.zeros(n, int), 1, 0)
+    found, sums = multilabel_metrics._draws(
+        long, scores, scores > 0.5, np.ones((n, 1)), np.zeros(n, int), replicates=1, seed=0
+    )
     assert found.shape == (2, 4, 7) and np.array_equal(found[0], found[1]) and sums.tolist() == [[n], [n]], (
         "one unit is drawn as it is"
     )
@@ -382,7 +384,7 @@ def test_bad_rule():
         (dict(truth=np.full((240, 4), 2)), "got 2; make it with label_truth"),
         (dict(truth=np.full((240, 4), -1)), "labels that are known, got none"),
         (dict(probabilities=np.full((240, 4), np.nan)), "wherever a label is known"),
-        (dict(said=np.zeros((240, 4))), "as True and False, got float64"),
+        (dict(predicted=np.zeros((240, 4))), "as True and False, got float64"),
         (dict(thresholds=[0.5] * 3), "for each of 4 labels"),
         (dict(thresholds=[0.5, 0.5, 0.5, 1.0]), "between 0 and 1"),
         (dict(published=[dict(source="a", metric="accuracy", value=1, protocol="b")]), "got accuracy"),
@@ -394,12 +396,12 @@ def test_bad_input(change, message):
         evaluate_labels(**{"truth": truth, "probabilities": p, "thresholds": [0.5] * 4, "classes": names} | change)
 
 
-def test_evaluation_counts_and_says():
+def test_evaluation_counts_by_hand():
     truth, p = predictions()
     hidden = hide(truth)
     e = evaluate_labels(hidden, p, [0.3, 0.4, 0.5, 0.6], names, looks=2, digests={"bundle": "x"})
-    said, known = p >= [0.3, 0.4, 0.5, 0.6], hidden >= 0
-    wrong = known & (said != truth)
+    predicted, known = p >= [0.3, 0.4, 0.5, 0.6], hidden >= 0
+    wrong = known & (predicted != truth)
     assert (
         e.images == known.any(1).sum()
         and e.wrong == wrong.any(1).sum()
@@ -408,17 +410,17 @@ def test_evaluation_counts_and_says():
     )
     assert e.errors().startswith(
         f"In {e.wrong} of {e.images} images a label is wrong: {(wrong & (truth == 1)).sum()} were missed and "
-        f"{(wrong & (truth == 0)).sum()} wrongly said, most often "
+        f"{(wrong & (truth == 0)).sum()} wrongly predicted, most often "
     )
     both = known[:, 1] & known[:, 3]
     assert (
         e.cooccurrence["known"][1, 3] == both.sum()
         and e.cooccurrence["truth"][1, 3] == (truth[both][:, [1, 3]].all(1)).sum()
-        and e.cooccurrence["said"][3, 1] == said[both][:, [1, 3]].all(1).sum()
+        and e.cooccurrence["predicted"][3, 1] == predicted[both][:, [1, 3]].all(1).sum()
     )
     assert (
         e.cooccurrence["truth_given"][1, 3] == truth[both, 1].sum()
-        and e.cooccurrence["said_given"][3, 1] == said[both, 3].sum()
+        and e.cooccurrence["predicted_given"][3, 1] == predicted[both, 3].sum()
     )
     record = json.loads(canonical_json(e))
     assert (
@@ -432,7 +434,7 @@ def test_evaluation_counts_and_says():
     assert evaluate_labels(truth, 1 - p, [0.5] * 4, names).errors() != e.errors()
 
 
-def test_page_says_what_was_measured(tmp_path):
+def test_page_shows_what_was_measured(tmp_path):
     truth, p = predictions()
     truth = hide(truth)
     cuts = cross_fit_label_thresholds(truth, p, folds, classes=names)
@@ -485,7 +487,7 @@ def test_page_of_many_labels_and_of_labels_that_nobody_has(tmp_path):
 def test_plots_draw_the_numbers():
     truth, p = predictions()
     e = evaluate_labels(truth, p, [0.5] * 4, names)
-    left, right = plot_together(e).axes[:2]
+    left, right = plot_cooccurrence(e).axes[:2]
     assert left.images[0].get_array()[0, 1] == pytest.approx(
         truth[:, :2].all(1).sum() / truth[:, 0].sum()
     ) and right.images[0].get_array()[1, 0] == pytest.approx((p >= 0.5)[:, :2].all(1).sum() / (p >= 0.5)[:, 1].sum())

@@ -113,7 +113,7 @@ def test_a_detector_is_governed_by_rules_of_its_own(boxes):
 
 def test_pages_of_a_detector_state_the_threshold_and_show_mistakes(boxes):
     page = Path("boxes/evaluate/report.html").read_text()
-    assert "threshold" in page and "Mistakes to look at" in page and "Precision and recall" in page
+    assert "threshold" in page and "Errors to look at" in page and "Precision and recall" in page
     assert read("boxes/explain/explanation.json")["methods"] == ["occlusion", "integrated gradients", "shap partition"]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core import DataError, ParameterError, need
 from .classification_metrics import class_rates, expected_calibration_error
-from ..stats import Estimate, bootstraps, share, softmax, units_of, widen_constant
+from ..stats import bootstraps, share, softmax, units_of, widen_constant
 
 # %% ../../nbs/06_evidence/09_calibration.ipynb #9a3c89b2
 METHODS = ("temperature", "isotonic")

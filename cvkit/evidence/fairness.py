@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core import DataError, ParameterError, count, need, rng
-from .classification_metrics import check_predictions
+from .classification_metrics import check_predictions, ratio_or_nan
 from cvkit.stats import (
     MINIMUM,
     Estimate,
@@ -232,8 +232,7 @@ def _weighted_shares(weights: np.ndarray, measure: Measure, members: list[np.nda
     for member in members:
         total = weights @ (member & measure.counted)
         hits = weights @ (member & measure.counted & measure.hit)
-        undefined = np.full(len(weights), np.nan)
-        shares.append(np.divide(hits, total, out=undefined, where=total > 0))
+        shares.append(ratio_or_nan(hits, total))
     return np.stack(shares)
 
 

@@ -6,11 +6,11 @@
 __all__ = ['SIDES', 'best_overlap', 'covered_share', 'RedactionRecall', 'redaction_recall', 'RedactionCost', 'redaction_cost']
 
 # %% ../../nbs/06_evidence/08_redaction_recall.ipynb #d54c5956
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..core import DataError, ParameterError
+from ..core import DataError
 from .leak_impact import paired_difference
 from ..stats import MINIMUM, Estimate, share, wilson
 

@@ -326,12 +326,12 @@ class Detection:
             found.rows,
             predictor.classes,
             predictor.bundle.spec["thresholds"],
-            held.groups,
-            held.attributes,
-            about["published"],
-            digests,
-            looks,
-            seed,
+            groups=held.groups,
+            attributes=held.attributes,
+            published=about["published"],
+            digests=digests,
+            looks=looks,
+            seed=seed,
         )
         return e, {"embedding": found.embedding, "sizes": np.array(sizes), **pack_detections(found.rows)}
 

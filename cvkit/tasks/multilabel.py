@@ -149,7 +149,7 @@ class Multilabel(Probabilistic):
         truth, p = label_truth(manifest)[rows], kept["probabilities"][rows]
         cuts, named = (
             stored_label_thresholds(manifest, kept).cuts,
-            lambda i, k: f"{classes[k]} {'missed' if truth[i, k] else 'wrongly said'} ({p[i, k]:.0%})",
+            lambda i, k: f"{classes[k]} {'missed' if truth[i, k] else 'wrongly predicted'} ({p[i, k]:.0%})",
         )
         return [(manifest.picture(rows[i]), named(i, k)) for i, k in worst_labels(truth, p, most, cuts)]
 
@@ -168,12 +168,11 @@ class Multilabel(Probabilistic):
             found.probabilities,
             predictor.bundle.spec["thresholds"],
             predictor.classes,
-            None,
-            held.groups,
-            about["published"],
-            digests,
-            looks,
-            seed,
+            groups=held.groups,
+            published=about["published"],
+            digests=digests,
+            looks=looks,
+            seed=seed,
         )
         return e, {"probabilities": found.probabilities, "embedding": found.embedding}
 
