@@ -325,8 +325,10 @@ def share_difference(
     level: float = 0.95,  # coverage
 ) -> tuple[float, float, float]:  # difference, low, high
     "Interval of the difference of two shares (Newcombe 1998, method 10)."
-    p, p_low, p_high = first[0], *wilson_interval(*first, level)
-    q, q_low, q_high = second[0], *wilson_interval(*second, level)
+    p, n = first
+    q, m = second
+    p_low, p_high = wilson_interval(p, n, level)
+    q_low, q_high = wilson_interval(q, m, level)
     difference = p - q
     below = float(np.hypot(p - p_low, q_high - q))
     above = float(np.hypot(p_high - p, q - q_low))
