@@ -134,6 +134,7 @@ def examine(
             print(f"a failure among runs {begun + 1} to {begun + number}:\n{result['text'][-3000:]}", flush=True)
         passed += result["passed"]
         failed += result["failed"]
+        print(f"{passed + failed} of {runs} runs, {failed} failed", file=sys.stderr, flush=True)
     bound = upper_bound(failed, passed + failed)
     print(
         f"{test}: {failed} of {passed + failed} runs failed; with 95 % confidence at most {100 * bound:.1f} in a "
