@@ -279,7 +279,6 @@ def test_templates_take_what_the_demo_gives_and_commands_know():
         policy="",
         size=96,
         recipe="",
-        knobs="",
         backbone="tf_efficientnet_lite0",
     )
     for stage in STAGES:

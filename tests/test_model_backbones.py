@@ -108,7 +108,7 @@ def test_networks_that_share_names_of_tensors_do_not_share_a_graph(backbone):
             for k in ("module", "width", "preprocess", "weights_digest", "weights_source", "weights_licence")
         ],
     )
-    assert backbones._graph_path(other) != backbones._graph_path(backbone)
+    assert backbones.graph_path(other) != backbones.graph_path(backbone)
 
 
 def test_outputs_batches_and_parity(backbone, head, tensor):

@@ -35,19 +35,18 @@ from cvkit.model.detector_network import (
     select_boxes,
 )
 from cvkit.model.detector_training import (
-    DETECTOR,
-    check_recipe,
     cross_fit_detector,
     detector_training_data,
     pack_detections,
     predict_detections,
     unpack_detections,
 )
-from cvkit.model.plan import Plan
+from cvkit.model.plan import Plan, PlanOptions
+from cvkit.model.recipe import Detector
 from cvkit.model.training_loop import fit_network
 
-PLAN = dict(device="cpu", layout="channels_last", precision="float32", threads=1, batch=4)
-quick = dataclasses.replace(DETECTOR, epochs=2)
+PLAN = PlanOptions(device="cpu", layout="channels_last", precision="float32", threads=1, batch=4)
+quick = Detector(epochs=2)
 none = np.zeros(0, int)
 
 
@@ -183,7 +182,7 @@ def test_loss_is_torchvisions(backbone, lessons):
 
     network, (images, truths) = make_detector(backbone, 3).train(), lessons.draw(np.arange(4), None)
     with torch.no_grad():
-        found = network.answer(torch.from_numpy(images))[0]
+        found = network.raw_outputs(torch.from_numpy(images))[0]
         network.head.__class__, ours = FCOSHead, network.head.__class__
         targets = [
             {"boxes": torch.tensor(t["boxes"], dtype=torch.float32).reshape(-1, 4), "labels": torch.tensor(t["labels"])}
@@ -191,7 +190,9 @@ def test_loss_is_torchvisions(backbone, lessons):
         ]
         expected = sum(FCOS.compute_loss(network, targets, found, [network.anchors] * 4, [64, 16, 4]).values())
         network.head.__class__ = ours
-        assert detector_loss(network, (images, truths), Plan(**PLAN)).item() == pytest.approx(expected.item(), rel=1e-5)
+        assert detector_loss(network, (images, truths), Plan(**PLAN.chosen)).item() == pytest.approx(
+            expected.item(), rel=1e-5
+        )
 
 
 def test_a_box_to_be_ignored_changes_nothing_but_silence(backbone):
@@ -210,7 +211,7 @@ def test_a_box_to_be_ignored_changes_nothing_but_silence(backbone):
                     }
                 ],
             ),
-            Plan(**PLAN),
+            Plan(**PLAN.chosen),
         ).item()
 
     real = [8, 8, 30, 30]
@@ -228,7 +229,7 @@ def test_a_picture_without_boxes_teaches_background(backbone):
         np.zeros((2, 3, 64, 64), np.float32),
         [{"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int), "ignore": np.zeros(0, bool)}] * 2,
     )
-    loss = detector_loss(network, drawn, Plan(**PLAN))
+    loss = detector_loss(network, drawn, Plan(**PLAN.chosen))
     loss.backward()
     assert (
         np.isfinite(loss.item())
@@ -244,11 +245,11 @@ def test_what_is_below_and_all_statistics_stay(backbone, lessons, tmp_path):
         network,
         network.trunk,
         lessons,
-        np.arange(16),
-        none,
-        dataclasses.replace(quick, epochs=1),
-        Plan(**PLAN),
-        tmp_path / "t",
+        recipe=dataclasses.replace(quick, epochs=1),
+        plan=Plan(**PLAN.chosen),
+        learn=np.arange(16),
+        validation=none,
+        folder=tmp_path / "t",
     )
     moved = {k for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
     trunk = {k for k in moved if k.startswith("backbone.trunk.")}
@@ -328,7 +329,7 @@ def test_the_cell_of_a_box_and_its_gradient(backbone, lessons):
     assert anchor_of(network, images[:1], boxes[0, anchor].detach().numpy(), label) == anchor
     asked = images.clone().requires_grad_(True)
     found = box_score(network, asked, int(anchor), int(label))
-    assert torch.allclose(found, network.answer(images)[0]["cls_logits"][:, anchor, label])
+    assert torch.allclose(found, network.raw_outputs(images)[0]["cls_logits"][:, anchor, label])
     found[0].backward()
     assert asked.grad[0].abs().max() > 0 and asked.grad[1].abs().max() == 0
 
@@ -337,8 +338,8 @@ def test_the_cell_of_a_box_and_its_gradient(backbone, lessons):
 
 
 def test_killed_and_started_again_it_ends_the_same(digits, backbone, tmp_path):
-    folds, knobs = np.arange(16) % 2, dict(seed=3, plan=PLAN)
-    whole = cross_fit_detector(digits, backbone, quick, folds, tmp_path / "a", **knobs)
+    options = dict(folds=np.arange(16) % 2, seed=3, plan=PLAN)
+    whole = cross_fit_detector(digits, backbone, quick, folder=tmp_path / "a", **options)
     killed = []
 
     def stop(step, values):
@@ -348,8 +349,8 @@ def test_killed_and_started_again_it_ends_the_same(digits, backbone, tmp_path):
 
     for _ in range(4):
         with pytest.raises(KeyboardInterrupt):
-            cross_fit_detector(digits, backbone, quick, folds, tmp_path / "b", report=stop, **knobs)
-    again = cross_fit_detector(digits, backbone, quick, folds, tmp_path / "b", report=stop, **knobs)
+            cross_fit_detector(digits, backbone, quick, folder=tmp_path / "b", report=stop, **options)
+    again = cross_fit_detector(digits, backbone, quick, folder=tmp_path / "b", report=stop, **options)
     assert killed == ["fold 0, epoch 1", "fold 0, epoch 2", "fold 1, epoch 1", "fold 1, epoch 2"]
     assert state_digest(again.network.state_dict()) == state_digest(whole.network.state_dict()) and np.array_equal(
         again.embedding, whole.embedding
@@ -357,7 +358,7 @@ def test_killed_and_started_again_it_ends_the_same(digits, backbone, tmp_path):
     for a, b in zip(whole.detections, again.detections, strict=True):
         assert all(np.array_equal(a[k], b[k]) for k in a)
     found = cross_fit_detector(
-        digits, backbone, quick, folds, tmp_path / "b", report=lambda *a: pytest.fail("trained again"), **knobs
+        digits, backbone, quick, folder=tmp_path / "b", report=lambda *a: pytest.fail("trained again"), **options
     )
     assert (
         found.to_dict() == again.to_dict()
@@ -369,12 +370,12 @@ def test_killed_and_started_again_it_ends_the_same(digits, backbone, tmp_path):
 def test_no_picture_is_judged_by_a_detector_that_has_seen_it(digits, backbone, tmp_path):
     folds = np.arange(16) % 4 - 1
     low = NMS | {"score": 0.01}
-    first = cross_fit_detector(digits, backbone, quick, folds, tmp_path / "a", plan=PLAN, nms=low)
+    first = cross_fit_detector(digits, backbone, quick, folds=folds, folder=tmp_path / "a", plan=PLAN, nms=low)
     other = dataclasses.replace(digits, table=digits.table.copy())
     other.table["boxes"] = [
         [{**box, "x2": box["x1"] + 5} for box in row] if f == 1 else row for row, f in zip(digits.table["boxes"], folds)
     ]
-    second = cross_fit_detector(other, backbone, quick, folds, tmp_path / "b", plan=PLAN, nms=low)
+    second = cross_fit_detector(other, backbone, quick, folds=folds, folder=tmp_path / "b", plan=PLAN, nms=low)
     same = [all(np.array_equal(a[k], b[k]) for k in a) for a, b in zip(first.detections, second.detections)]
     assert (
         all(same[i] for i in np.flatnonzero(folds == 1))
@@ -396,11 +397,11 @@ def test_a_bad_number_keeps_the_pictures(backbone, lessons, tmp_path):
             network,
             network.trunk,
             dataclasses.replace(lessons, draw=draw),
-            np.arange(16),
-            none,
-            quick,
-            Plan(**PLAN),
-            tmp_path / "t",
+            recipe=quick,
+            plan=Plan(**PLAN.chosen),
+            learn=np.arange(16),
+            validation=none,
+            folder=tmp_path / "t",
         )
     kept = np.load(tmp_path / "t" / "stopped.npz")
     assert lessons.keys[5] in kept["images"] and np.isnan(kept["input"]).any() and kept["input"].shape == (4, 3, 64, 64)
@@ -413,20 +414,20 @@ def test_eight_pictures_are_learned_by_heart(tmp_path, digits):
     )
     backbone = letterboxed(load_backbone(size=96))
     lessons, network = (
-        detector_training_data(manifest, backbone, dataclasses.replace(DETECTOR, mirror=False)),
+        detector_training_data(manifest, backbone, Detector(mirror=False)),
         make_detector(backbone, 3),
     )
     fit_network(
         network,
         network.trunk,
         lessons,
-        np.arange(8),
-        none,
-        dataclasses.replace(DETECTOR, epochs=120, mirror=False, average=0.0),
-        Plan(**PLAN | dict(batch=8)),
-        tmp_path / "t",
+        recipe=Detector(epochs=120, mirror=False, average=0.0),
+        plan=Plan(**PLAN.chosen | dict(batch=8)),
+        learn=np.arange(8),
+        validation=none,
+        folder=tmp_path / "t",
     )
-    found = predict_detections(network, manifest, lessons, np.arange(8), Plan(**PLAN))[0]
+    found = predict_detections(network, manifest, lessons, np.arange(8), Plan(**PLAN.chosen))[0]
     for said, truth in zip(found, true_boxes(manifest)):
         best = {k: v[: len(truth["labels"])] for k, v in said.items()}
         assert (
@@ -449,13 +450,13 @@ def test_refusals(digits, backbone, lessons, tmp_path):
         check_recipe(dataclasses.replace(quick, balance="sampling"))
     with pytest.raises(ParameterError, match="resize letterbox"):
         cross_fit_detector(
-            digits, load_backbone("test_resnet", weights=None, size=64), quick, folds, tmp_path, plan=PLAN
+            digits, load_backbone("test_resnet", weights=None, size=64), quick, folds=folds, folder=tmp_path, plan=PLAN
         )
     with pytest.raises(DataError, match="expected a fold for each of 16 images, two folds or more, got 1"):
-        cross_fit_detector(digits, backbone, quick, np.zeros(16, int), tmp_path, plan=PLAN)
+        cross_fit_detector(digits, backbone, quick, folds=np.zeros(16, int), folder=tmp_path, plan=PLAN)
     alone = np.array([any(box["label"] == "two" for box in row) for row in digits.table["boxes"]])
     with pytest.raises(DataError, match="boxes of every class outside fold 1, but 'two' has none there"):
-        cross_fit_detector(digits, backbone, quick, alone.astype(int), tmp_path, plan=PLAN)
+        cross_fit_detector(digits, backbone, quick, folds=alone.astype(int), folder=tmp_path, plan=PLAN)
     plain = dataclasses.replace(digits, table=digits.table.drop(columns="boxes").assign(label="a"))
     with pytest.raises(DataError, match="expected a manifest with boxes, got one for classification"):
         cross_fit_detector(plain, backbone, quick, folds, tmp_path)
@@ -466,11 +467,11 @@ def test_refusals(digits, backbone, lessons, tmp_path):
         [{**box, "y1": box["y2"], "y2": box["y1"]} for box in row] for row in digits.table["boxes"]
     ]
     with pytest.raises(DataError, match="wide and high, got one that is not in .* and 14 more images"):
-        cross_fit_detector(upside, backbone, quick, folds, tmp_path, plan=PLAN)
+        cross_fit_detector(upside, backbone, quick, folds=folds, folder=tmp_path, plan=PLAN)
     flat = dataclasses.replace(digits, table=digits.table.copy())
     flat.table["boxes"] = [[{**box, "y2": box["y1"]} for box in row] for row in digits.table["boxes"]]
     with pytest.raises(DataError, match="expected boxes of every class outside fold 0, but '"):
-        cross_fit_detector(flat, backbone, quick, folds, tmp_path, plan=PLAN)
+        cross_fit_detector(flat, backbone, quick, folds=folds, folder=tmp_path, plan=PLAN)
     with pytest.raises(ParameterError, match="expected a size that 32 divides, got 50; take 64"):
         letterboxed(load_backbone("test_resnet", weights=None, size=50))
     with pytest.raises(ParameterError, match="a width that 32 divides .* got 3, 40 and 2"):

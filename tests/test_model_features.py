@@ -32,7 +32,7 @@ def test_embeddings_equal_torch_in_any_batch_and_the_second_call_computes_nothin
         first.embedding, feature_map.mean((2, 3)).numpy(), atol=1e-4
     )
     assert list(first.images) == list(manifest.table["image"]) and len(decoded) == 20
-    monkeypatch.setattr(module, "_session", lambda graph: pytest.fail("a session was made"))
+    monkeypatch.setattr(module, "single_thread_session", lambda graph: pytest.fail("a session was made"))
     again = extract_features(manifest.take([7, 3]), backbone)
     assert (again.embedding == first.embedding[[7, 3]]).all() and len(decoded) == 20
 

@@ -166,7 +166,7 @@ def test_out_of_fold_record(probe):
         used.sum(),
         pytest.approx(probe.scores.mean()),
     ) and canonical_json(probe)
-    assert f"{probe.scores[1]:.3f}" in probe._repr_html_() and "LabelProbe for 3 labels" in repr(probe)
+    assert f"{probe.scores[1]:.3f}" in probe._repr_html_() and "LabelProbeFit for 3 labels" in repr(probe)
 
 
 def test_a_fold_learns_from_the_others_and_calibrates_by_them(probe):

@@ -19,14 +19,15 @@ from cvkit.model.augment import augment, in_position, positions
 from cvkit.model.backbones import load_backbone, make_network, state_digest
 from cvkit.model.cross_validation import cross_fit, small_images, validation_rows
 from cvkit.model.partial_finetuning import cached_activations, split_backbone
-from cvkit.model.plan import Plan, stored_plan
+from cvkit.model.plan import Plan, PlanOptions, stored_plan
 from cvkit.model.probe import fit_head, fit_probe
-from cvkit.model.recipe import Recipe, class_weights, draw_order, label_shares, read_recipe, soft_labels
+from cvkit.model.recipe import Full, Tail, parse_recipe
+from cvkit.model.soft_labels import class_weights, draw_order, soft_labels_of, training_labels
 from cvkit.model.training_loop import Training, TrainingData, fit_network, load_state, predict_network
 from cvkit.stats import softmax
 
-PLAN = dict(device="cpu", layout="channels_last", precision="float32", threads=1, batch=8)
-quick = Recipe("full", epochs=2, patience=0, rate=1e-3)
+PLAN = PlanOptions(device="cpu", layout="channels_last", precision="float32", threads=1, batch=8)
+quick = Full(epochs=2, patience=0, rate=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -68,53 +69,61 @@ def folds():  # a quarter takes no part
 # recipes and plans
 
 bad_recipes = [
-    ("fast", {}, "expected a recipe \\(probe, tail, full\\), got 'fast'"),
-    ("full", {"epoch": 3}, "got 'epoch'; did you mean epochs"),
-    ("full", {"epochs": 0}, "epochs of the recipe full to be at least 1, got 0"),
-    ("full", {"epochs": "many"}, "expected epochs as int, got 'many'"),
-    ("full", {"turns": 1}, "expected turns as bool, got 1"),
-    ("full", {"balance": "both"}, "to be none, weights or sampling, got 'both'"),
-    ("full", {"watched": 0.9}, "watched of the recipe full to be a share in"),
-    ("tail", {"crop": 16}, "crop of the recipe tail to be 0"),
-    ("full", "rate", "expected knobs as name=value, got 'rate'"),
+    ("fast", "expected a recipe \\(probe, tail, full, detector\\), got 'fast'"),
+    ("full:epoch=3", "expected an option of Full, got 'epoch'; did you mean epochs"),
+    ("full:epochs=0", "expected epochs of Full to be at least 1, got 0"),
+    ("full:epochs=many", "expected epochs of Full to be a whole number, got 'many'"),
+    ("full:turns=1", "expected turns of Full to be True or False, got 1"),
+    ("full:balance=both", "to be none, weights or sampling, got 'both'"),
+    ("full:validation=.9", "expected validation of Full to be above 0 and below 0.5, got 0.9"),
+    ("full:smoothing=1", "expected smoothing of Full to be at least 0 and below 1, got 1"),
+    ("full:rate=nan", "expected rate of Full to be a number, got 'nan'"),
+    ("tail:crop=16", "expected an option of Tail, got 'crop'"),
+    ("detector:mixup=.2", "expected an option of Detector, got 'mixup'"),
+    ("probe:hidden=-1", "expected hidden of Probe to be at least 0, got -1"),
+    ("full:rate", "expected options as name=value, got 'rate'"),
 ]
 
 
-@pytest.mark.parametrize("name, knobs, words", bad_recipes)
-def test_recipes_refused(name, knobs, words):
+@pytest.mark.parametrize("text, words", bad_recipes)
+def test_recipes_refused(text, words):
     with pytest.raises(ParameterError, match=words):
-        read_recipe(name, knobs)
+        parse_recipe(text)
 
 
-def test_text_and_mapping_are_one_recipe():
-    assert read_recipe("full", " rate = 1e-3, turns=True,balance=sampling ") == read_recipe(
-        "full", dict(rate=0.001, turns=True, balance="sampling")
+def test_text_and_record_are_one_recipe():
+    assert parse_recipe("full: rate = 1e-3, turns=True,balance=sampling ") == Full(
+        rate=0.001, turns=True, balance="sampling"
     )
 
 
 def test_a_plan_is_kept_and_another_is_refused(tmp_path):
     path = tmp_path / "plan.json"
-    first = stored_plan(path, lambda: pytest.fail("probed although all is given"), **PLAN)
-    assert stored_plan(path, lambda: pytest.fail("probed again")) == first == Plan(**PLAN, allocator=first.allocator)
+    first = stored_plan(path, lambda: pytest.fail("tried although all is given"), PLAN)
+    assert (
+        stored_plan(path, lambda: pytest.fail("probed again"))
+        == first
+        == Plan(**PLAN.chosen, allocator=first.allocator)
+    )
     with pytest.raises(
         ParameterError, match="expected the plan that this training began with \\(threads 1\\), got threads 2"
     ):
-        stored_plan(path, None, threads=2)
+        stored_plan(path, None, PlanOptions(threads=2))
 
 
 def test_soft_labels_and_weights():
-    shares = soft_labels([0, 0.33, 1], ("bad", "good"), "bad")
+    shares = soft_labels_of([0, 0.33, 1], ("bad", "good"), "bad")
     assert np.allclose(shares, [[0, 1], [0.33, 0.67], [1, 0]])
-    hard = label_shares(np.array([0] * 9 + [1]), 2)
+    hard = training_labels(np.array([0] * 9 + [1]), 2)
     assert np.allclose(class_weights(hard), [10 / 18, 5])
     rare = np.mean([
         hard[np.concatenate(draw_order(hard, 2, "sampling", np.random.default_rng(e)))][:, 1].mean() for e in range(400)
     ])
     assert abs(rare - 0.5) < 0.05
     with pytest.raises(DataError, match="from 0 to 1 for each image, got nan in row 1"):
-        soft_labels([0, np.nan], ("a", "b"), "a")
+        soft_labels_of([0, np.nan], ("a", "b"), "a")
     with pytest.raises(DataError, match="expected two classes"):
-        soft_labels([0], ("a", "b", "c"), "a")
+        soft_labels_of([0], ("a", "b", "c"), "a")
 
 
 def test_a_probe_learns_from_shares_as_from_weighted_copies():
@@ -122,7 +131,7 @@ def test_a_probe_learns_from_shares_as_from_weighted_copies():
 
     random = np.random.default_rng(0)
     x, p = random.normal(size=(60, 3)).astype(np.float32), random.choice([0, 0.33, 0.67, 1], 60)
-    shares = soft_labels(p, ("no", "yes"), "yes")
+    shares = soft_labels_of(p, ("no", "yes"), "yes")
     weight, bias = fit_head(x, (p > 0.5).astype(int), 1.0, shares)
     z = (x - x.mean(0)) / np.maximum(x.std(0), np.median(x.std(0)))
     expected = (
@@ -132,7 +141,7 @@ def test_a_probe_learns_from_shares_as_from_weighted_copies():
     )
     assert np.abs(softmax(x @ weight.T + bias) - expected).max() < 1e-3
     hard = fit_probe(x, (p > 0.5).astype(int), np.arange(60) % 3, ("no", "yes"))
-    soft = fit_probe(x, (p > 0.5).astype(int), np.arange(60) % 3, ("no", "yes"), shares=shares)
+    soft = fit_probe(x, (p > 0.5).astype(int), np.arange(60) % 3, ("no", "yes"), soft_labels=shares)
     assert not np.allclose(hard.oof_logits, soft.oof_logits, atol=1e-3)
 
 
@@ -144,8 +153,8 @@ def test_positions_are_a_group_and_draws_stay_in_it():
     all_eight = {in_position(picture, p).tobytes() for p in range(8)}
     for turned in (in_position(in_position(picture, a), b).tobytes() for a in range(8) for b in range(8)):
         assert turned in all_eight
-    for knobs in (dict(mirror=False), dict(flip=True), dict(turns=True)):
-        recipe = Recipe(**knobs)
+    for options in (dict(mirror=False), dict(flip=True), dict(turns=True)):
+        recipe = Full(**options)
         allowed = {in_position(picture, p).tobytes() for p in positions(recipe)}
         drawn = {one.tobytes() for one in augment(picture[None].repeat(200, 0), recipe, np.random.default_rng(0))}
         assert drawn == allowed
@@ -179,7 +188,7 @@ def test_below_and_above_are_the_whole(name, size, stages):
 
 
 def test_activations_come_from_torch_and_are_not_computed_twice(stripes, backbone, monkeypatch):
-    found = cached_activations(stripes, backbone, wanted=(0, 4))
+    found = cached_activations(stripes, backbone, orientations=(0, 4))
     pixels, lower = cached_pixels(stripes, backbone.preprocess)[:], split_backbone(backbone.module, 32)[0]
     for position in (0, 4):
         with torch.no_grad():
@@ -190,7 +199,9 @@ def test_activations_come_from_torch_and_are_not_computed_twice(stripes, backbon
     drawn = found.draw(np.arange(48), np.random.default_rng(0))
     mirrored = [(row == other).all() for row, other in zip(drawn, found.rows[4][:])]
     assert 0 < sum(mirrored) < 48
-    monkeypatch.setattr("cvkit.model.partial_finetuning._session", lambda graph: pytest.fail("a session was made"))
+    monkeypatch.setattr(
+        "cvkit.model.partial_finetuning.single_thread_session", lambda graph: pytest.fail("a session was made")
+    )
     assert (cached_activations(stripes.take([7, 3]), backbone).draw([0, 1], None) == found.rows[0][[7, 3]]).all()
 
 
@@ -202,7 +213,7 @@ def lessons(stripes, backbone):
     pixels = cached_pixels(stripes, backbone.preprocess)[:]
     return TrainingData(
         lambda rows, random: backbone.preprocess.tensor(pixels[rows]),
-        label_shares(stripes.targets, 2),
+        training_labels(stripes.targets, 2),
         stripes.targets,
         stripes.table["image"].to_numpy(str),
     )
@@ -214,7 +225,8 @@ def fresh(seed=0):
     return network, network.trunk
 
 
-rows, none = np.arange(40), np.zeros(0, int)
+rows = np.arange(40)
+usual = dict(recipe=quick, plan=Plan(**PLAN.chosen), learn=rows, validation=np.zeros(0, int))
 
 
 def test_a_bad_number_stops_at_the_first_and_keeps_the_batch(lessons, tmp_path):
@@ -226,7 +238,7 @@ def test_a_bad_number_stops_at_the_first_and_keeps_the_batch(lessons, tmp_path):
     with pytest.raises(
         DataError, match="expected a loss that is a number, got nan in training, epoch 1, step"
     ) as caught:
-        fit_network(*fresh(), dataclasses.replace(lessons, draw=draw), rows, none, quick, Plan(**PLAN), tmp_path / "t")
+        fit_network(*fresh(), dataclasses.replace(lessons, draw=draw), folder=tmp_path / "t", **usual)
     kept = np.load(tmp_path / "t" / "stopped.npz")
     assert (
         lessons.keys[5] in kept["images"]
@@ -251,11 +263,11 @@ def test_want_of_memory_halves_the_batch_with_a_line_and_stops_in_the_end(lesson
 
     monkeypatch.setattr(training_loop, "place_batch", small_machine(4))
     with pytest.warns(UserWarning, match="not enough memory for a batch of 8: going on with 4"):
-        told = fit_network(*fresh(), lessons, rows, none, quick, Plan(**PLAN), tmp_path / "a", keep_plan=plans.append)
+        told = fit_network(*fresh(), lessons, folder=tmp_path / "a", keep_plan=plans.append, **usual)
     assert [p.batch for p in plans] == [4] and told["epochs"] == 2 and "batch halved from 8" in plans[0].because
     monkeypatch.setattr(training_loop, "place_batch", small_machine(0))
     with pytest.warns(UserWarning), pytest.raises(DataError, match="expected memory for a batch of 2 images"):
-        fit_network(*fresh(), lessons, rows, none, quick, Plan(**PLAN), tmp_path / "b")
+        fit_network(*fresh(), lessons, folder=tmp_path / "b", **usual)
 
 
 def test_another_error_is_not_taken_for_want_of_memory(lessons, tmp_path):
@@ -263,14 +275,12 @@ def test_another_error_is_not_taken_for_want_of_memory(lessons, tmp_path):
         raise RuntimeError("shapes do not fit")
 
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        fit_network(
-            *fresh(), dataclasses.replace(lessons, draw=broken), rows, none, quick, Plan(**PLAN), tmp_path / "t"
-        )
+        fit_network(*fresh(), dataclasses.replace(lessons, draw=broken), folder=tmp_path / "t", **usual)
 
 
 def test_layers_learn_at_their_own_rate_on_a_cosine():
     network, trunk = fresh()
-    run = Training(network, trunk, Recipe(epochs=4, rate=1.0, layer_decay=0.5, warmup=1.0), Plan(**PLAN), 4)
+    run = Training(network, trunk, Full(epochs=4, rate=1.0, layer_decay=0.5, warmup=1.0), Plan(**PLAN.chosen))
 
     def rate(part):
         return next(g["lr"] for g in run.optimizer.param_groups if any(p is part for p in g["params"]))
@@ -288,10 +298,10 @@ def test_layers_learn_at_their_own_rate_on_a_cosine():
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "options",
     [dict(mixup=0.4, cutmix=1.0, smoothing=0.1), dict(balance="weights"), dict(balance="sampling", average=0.0)],
 )
-def test_every_knob_trains_and_repeats_itself(lessons, tmp_path, knobs):
+def test_every_option_trains_and_repeats_itself(lessons, tmp_path, options):
     digests = []
     for i in range(2):
         network, trunk = fresh()
@@ -300,11 +310,8 @@ def test_every_knob_trains_and_repeats_itself(lessons, tmp_path, knobs):
             network,
             trunk,
             lessons,
-            rows,
-            none,
-            dataclasses.replace(quick, epochs=1, **knobs),
-            Plan(**PLAN),
-            tmp_path / str(i),
+            folder=tmp_path / str(i),
+            **usual | dict(recipe=dataclasses.replace(quick, epochs=1, **options)),
         )
         digests.append(state_digest(network.state_dict()))
     assert digests[0] == digests[1] != state_digest(fresh()[0].state_dict())
@@ -319,12 +326,9 @@ def test_early_stopping_ships_the_best_epoch(lessons, tmp_path, monkeypatch):
         network,
         trunk,
         lessons,
-        rows,
-        np.arange(40, 48),
-        dataclasses.replace(quick, epochs=9, patience=2),
-        Plan(**PLAN),
-        tmp_path / "t",
-        report=lambda step, values: seen.append(values["watched_loss"]),
+        folder=tmp_path / "t",
+        report=lambda step, values: seen.append(values["validation_loss"]),
+        **usual | dict(validation=np.arange(40, 48), recipe=dataclasses.replace(quick, epochs=9, patience=2)),
     )
     assert (told["epoch"], told["epochs"], seen) == (2, 4, [0.5, 0.4, 0.6, 0.7])
     assert state_digest(network.state_dict()) == state_digest(load_state(tmp_path / "t" / "best.safetensors")[0])
@@ -333,39 +337,41 @@ def test_early_stopping_ships_the_best_epoch(lessons, tmp_path, monkeypatch):
 # cross-validation
 
 
-def test_watched_images_are_of_the_training_folds_and_no_unit_is_cut(stripes):
+def test_validation_images_are_of_the_training_folds_and_no_unit_is_cut(stripes):
     units = np.arange(48) // 4
-    learn, watch = validation_rows(
-        np.arange(8, 48), stripes.targets, units, 0.2, np.random.default_rng(0), stripes.classes
+    learn, validation = validation_rows(
+        np.arange(8, 48), stripes.targets, units, 0.2, random=np.random.default_rng(0), classes=stripes.classes
     )
     assert (
-        not set(units[learn]) & set(units[watch])
-        and sorted([*learn, *watch]) == list(range(8, 48))
-        and set(stripes.targets[watch]) == {0, 1}
+        not set(units[learn]) & set(units[validation])
+        and sorted([*learn, *validation]) == list(range(8, 48))
+        and set(stripes.targets[validation]) == {0, 1}
     )
 
 
-@pytest.mark.parametrize("name", ["tail", "full"])
-def test_no_image_is_judged_by_a_network_that_has_seen_it(stripes, backbone, folds, tmp_path, name):
-    recipe = Recipe(name, epochs=1, patience=1, watched=0.3, rate=1e-3)
-    first = cross_fit(stripes, backbone, recipe, folds, tmp_path / "a", plan=PLAN)
+@pytest.mark.parametrize("kind", [Tail, Full])
+def test_no_image_is_judged_by_a_network_that_has_seen_it(stripes, backbone, folds, tmp_path, kind):
+    recipe = kind(epochs=1, patience=1, validation=0.3, rate=1e-3)
+    first = cross_fit(stripes, backbone, recipe, folds=folds, folder=tmp_path / "a", plan=PLAN)
     other = dataclasses.replace(stripes, table=stripes.table.copy())
     other.table["label"] = np.where(folds == 1, np.where(stripes.labels == "along", "across", "along"), stripes.labels)
-    second = cross_fit(other, backbone, recipe, folds, tmp_path / "b", plan=PLAN)
+    second = cross_fit(other, backbone, recipe, folds=folds, folder=tmp_path / "b", plan=PLAN)
     assert np.array_equal(first.oof_logits[folds == 1], second.oof_logits[folds == 1])
     assert not np.allclose(first.oof_logits[folds == 2], second.oof_logits[folds == 2], atol=1e-4)
     assert np.isnan(first.oof_logits[folds < 0]).all() and np.isfinite(first.oof_probabilities[folds >= 0]).all()
-    assert [t["learned_from"] + t["watched"] for t in first.trainings] == [24, 24, 24, 36] and first.trainings[-1][
-        "watched"
+    assert [t["learned_from"] + t["validation"] for t in first.trainings] == [24, 24, 24, 36] and first.trainings[-1][
+        "validation"
     ] == 0
 
 
 def test_what_is_below_the_cut_does_not_move_and_full_moves_everything(stripes, backbone, folds, tmp_path):
     before = backbone.module.state_dict()
     moved = {}
-    for name in ("tail", "full"):
+    for kind in (Tail, Full):
+        name = kind.name
+        recipe = kind(epochs=1, patience=0, rate=1e-3)
         after = cross_fit(
-            stripes, backbone, Recipe(name, epochs=1, patience=0, rate=1e-3), folds, tmp_path / name, plan=PLAN
+            stripes, backbone, recipe, folds=folds, folder=tmp_path / name, plan=PLAN
         ).network.trunk.state_dict()
         moved[name] = {k for k in before if k.endswith("weight") and not torch.equal(before[k], after[k])}
     assert moved["tail"] and all(k.startswith("layer4") for k in moved["tail"])
@@ -375,11 +381,11 @@ def test_what_is_below_the_cut_does_not_move_and_full_moves_everything(stripes, 
 
 def test_refusals(stripes, backbone, folds, tmp_path):
     with pytest.raises(DataError, match="every class outside fold 0, but 'across' is not"):
-        cross_fit(stripes, backbone, quick, np.where(stripes.targets == 0, 0, 1), tmp_path, plan=PLAN)
+        cross_fit(stripes, backbone, quick, folds=np.where(stripes.targets == 0, 0, 1), folder=tmp_path, plan=PLAN)
     with pytest.raises(DataError, match="expected a crop of at most 32 pixels, the side of the images, got 64"):
-        cross_fit(stripes, backbone, dataclasses.replace(quick, crop=64), folds, tmp_path, plan=PLAN)
+        cross_fit(stripes, backbone, dataclasses.replace(quick, crop=64), folds=folds, folder=tmp_path, plan=PLAN)
     with pytest.raises(DataError, match="at least two groups of class 'across'"):
-        cross_fit(stripes, backbone, Recipe("full", epochs=1), folds, tmp_path, units=stripes.targets, plan=PLAN)
+        cross_fit(stripes, backbone, Full(epochs=1), folds=folds, folder=tmp_path, units=stripes.targets, plan=PLAN)
     assert small_images(stripes, 33) == stripes.table["uri"].tolist() and small_images(stripes, 32) == []
 
 
@@ -387,19 +393,22 @@ CHILD = """
 import os, signal, sys
 import numpy as np, torch
 from cvkit.data.ingest import ingest_folder
-from cvkit.model import crossfit
+from cvkit.model import cross_validation
 from cvkit.model.backbones import load_backbone, state_digest
-from cvkit.model.recipe import Recipe
+from cvkit.model.plan import parse_plan_options
+from cvkit.model.recipe import parse_recipe
 
 images, out, die_at = sys.argv[1], sys.argv[2], int(sys.argv[3])
-calls, real = [0], crossfit.augment
+calls, real = [0], cross_validation.augment
 def augment(*given):
     calls[0] += 1
     if calls[0] == die_at: os.kill(os.getpid(), signal.SIGKILL)
     return real(*given)
-crossfit.augment = augment
+cross_validation.augment = augment
 manifest, backbone = ingest_folder(images), load_backbone("test_resnet", weights=None, size=32)
-found = crossfit.cross_fit(manifest, backbone, Recipe("full", epochs=3, patience=0, mixup=.2, rate=1e-3), np.arange(len(manifest)) // 2 % 3 - 1, out, plan=dict(device="cpu", layout="channels_last", precision="float32", threads=1, batch=8))
+recipe = parse_recipe("full:epochs=3,patience=0,mixup=.2,rate=1e-3")
+plan = parse_plan_options("device=cpu,layout=channels_last,precision=float32,threads=1,batch=8")
+found = cross_validation.cross_fit(manifest, backbone, recipe, folds=np.arange(len(manifest)) // 2 % 3 - 1, folder=out, plan=plan)
 print(state_digest(found.network.state_dict()), repr(found.oof_logits[np.isfinite(found.oof_logits)].tobytes().hex()), calls[0])
 """
 
@@ -459,7 +468,7 @@ def test_a_plan_is_not_misled_by_a_busy_moment(monkeypatch):
         return true * (1.9 if (turns[one] == 2 and one.layout == "channels_last") or turns[one] == 1 else 1)
 
     monkeypatch.setattr(plan, "_step_seconds", seconds)
-    monkeypatch.setattr(plan, "_half_helps", lambda: True)
+    monkeypatch.setattr(plan, "_half_precision_helps", lambda: True)
     monkeypatch.setattr(plan, "_cores", lambda: 2)
     found = plan.propose_plan(torch.nn.Conv2d(3, 3, 1), 8)
     assert (found.layout, found.precision, found.threads) == (

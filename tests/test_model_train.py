@@ -75,14 +75,14 @@ def rings(n=300):
 def test_hidden_layer_is_cross_validated_like_a_linear_head():
     x, y = rings()
     straight, bent, again = (
-        fit_probe(x, y, folds_of(len(y)), ["in", "out"], 1.0, hidden=hidden) for hidden in (0, 8, 8)
+        fit_probe(x, y, folds_of(len(y)), ["in", "out"], C=1.0, hidden=hidden) for hidden in (0, 8, 8)
     )
     assert straight.accuracies.mean() < 0.7 < 0.98 < bent.accuracies.mean() and straight.hidden is None
     assert np.array_equal(bent.oof_logits, again.oof_logits) and not np.array_equal(
-        bent.oof_logits, fit_probe(x, y, folds_of(len(y)), ["in", "out"], 1.0, hidden=8, seed=1).oof_logits
+        bent.oof_logits, fit_probe(x, y, folds_of(len(y)), ["in", "out"], C=1.0, hidden=8, seed=1).oof_logits
     )
     assert (head_logits(x, bent.weight, bent.bias, bent.hidden).argmax(1) == y).mean() > 0.98
-    flipped = fit_probe(x, np.where(folds_of(len(y)) == 2, 1 - y, y), folds_of(len(y)), ["in", "out"], 1.0, hidden=8)
+    flipped = fit_probe(x, np.where(folds_of(len(y)) == 2, 1 - y, y), folds_of(len(y)), ["in", "out"], C=1.0, hidden=8)
     assert np.allclose(bent.oof_logits[folds_of(len(y)) == 2], flipped.oof_logits[folds_of(len(y)) == 2])
 
 

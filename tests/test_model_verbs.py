@@ -35,26 +35,25 @@ def made(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "recipe, backbone, knobs",
+    "recipe, backbone, options",
     [
         ("tail", "test_resnet", "epochs=2,patience=0,rate=2e-3"),
         ("full", "test_efficientnet", "epochs=2,patience=0,rate=2e-3,turns=True"),
     ],
 )
-def test_trained_judged_and_explained(made, recipe, backbone, knobs):
+def test_trained_judged_and_explained(made, recipe, backbone, options):
     top, manifest = made
     out = top / recipe
     trained = cvkit.train(
         manifest,
         out=out,
-        recipe=recipe,
+        recipe=f"{recipe}:{options}",
         backbone=backbone,
         weights="none",
         size=64,
         folds=2,
-        knobs=knobs,
         plan=PLAN,
-        soft="votes=brick",
+        soft_labels="votes=brick",
     )
     cv, bundle = read_json(out / "cv.json"), trained.bundle
     assert (
@@ -98,7 +97,13 @@ def test_trained_judged_and_explained(made, recipe, backbone, knobs):
 def test_a_probe_with_a_hidden_layer_is_judged_and_explained(made):
     top, manifest = made
     trained = cvkit.train(
-        manifest, out=top / "mlp", backbone="test_resnet", weights="none", size=64, folds=2, knobs="hidden=6,C=.1"
+        manifest,
+        out=top / "mlp",
+        backbone="test_resnet",
+        weights="none",
+        size=64,
+        folds=2,
+        recipe="probe:hidden=6,C=.1",
     )
     assert (
         trained.bundle.spec["recipe"]["hidden"] == 6
@@ -113,25 +118,25 @@ def test_refusals(made):
     top, manifest = made
     with pytest.raises(
         DataError,
-        match="expected to know which class votes is the probability of; write soft=votes=CLASS, one of brick, grass",
+        match="expected to know which class votes is the probability of; write soft_labels=votes=CLASS, one of brick, grass",
     ):
-        cvkit.train(manifest, out=top / "no", soft="votes")
+        cvkit.train(manifest, out=top / "no", soft_labels="votes")
     with pytest.raises(DataError, match="expected an attribute with probabilities, got 'vote'; there are votes"):
-        cvkit.train(manifest, out=top / "no", soft="vote")
+        cvkit.train(manifest, out=top / "no", soft_labels="vote")
 
 
 CHILD = """
 import os, signal, sys
 import torch, cvkit
 from cvkit.data.manifest import Manifest
-from cvkit.model import crossfit
-calls, real = [0], crossfit.augment
+from cvkit.model import cross_validation
+calls, real = [0], cross_validation.augment
 def augment(*given):
     calls[0] += 1
     if calls[0] == int(sys.argv[3]): os.kill(os.getpid(), signal.SIGKILL)
     return real(*given)
-crossfit.augment = augment
-trained = cvkit.train(Manifest.load(sys.argv[1]), out=sys.argv[2], recipe="full", backbone="test_resnet", weights=sys.argv[4], size=32, folds=2, knobs="epochs=2,patience=1", plan="device=cpu,layout=channels_last,precision=float32,threads=1,batch=16")
+cross_validation.augment = augment
+trained = cvkit.train(Manifest.load(sys.argv[1]), out=sys.argv[2], recipe="full:epochs=2,patience=1", backbone="test_resnet", weights=sys.argv[4], size=32, folds=2, plan="device=cpu,layout=channels_last,precision=float32,threads=1,batch=16")
 print(trained.bundle.digest)
 """
 

@@ -36,7 +36,7 @@ def boxes(place):
 
     paste_digits(place / "digits", images=110)
     (place / "digits/dataset.yaml").write_text("pii_status: none\n")
-    return cvkit.demo(data=str(place / "digits"), out="boxes", size=96, knobs="epochs=1")
+    return cvkit.demo(data=str(place / "digits"), out="boxes", size=96, recipe="detector:epochs=1")
 
 
 @pytest.fixture(scope="module")

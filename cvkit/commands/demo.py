@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .serve import difference_text
-from .train import TASKS
 from .why import why
 from ..core import read_json, write_atomic, write_json
 from ..pipeline.graph import STAGES, claim_folder, run_pipeline
 from ..task_info import TASK_INFO
-from ..tasks.base import text_of
+from ..tasks.base import estimate_text
 
 # %% ../../nbs/13_commands/20_demo.ipynb #71a413d4
 LOOK = {
@@ -48,7 +47,7 @@ class Summary:
         return {
             "ingest": f"{v['dataset']['images']:,} images of {v['dataset']['name']}",
             "train": f"{k} {v['cv'][f'{k}_mean']:.3f}, sd {v['cv'][f'{k}_sd']:.3f} over {v['cv']['folds']} folds",
-            "evaluate": f"{k} {text_of(v['holdout'][k])}",
+            "evaluate": f"{k} {estimate_text(v['holdout'][k])}",
             "explain": f"{len(v['explain']['methods'])} methods, verdict: {v['explain']['verdict']}",
             "check": (
                 f"{v['check']['errors']} errors, {v['check']['warnings']} warnings; {v['check']['asked']} of "
@@ -60,7 +59,7 @@ class Summary:
                 f"{m['alias'] or 'none'}"
             ),
             "monitor": (
-                f"false alarms {text_of(d['null_alarm_rate'])}; a real shift "
+                f"false alarms {estimate_text(d['null_alarm_rate'])}; a real shift "
                 f"{'rings' if d['shift_alarm'] else 'is missed'}"
             ),
         }
@@ -76,7 +75,7 @@ class Summary:
         rows = [("stage", "seconds", "found", "look at"), *self.rows()]
         wide = [max(len(r[i]) for r in rows) for i in range(3)]
         lines = [f"{a:{wide[0]}}  {b:>{wide[1]}}  {c:{wide[2]}}  {d}" for a, b, c, d in rows]
-        metrics = [f"  {k.replace('_', ' '):18} {text_of(e)}" for k, e in self.values["holdout"].items()]
+        metrics = [f"  {k.replace('_', ' '):18} {estimate_text(e)}" for k, e in self.values["holdout"].items()]
         policy = [f"  {s:11} {p['verdict']}" for s, p in self.values["policy"].items()]
         return "\n".join([
             *lines,
@@ -127,7 +126,7 @@ def summarise(
     findings, answers, task = (
         read("check", "findings.json"),
         read("check", "check.json")["answers"],
-        TASKS[read("train", "bundle", "bundle.json")["task"]],
+        TASK_INFO[read("train", "bundle", "bundle.json")["task"]],
     )
     errors = sum(f["severity"] == "error" for f in findings)
     values = {
@@ -142,7 +141,7 @@ def summarise(
             **{f"{cv['metric']}_{k}": cv[f"{cv['metric']}_{k}"] for k in ("mean", "sd")},
             "folds": len(cv["folds"]),
         },
-        "holdout": {k: three(evaluation["metrics"][k]) for k in task.shown},
+        "holdout": {k: three(evaluation["metrics"][k]) for k in task.summary_metrics},
         "check": {
             "errors": errors,
             "warnings": len(findings) - errors,
@@ -273,8 +272,7 @@ def demo(
     label_from: str = "",  # first or parent: a folder's name; or a regular expression on the path
     policy: str = "",  # YAML file; cvkit's own by default
     size: int = 224,  # side of the model's input, in pixels
-    recipe: str = "",  # probe, tail or full; what suits the task by default
-    knobs: str = "",  # of the recipe, such as epochs=5,turns=True
+    recipe: str = "",  # such as tail or tail:epochs=5,turns=True; what suits the task by default
     backbone: str = "tf_efficientnet_lite0",  # a timm model
     quiet: bool = False,  # no line when a stage starts and ends
 ) -> Summary:  # also in summary.json, index.html and why.html
@@ -286,7 +284,7 @@ def demo(
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri()  # one store, wherever a notebook runs
     ping(tracking_uri())
     data, policy = _absolute(data), _absolute(policy)
-    training = {"size": size, "recipe": recipe, "knobs": knobs, "backbone": backbone}
+    training = {"size": size, "recipe": recipe, "backbone": backbone}
     with claim_folder(out, data) as folder:
         parameters = stage_parameters(
             data,

@@ -6,100 +6,113 @@
 __all__ = ['evaluate', 'rewrite_page']
 
 # %% ../../nbs/13_commands/04_evaluate.ipynb #ffb68cd2
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from .ingest import default_output_dir, load_manifest
-from .train import task_of
 from ..core import read_json, write_json
+from ..data.manifest import Manifest
 from ..pipeline.run_records import keep_record
+from ..task_info import TASK_INFO
 from ..tasks.base import read_out_of_fold
+from ..tasks.registry import task_of
 
 # %% ../../nbs/13_commands/04_evaluate.ipynb #97e0a09a
-class _ToMake:
+@dataclass(frozen=True)
+class _MissingPart:
     "A part of the page that is not there yet, and the command that makes it."
 
-    def __init__(self, why, command):
-        self.why, self.command = why, command
+    why: str  # a sentence
+    command: str  # to type
 
-    def blocks(self):
+    def blocks(self) -> list:
         from cvkit.reports.pages import Block, code
 
         return [Block(f"<p>{self.why}: {code(self.command)}</p>")]
 
 
-def _where_to_cut(bundle, manifest, kept):
+@dataclass(frozen=True)
+class _ThresholdPart:
+    "Several thresholds, one below the other."
+
+    choices: list  # of ThresholdChoice
+    shipped: str  # the threshold that ships, in words
+
+    def blocks(self) -> list:
+        from cvkit.reports.pages import text
+
+        intro = text(
+            f"The model predicts {self.shipped}. These thresholds were chosen out of fold, and scored on folds that "
+            "they were not chosen on; the hold-out was not used."
+        )
+        return [intro, *(block for choice in self.choices for block in choice.blocks())]
+
+
+def _threshold_part(bundle: object, manifest: Manifest, oof: dict) -> list:
     """Thresholds of the class of interest that do better than the likelier class, or find enough; none where there is
     no such class."""
     from cvkit.evidence.calibration import cross_fit_threshold
+    from cvkit.evidence.threshold_rules import MaxF1, MinRecall
 
-    if not (positive := bundle.spec.get("positive")):
+    positive = bundle.spec.get("positive")
+    if not positive:
         return []
-    rows, k = np.flatnonzero(kept["folds"] >= 0), list(bundle.classes).index(positive)
-    cuts = [
+    rows = np.flatnonzero(oof["folds"] >= 0)
+    scores = oof["probabilities"][rows, list(bundle.classes).index(positive)]
+    choices = [
         cross_fit_threshold(
             manifest.labels[rows] == positive,
-            kept["probabilities"][rows, k],
-            kept["folds"][rows],
+            scores,
+            oof["folds"][rows],
             positive,
             manifest.groups[rows],
-            **wish,
+            **rule.arguments,
         )
-        for wish in ({"by": "f1"}, {"by": "recall", "floor": 0.95})
+        for rule in (MaxF1(), MinRecall(0.95))
     ]
-    return [
-        (
-            "Where to cut",
-            _Cuts(
-                cuts,
-                f"{positive} from {bundle.spec['threshold']:.3f} on"
-                if "threshold" in bundle.spec
-                else "the likelier class",
-            ),
-        )
-    ]
+    threshold = bundle.spec.get("threshold")
+    shipped = "the likelier class" if threshold is None else f"{positive} from {threshold:.3f} on"
+    return [("Thresholds", _ThresholdPart(choices, shipped))]
 
 
-class _Cuts:
-    "Several thresholds, one below the other."
-
-    def __init__(self, cuts, said):
-        self.cuts, self.said = cuts, said
-
-    def blocks(self):
-        from cvkit.reports.pages import text
-
-        return [
-            text(
-                f"The model says {self.said}. These thresholds were chosen out of fold, and scored on folds that had "
-                "no say in them; the hold-out was not asked."
-            ),
-            *(block for cut in self.cuts for block in cut.blocks()),
-        ]
+def _record_part(trained: Path, bundle: object, heading: str, name: str, kind: type, why: str) -> tuple[str, object]:
+    "A heading, and a record beside the training, or how to make it."
+    path = trained.parent / name / f"{name}.json"
+    record = read_json(path) if path.exists() else {}
+    if record.get("digests", {}).get("bundle") == bundle.digest:
+        return heading, kind.from_dict(record)
+    return heading, _MissingPart(why, f"cvkit {name} {trained} {trained.parent / 'ingest'}")
 
 
-def _known(trained, bundle, task, manifest, kept):
-    """Where to cut, whom it serves worse, and what it does not bear, as out-of-fold predictions and records beside the
-    training say."""
+def _other_parts(trained: Path, bundle: object, manifest: Manifest, oof: dict) -> list:
+    "Thresholds, fairness and robustness, of a model that gives an image one label."
     from cvkit.evidence.fairness import Fairness
     from cvkit.evidence.robustness import Robustness
 
-    if task.name != "classification":
+    if not TASK_INFO[bundle.spec["task"]].one_label:
         return []
-    parts, folder = _where_to_cut(bundle, manifest, kept), trained.parent
-    for heading, name, kind, why in (
-        ("Whom it serves worse", "fairness", Fairness, "Nobody has asked yet whom the model serves worse"),
-        ("What it bears", "stress", Robustness, "Nobody has asked yet what damage the model bears"),
-    ):
-        path = folder / name / f"{name}.json"
-        record = read_json(path) if path.exists() else {}
-        same = record.get("digests", {}).get("bundle") == bundle.digest
-        parts.append((
-            heading,
-            kind.from_dict(record) if same else _ToMake(why, f"cvkit {name} {trained} {folder / 'ingest'}"),
-        ))
-    return parts
+    no_audit = "Nobody has compared groups of images yet"
+    no_stress_test = "Nobody has tested damaged images yet"
+    return [
+        *_threshold_part(bundle, manifest, oof),
+        _record_part(trained, bundle, "Fairness audit", "fairness", Fairness, no_audit),
+        _record_part(trained, bundle, "Robustness", "stress", Robustness, no_stress_test),
+    ]
+
+
+def _write_page(trained: Path, out: Path, manifest: Manifest, bundle: object, evaluation: object) -> Path:
+    "The page of an evaluation: what was measured, and what else is known."
+    task = task_of(bundle)
+    oof = read_out_of_fold(trained, manifest)
+    return task.write_report(
+        evaluation,
+        out / "report.html",
+        title=f"Evaluation of {bundle.spec['name']}",
+        worst=task.worst_predictions(manifest, oof, bundle.classes, 12),
+        parts=_other_parts(trained, bundle, manifest, oof),
+    )
 
 # %% ../../nbs/13_commands/04_evaluate.ipynb #da28f827
 def evaluate(
@@ -114,56 +127,49 @@ def evaluate(
     from cvkit.data.splits import Splits
     from cvkit.serving.predictor import Predictor
 
-    trained, out, (manifest, about) = (
-        Path(trained),
-        Path(out or default_output_dir(trained, "evaluate")),
-        load_manifest(manifest),
-    )
-    predictor, splits = Predictor(trained / "bundle"), Splits.load(trained / "splits")
-    task, held = task_of(predictor.bundle), manifest.take(splits.rows(manifest, "holdout"))
-    looks = Ledger(trained / "ledger.jsonl").look("evaluate", predictor.bundle.digest, splits.holdout_digest)
+    trained = Path(trained)
+    out = Path(out or default_output_dir(trained, "evaluate"))
+    manifest, about = load_manifest(manifest)
+    predictor = Predictor(trained / "bundle")
+    bundle = predictor.bundle
+    splits = Splits.load(trained / "splits")
+    held_out = manifest.take(splits.rows(manifest, "holdout"))
+    looks = Ledger(trained / "ledger.jsonl").look("evaluate", bundle.digest, splits.holdout_digest)
     digests = {
-        "bundle": predictor.bundle.digest,
+        "bundle": bundle.digest,
         "manifest": manifest.digest,
         "splits": splits.digest,
         "holdout": splits.holdout_digest,
     }
-    evaluation, kept = task.judge(predictor, held, about, digests, looks, seed)
+    evaluation, arrays = task_of(bundle).evaluate(
+        predictor, held_out, about=about, digests=digests, looks=looks, seed=seed
+    )
     write_json(out / "evaluation.json", evaluation)
-    np.savez(out / "holdout.npz", images=held.table["image"].to_numpy(str), **kept)
-    _write_page(trained, out, manifest, predictor.bundle, evaluation)
+    np.savez(out / "holdout.npz", images=held_out.table["image"].to_numpy(str), **arrays)
+    _write_page(trained, out, manifest, bundle, evaluation)
     keep_record(
         out,
         "evaluate",
-        {"bundle": predictor.bundle.digest[:12], "looks": looks},
+        {"bundle": bundle.digest[:12], "looks": looks},
         evaluation.metrics,
         [out / "evaluation.json", out / "report.html"],
     )
     return evaluation
 
-
+# %% ../../nbs/13_commands/04_evaluate.ipynb #e23581b1
 def rewrite_page(
     trained,  # folder that train wrote
-    manifest,  # a Manifest
-):  # the path, or None where nothing was evaluated
-    "Write the page of an evaluation again, with what has become known; nobody looks at the hold-out for it."
+    manifest: Manifest,  # that it was trained on
+) -> Path | None:  # the page, or None where nothing was evaluated
+    "Write the page of an evaluation again, with what has become known."
     from cvkit.release.bundle import Bundle
 
-    trained, out, bundle = Path(trained), Path(trained).parent / "evaluate", Bundle.load(Path(trained) / "bundle")
-    record = read_json(out / "evaluation.json") if (out / "evaluation.json").exists() else {}
+    trained = Path(trained)
+    out = trained.parent / "evaluate"
+    if not (out / "evaluation.json").exists():
+        return None
+    bundle = Bundle.load(trained / "bundle")
+    record = read_json(out / "evaluation.json")
     if record.get("digests", {}).get("bundle") != bundle.digest:
         return None
-    return _write_page(trained, out, manifest, bundle, task_of(bundle).read(record))
-
-
-def _write_page(trained, out, manifest, bundle, evaluation):
-    "The page of an evaluation: what was measured, and what else is known."
-    task = task_of(bundle)
-    kept = read_out_of_fold(trained, manifest)
-    return task.report(
-        evaluation,
-        out / "report.html",
-        f"Evaluation of {bundle.spec['name']}",
-        task.worst(manifest, kept, bundle.classes, 12),
-        _known(trained, bundle, task, manifest, kept),
-    )
+    return _write_page(trained, out, manifest, bundle, task_of(bundle).read_evaluation(record))

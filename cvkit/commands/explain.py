@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from .ingest import default_output_dir, load_manifest
-from .train import task_of
 from ..core import read_json, rng, write_json
 from ..pipeline.run_records import keep_record
+from ..tasks.registry import task_of
 
 # %% ../../nbs/13_commands/05_explain.ipynb #92d041c3
 def explain(
@@ -33,40 +33,42 @@ def explain(
         load_manifest(manifest),
         rng(seed, "explain"),
     )
-    asked = task_of(manifest).asked(Path(trained), manifest)
-    drawn = np.sort(random.choice(asked.used, min(judged, len(asked.used)), replace=False))
-    few, said = np.array(asked.pixels[drawn]), asked.said(drawn)
-    quick = asked.maps(few, said, methods=asked.quick)
-    faithfulness = measure_faithfulness(asked.probabilities, few, quick.maps, said, seed)
-    rows = asked.chosen(images, random)
-    shown, said = np.array(asked.pixels[rows]), asked.said(rows)
-    explanation = asked.maps(shown, said, methods=asked.methods)
-    scores = score_maps(asked.probabilities, shown, {**explanation.maps, **baseline_maps(shown)}, said)
-    changed = asked.randomised(shown, said, explanation)
-    _write_explanation(out, asked, faithfulness, explanation, rows, scores, changed)
+    explainer = task_of(manifest).explainer(Path(trained), manifest)
+    drawn = np.sort(random.choice(explainer.used, min(judged, len(explainer.used)), replace=False))
+    few = np.array(explainer.pixels[drawn])
+    explained = explainer.explained(drawn)
+    quick = explainer.maps(few, explained, methods=explainer.quick_methods)
+    faithfulness = measure_faithfulness(explainer.probabilities, few, quick.maps, explained, seed)
+    rows = explainer.chosen_rows(images, random)
+    shown = np.array(explainer.pixels[rows])
+    explained = explainer.explained(rows)
+    explanation = explainer.maps(shown, explained, methods=explainer.methods)
+    scores = score_maps(explainer.probabilities, shown, {**explanation.maps, **baseline_maps(shown)}, explained)
+    changed = explainer.randomised(shown, explained, explanation)
+    _write_explanation(out, explainer, faithfulness, explanation, rows, scores, changed)
     explanation_report(
         out / "report.html",
         shown,
-        [asked.title(i) for i in rows],
+        [explainer.title(i) for i in rows],
         explanation,
         scores,
         faithfulness,
         changed,
-        f"How {asked.predictor.bundle.spec['name']} decides",
+        f"How {explainer.predictor.bundle.spec['name']} decides",
         visible=[manifest.may_show(i) for i in rows],
-        pictures=asked.pictured(shown),
+        pictures=explainer.pictured(shown),
     )
     keep_record(
         out,
         "explain",
-        {"bundle": asked.predictor.bundle.digest[:12], "verdict": faithfulness.verdict},
+        {"bundle": explainer.predictor.bundle.digest[:12], "verdict": faithfulness.verdict},
         {f"gain_{m.replace(' ', '_')}": e for m, e in faithfulness.gain.items()},
         [out / "explanation.json", out / "report.html"],
     )
     return faithfulness
 
 
-def _write_explanation(out, asked, faithfulness, explanation, rows, scores, changed):
+def _write_explanation(out, explainer, faithfulness, explanation, rows, scores, changed):
     "The record beside the report."
 
     def number(x):
@@ -74,8 +76,8 @@ def _write_explanation(out, asked, faithfulness, explanation, rows, scores, chan
 
     images = [
         {
-            "image": asked.manifest.table["image"].iloc[i],
-            "title": asked.title(i),
+            "image": explainer.manifest.table["image"].iloc[i],
+            "title": explainer.title(i),
             "maps": {
                 m: {
                     "deletion": number(scores[m][0][j]),
@@ -95,6 +97,6 @@ def _write_explanation(out, asked, faithfulness, explanation, rows, scores, chan
             "faithfulness": faithfulness.to_dict()["methods"],
             "images": images,
             "randomisation": changed,
-            "digests": {"bundle": asked.predictor.bundle.digest, "manifest": asked.manifest.digest},
+            "digests": {"bundle": explainer.predictor.bundle.digest, "manifest": explainer.manifest.digest},
         },
     )

@@ -40,7 +40,7 @@ def fairness(
         margin=margin,
         seed=seed,
         digests=left.digests,
-        predicted=left.said[rows],
+        predicted=left.predicted[rows],
     )
     write_json(out / "fairness.json", found)
     write_atomic(out / "report.html", _fairness_page(found, left))
@@ -71,7 +71,7 @@ def _fairness_page(found, left):
     "The audit as a page."
     from cvkit.reports.pages import code, definition, page, section
 
-    wrong = left.said[left.rows] != left.targets[left.rows]
+    wrong = left.predicted[left.rows] != left.targets[left.rows]
 
     def shown(rows):
         return [

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from .ingest import load_manifest
-from .train import TASKS
 from ..core import DataError, read_json, rng, write_json
 from ..pipeline.run_records import keep_record
 from ..tasks.base import read_out_of_fold
+from ..tasks.registry import TASKS
 
 # %% ../../nbs/13_commands/12_monitor.ipynb #869a6765
 @dataclass(repr=False)
@@ -101,7 +101,7 @@ def _worlds(run, manifest, predictor):
     def world(kept, rows):
         return (
             project(kept["embedding"], reference),
-            task.answers(kept, manifest.take(rows), predictor.bundle.spec),
+            task.monitored_outputs(kept, manifest.take(rows), predictor.bundle.spec),
         )
 
     pool, found = world(held, rows), _natural_shift(manifest.attributes)

@@ -32,9 +32,9 @@ class OutOfFold:
             )
         oof = read_out_of_fold(trained, self.manifest)
         self.rows, self.folds = np.flatnonzero(oof["folds"] >= 0), oof["folds"]
-        self.p, self.said, self.embedding, self.classes = (
+        self.p, self.predicted, self.embedding, self.classes = (
             oof["probabilities"],
-            oof["said"],
+            oof["predicted"],
             oof.get("embedding"),
             list(self.bundle.classes),
         )
@@ -56,9 +56,7 @@ class OutOfFold:
         return predict_labels(p, None if cut is None else self.classes.index(self.bundle.spec["positive"]), cut)
 
     def title(self, i):  # what a mistake is called below its picture
-        said = self.classes[self.said[i]]
-        return (
-            f"{self.manifest.labels[i]}, taken for {said} ({self.p[i, self.said[i]]:.0%} sure)"
-            if said != self.manifest.labels[i]
-            else f"{said}, recognised"
-        )
+        predicted = self.classes[self.predicted[i]]
+        if predicted == self.manifest.labels[i]:
+            return f"{predicted}, recognised"
+        return f"{self.manifest.labels[i]}, taken for {predicted} ({self.p[i, self.predicted[i]]:.0%} sure)"

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from .ingest import load_manifest
-from .train import TASKS
 from .why import why
 from ..core import DataError, private_folder, read_json, write_atomic, write_json
 from ..pipeline.run_records import keep_record
+from ..tasks.registry import TASKS
 
 # %% ../../nbs/13_commands/11_serve.ipynb #25bf7a23
 STAGES = ("production", "staging", "development")  # highest first; an alias is named after its stage
@@ -129,7 +129,7 @@ def _holdout_files(run, images):
     place = dict(zip(manifest.table["image"], range(len(manifest))))
     return (
         [manifest.read(place[k]) for k in held["images"][rows]],
-        TASKS[spec["task"]].evaluated({name: values[rows] for name, values in held.items()}),
+        TASKS[spec["task"]].reference_predictions({name: values[rows] for name, values in held.items()}),
         spec,
     )
 

@@ -35,7 +35,7 @@ class _FoldHeads:
         others = {f: (folds >= 0) & (folds != f) for f in names}
         for f in names:
             heads[f] = probe_head(
-                left.embedding[others[f]], y[others[f]], recipe["C"], None, recipe["hidden"], left.seed
+                left.embedding[others[f]], y[others[f]], recipe["C"], hidden=recipe["hidden"], seed=left.seed
             )
             logits[folds == f] = head_logits(left.embedding[folds == f], *heads[f])
         method = "isotonic" if "isotonic" in left.bundle.spec else "temperature"

@@ -117,6 +117,28 @@ class DetectionEvaluation:
             "looks": self.looks,
         }
 
+    @classmethod
+    def from_dict(cls, record: dict) -> "DetectionEvaluation":  # what `to_dict` gave
+        "Read a record."
+
+        def read(row: dict) -> dict:
+            return {k: Estimate(**v) if isinstance(v, dict) and "value" in v else v for k, v in row.items()}
+
+        return cls(
+            classes=record["classes"],
+            n=record["n"],
+            boxes=record["boxes"],
+            metrics=read(record["metrics"]),
+            by_class=[read(row) for row in record["by_class"]],
+            kinds=record["errors"],
+            thresholds=record["thresholds"],
+            curves=record["curves"],
+            slices=[read(row) for row in record["slices"]],
+            published=record["published"],
+            digests=record["digests"],
+            looks=record["looks"],
+        )
+
     def errors(self) -> str:  # one sentence for people
         "What is found, missed and wrongly predicted, in words."
         right = self.kinds["right"]

@@ -56,6 +56,19 @@ class LabelEvaluation:
             "cooccurrence": {name: plain(counts) for name, counts in self.cooccurrence.items()},
         }
 
+    @classmethod
+    def from_dict(cls, record: dict) -> "LabelEvaluation":  # what `to_dict` gave
+        "Read a record."
+
+        def read(row: dict) -> dict:
+            return {name: Estimate(**value) if isinstance(value, dict) else value for name, value in row.items()}
+
+        fields = {name: value for name, value in record.items() if name not in ("task", "n")}
+        fields["metrics"] = read(record["metrics"])
+        fields["by_class"] = [read(row) for row in record["by_class"]]
+        fields["cooccurrence"] = {name: np.array(counts) for name, counts in record["cooccurrence"].items()}
+        return cls(**fields)
+
     def errors(self) -> str:  # one sentence for people
         "What is missed and what is wrongly predicted, in words."
         if not self.wrong:

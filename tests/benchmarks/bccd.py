@@ -58,7 +58,7 @@ def main():
         manifest,
         out=str(asked.work / "train"),
         size=asked.size,
-        knobs=f"epochs={asked.epochs},flip=True,turns=True",
+        recipe=f"detector:epochs={asked.epochs},flip=True,turns=True",
         plan="device=cpu,layout=channels_last,precision=float32,threads=1",
         allow_leak=True,
     )

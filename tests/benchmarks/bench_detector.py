@@ -65,17 +65,19 @@ def test_pasted_digits(tmp_path, monkeypatch):
     from cvkit.data.boxes import true_boxes
     from cvkit.model.backbones import load_backbone
     from cvkit.model.detector_network import letterboxed
-    from cvkit.model.detector_training import DETECTOR, cross_fit_detector
+    from cvkit.model.detector_training import cross_fit_detector
+    from cvkit.model.plan import PlanOptions
+    from cvkit.model.recipe import Detector
 
     manifest = load_pasted_digits(tmp_path / "digits", IMAGES, size=SIZE).manifest
     cores, wall, cpu = len(os.sched_getaffinity(0)), time.perf_counter(), time.process_time()
     fit = cross_fit_detector(
         manifest,
         letterboxed(load_backbone(size=SIZE)),
-        dataclasses.replace(DETECTOR, epochs=8, mirror=False),
-        np.arange(IMAGES) % FOLDS,
-        tmp_path / "fit",
-        plan=dict(device="cpu", layout="channels_last", threads=1),
+        Detector(epochs=8, mirror=False),
+        folds=np.arange(IMAGES) % FOLDS,
+        folder=tmp_path / "fit",
+        plan=PlanOptions(device="cpu", layout="channels_last", threads=1),
         report=told,
     )
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

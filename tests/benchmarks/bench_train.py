@@ -63,9 +63,19 @@ def trainer(manifest, backbone, recipe, plan, folder):
     from cvkit.model import cross_validation
 
     recipe = dataclasses.replace(recipe, head="random")
+    labels = np.eye(3, dtype=np.float32)[manifest.targets]
     work = cross_validation._Trainings(
-        manifest, backbone, recipe, plan, folder, np.eye(3, dtype=np.float32)[manifest.targets], 0, None, None
+        backbone=backbone,
+        recipe=recipe,
+        folder=folder,
+        data=cross_validation._training_data(manifest, backbone, recipe, labels),
+        embedding=np.zeros((len(manifest), backbone.width), np.float32),
+        units=np.arange(len(manifest)),
+        classes=manifest.classes,
+        seed=0,
+        report=None,
     )
+    work.keep_plan(plan)
     rounds = iter(range(99))
     return lambda: work.train(f"round {next(rounds)}", np.arange(len(manifest)), np.zeros(0, int))[1]
 
@@ -74,12 +84,12 @@ def trainer(manifest, backbone, recipe, plan, folder):
 def test_tail_beside_full(manifest, tmp_path, name):
     from cvkit.model.backbones import load_backbone
     from cvkit.model.plan import propose_plan
-    from cvkit.model.recipe import Recipe
+    from cvkit.model.recipe import RECIPES
 
     backbone = load_backbone(name, weights=None, size=size)
     plan = dataclasses.replace(propose_plan(backbone.module, size, batch=batch), threads=threads)
     ways = {
-        kind: trainer(manifest, backbone, Recipe(kind, epochs=timed, patience=0), plan, tmp_path / kind)
+        kind: trainer(manifest, backbone, RECIPES[kind](epochs=timed, patience=0), plan, tmp_path / kind)
         for kind in ("tail", "full")
     }
     ways["tail"]()  # decodes, looks and writes what is kept: once for all folds, epochs and recipes
@@ -134,7 +144,7 @@ def full_training(who, folder):
     from cvkit.data.manifest import Manifest
     from cvkit.model.backbones import load_backbone
     from cvkit.model.plan import propose_plan
-    from cvkit.model.recipe import Recipe
+    from cvkit.model.recipe import RECIPES
 
     manifest, backbone = Manifest.load(Path(folder) / "manifest"), load_backbone("resnet18", weights=None, size=size)
     torch.set_num_threads(threads)
@@ -142,7 +152,11 @@ def full_training(who, folder):
         plan = dataclasses.replace(propose_plan(backbone.module, size, batch=batch), threads=threads)
         way, about = (
             trainer(
-                manifest, backbone, Recipe("full", epochs=timed, patience=0), plan, Path(folder) / f"full {os.getpid()}"
+                manifest,
+                backbone,
+                RECIPES["full"](epochs=timed, patience=0),
+                plan,
+                Path(folder) / f"full {os.getpid()}",
             ),
             f"{plan.layout}, {plan.precision}, allocator {plan.allocator}, EMA, layer-wise rates, checkpoint an epoch",
         )

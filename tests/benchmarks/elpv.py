@@ -18,7 +18,7 @@ import numpy as np
 
 here = Path(__file__).resolve().parent
 RECIPE = dict(
-    name="tail", epochs=16, rate=1e-3, patience=0, flip=True, turns=True, smoothing=0.0, average=0.998, stages=1
+    epochs=16, rate=1e-3, patience=0, flip=True, turns=True, smoothing=0.0, average=0.998, stages=1
 )  # declared before the 656 were looked at
 SIZE, BACKBONE, SOFT = 300, "tf_efficientnet_lite0", True
 PLAN = dict(device="cpu", layout="channels_last", precision="float32", threads=1, batch=32)
@@ -63,20 +63,21 @@ class Tail:
     "The declared configuration: a tail, judged in all positions that the recipe allows."
 
     def __init__(self, manifest, probability, work):
+        from cvkit.model import recipe as recipes
         from cvkit.model.augment import positions
         from cvkit.model.backbones import load_backbone
         from cvkit.model.features import extract_features
         from cvkit.model.partial_finetuning import cached_activations
         from cvkit.model.plan import Plan
-        from cvkit.model.recipe import Recipe, label_shares, soft_labels
+        from cvkit.model.soft_labels import soft_labels_of, training_labels
         from cvkit.model.training_loop import TrainingData
 
-        self.recipe, self.plan, self.work, self.manifest = Recipe(**RECIPE), Plan(**PLAN), work, manifest
+        self.recipe, self.plan, self.work, self.manifest = recipes.Tail(**RECIPE), Plan(**PLAN), work, manifest
         self.backbone, self.places = load_backbone(BACKBONE, size=SIZE), positions(self.recipe)
         self.embedding = extract_features(manifest, self.backbone).embedding
         self.seen = cached_activations(manifest, self.backbone, self.recipe.stages, self.places)
-        shares = label_shares(
-            manifest.targets, 2, soft_labels(probability, manifest.classes, "defective") if SOFT else None
+        shares = training_labels(
+            manifest.targets, 2, soft_labels_of(probability, manifest.classes, "defective") if SOFT else None
         )
         self.lessons = TrainingData(self.seen.draw, shares, manifest.targets, manifest.table["image"].to_numpy(str))
 
@@ -91,7 +92,7 @@ class Tail:
         from cvkit.model.probe import fit_head
         from cvkit.model.training_loop import fit_network
 
-        head = fit_head(self.embedding[learn], self.lessons.targets[learn], self.recipe.C, self.lessons.shares[learn])
+        head = fit_head(self.embedding[learn], self.lessons.targets[learn], self.recipe.C, self.lessons.labels[learn])
         whole = make_network(replace(self.backbone, module=copy.deepcopy(self.backbone.module)), *head)
         whole.head.requires_grad_(True)
         upper = upper_network(
@@ -107,13 +108,12 @@ class Tail:
             upper,
             whole.trunk,
             self.lessons,
-            learn,
-            np.zeros(0, int),
-            self.recipe,
-            self.plan,
-            self.work / name,
-            0,
-            name,
+            recipe=self.recipe,
+            plan=self.plan,
+            learn=learn,
+            validation=np.zeros(0, int),
+            folder=self.work / name,
+            name=name,
             report=tell,
         )
         return upper, told["seconds"]

@@ -13,8 +13,9 @@ from cvkit.data.manifest import Manifest
 from cvkit.data.pixel_cache import cached_pixels
 from cvkit.evidence.calibration import cross_fit_threshold
 from cvkit.evidence.classification_metrics import classification_estimates, predict_labels
+from cvkit.evidence.threshold_rules import CostRatio, MaxF1, MinRecall, parse_threshold_rule
 from cvkit.serving.predictor import Predictor
-from cvkit.tasks.base import parse_threshold_rule, read_out_of_fold
+from cvkit.tasks.base import read_out_of_fold
 from cvkit.tasks.classification import Classification
 
 
@@ -45,7 +46,7 @@ def ingested(tmp_path_factory):
         os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def trained(top, name, **wish):
+def trained(top, name, **options):
     if not (top / name / "train").exists():
         result = cvkit.train(
             top / "ingest",
@@ -53,8 +54,7 @@ def trained(top, name, **wish):
             backbone="test_resnet",
             weights="none",
             size=32,
-            knobs=wish.pop("knobs", ""),
-            **wish,
+            **options,
         )
         cvkit.evaluate(top / name / "train", top / "ingest", out=top / name / "evaluate")
     return top / name / "train"
@@ -77,17 +77,17 @@ def test_a_threshold_is_chosen_out_of_fold_and_decides_everywhere(ingested):
         and f"scratched (from {cut.threshold:.3g})" in predictor.bundle._repr_html_()
     )
     by_fold = dict(zip(np.unique(folds), cut.by_fold))
-    assert np.array_equal(oof["said"][used], predict_labels(p, k, np.array([by_fold[f] for f in folds]))) and set(
-        oof["said"][oof["folds"] < 0]
+    assert np.array_equal(oof["predicted"][used], predict_labels(p, k, np.array([by_fold[f] for f in folds]))) and set(
+        oof["predicted"][oof["folds"] < 0]
     ) == {-1}
-    assert (oof["said"][used] != p.argmax(1)).any(), "the threshold changes something"
+    assert (oof["predicted"][used] != p.argmax(1)).any(), "the threshold changes something"
     expected = classification_estimates(
-        manifest.targets[used], p, manifest.classes, "scratched", predicted=oof["said"][used]
+        manifest.targets[used], p, manifest.classes, "scratched", predicted=oof["predicted"][used]
     )
     for name in ("accuracy", "recall", "precision", "auroc"):
         assert record["pooled"][name] == expected[name].to_dict()
     assert record["threshold"]["by"] == "recall" and record["accuracy_mean"] == pytest.approx(
-        np.mean([(oof["said"] == manifest.targets)[oof["folds"] == f].mean() for f in by_fold])
+        np.mean([(oof["predicted"] == manifest.targets)[oof["folds"] == f].mean() for f in by_fold])
     )
     evaluation, held = (
         read_json(folder.parent / "evaluate" / "evaluation.json"),
@@ -98,7 +98,7 @@ def test_a_threshold_is_chosen_out_of_fold_and_decides_everywhere(ingested):
         "metrics"
     ]["recall"]["value"] == pytest.approx((words[held.labels == "scratched"] == "scratched").mean())
     assert np.sum(evaluation["confusion"], 0)[k] == (words == "scratched").sum()
-    assert f"The model says scratched from {cut.threshold:.3f} on." in (
+    assert f"The model predicts scratched from {cut.threshold:.3f} on." in (
         folder.parent / "evaluate" / "report.html"
     ).read_text(encoding="utf-8")
 
@@ -115,7 +115,7 @@ def test_the_verdict_of_a_threshold_is_balanced_accuracy(ingested):
     )
 
 
-def test_fairness_stress_and_explanation_ask_what_was_said(ingested):
+def test_fairness_stress_and_explanation_use_what_was_predicted(ingested):
     folder, manifest = trained(ingested, "recall", threshold="recall=.9"), Manifest.load(ingested / "ingest")
     manifest.table["attribute.camera"] = [uri.split("cam")[1][0] for uri in manifest.table["uri"]]
     oof, spec, k = (
@@ -123,7 +123,7 @@ def test_fairness_stress_and_explanation_ask_what_was_said(ingested):
         Predictor(folder / "bundle").bundle.spec,
         manifest.classes.index("scratched"),
     )
-    used, right = np.flatnonzero(oof["folds"] >= 0), oof["said"] == manifest.targets
+    used, right = np.flatnonzero(oof["folds"] >= 0), oof["predicted"] == manifest.targets
     fair = cvkit.fairness(folder, manifest, out=ingested / "fair")
     for camera in "01":
         assert fair.shares["camera"][camera]["accuracy"] == pytest.approx(
@@ -139,10 +139,10 @@ def test_fairness_stress_and_explanation_ask_what_was_said(ingested):
         and hard.clean.value == pytest.approx(decided(spec["threshold"]), abs=0.02)
         and abs(decided(spec["threshold"]) - decided(0.5)) > 0.04
     ), "by the threshold that ships, not by the likelier class"
-    asked = Classification().asked(folder, manifest)
-    assert np.array_equal(asked.said(used), oof["said"][used])
-    row = next(i for i in used if oof["said"][i] == k and oof["probabilities"][i, k] < 0.5)
-    assert f"{oof['probabilities'][row, k]:.0%} sure" in asked.title(row) and "scratched" in asked.title(row)
+    explainer = Classification().explainer(folder, manifest)
+    assert np.array_equal(explainer.explained(used), oof["predicted"][used])
+    row = next(i for i in used if oof["predicted"][i] == k and oof["probabilities"][i, k] < 0.5)
+    assert f"{oof['probabilities'][row, k]:.0%} sure" in explainer.title(row) and "scratched" in explainer.title(row)
 
 
 def test_a_part_of_a_data_set_may_lack_the_class_that_is_looked_for(ingested):
@@ -156,12 +156,15 @@ def test_a_part_of_a_data_set_may_lack_the_class_that_is_looked_for(ingested):
 
 
 @pytest.mark.parametrize(
-    "wish",
-    [dict(knobs="hidden=5,C=.1"), dict(knobs="C=.3"), dict(calibration="isotonic")],
-    ids=["hidden", "C", "isotonic"],
+    "name, options",
+    [
+        ("hidden", dict(recipe="probe:hidden=5,C=.1")),
+        ("C", dict(recipe="probe:C=.3")),
+        ("isotonic alone", dict(calibration="isotonic")),
+    ],
 )
-def test_heads_of_the_folds_are_found_again(ingested, wish):
-    folder = trained(ingested, "-".join(map(str, wish.values())), **wish)
+def test_heads_of_the_folds_are_found_again(ingested, name, options):
+    folder = trained(ingested, name, **options)
     assert cvkit.stress(folder, ingested / "ingest", out=folder.parent / "stress", images=20).n == 20
 
 
@@ -182,20 +185,21 @@ def test_isotonic_calibration_is_served_as_it_was_fitted(ingested):
 @pytest.mark.parametrize(
     "text, expected",
     [
-        ("", {}),
-        ("f1", {"by": "f1"}),
-        ("recall=.95", {"by": "recall", "floor": 0.95}),
-        (" cost = 10 ", {"by": "cost", "miss": 10.0}),
+        ("", None),
+        ("f1", MaxF1()),
+        ("recall=.95", MinRecall(0.95)),
+        (" cost = 10 ", CostRatio(10.0)),
+        (MinRecall(0.9), MinRecall(0.9)),
     ],
 )
-def test_wishes(text, expected):
+def test_threshold_rules(text, expected):
     assert parse_threshold_rule(text) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["best", "recall", "recall=", "recall=2", "recall=nan", "cost=-1", "cost=inf", "f1=.5", "=.5"]
 )
-def test_wishes_refused(text):
+def test_threshold_rules_refused(text):
     with pytest.raises(
         ParameterError, match="expected a threshold by f1, recall=SHARE or cost=PRICE, as in recall=.95 or cost=10, got"
     ):
@@ -203,8 +207,8 @@ def test_wishes_refused(text):
 
 
 def test_refusals(ingested, tmp_path, monkeypatch):
-    monkeypatch.setattr("cvkit.tasks.classification._fit", lambda lesson: pytest.fail("learned before it refused"))
-    for wish, words in (
+    monkeypatch.setattr("cvkit.tasks.classification._fit_probe", lambda *a: pytest.fail("learned before it refused"))
+    for options, words in (
         (
             dict(threshold="f1"),
             (
@@ -217,7 +221,7 @@ def test_refusals(ingested, tmp_path, monkeypatch):
     ):
         with pytest.raises(ParameterError, match=words):
             cvkit.train(
-                surfaces(tmp_path), out=tmp_path / "train", backbone="test_resnet", weights="none", size=32, **wish
+                surfaces(tmp_path), out=tmp_path / "train", backbone="test_resnet", weights="none", size=32, **options
             )
 
 
