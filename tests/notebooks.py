@@ -48,7 +48,7 @@ SLOW = {
     "commands.serve": "test_walk.py",
     "commands.monitor": "test_walk.py",
     "commands.demo": "test_walk.py",
-    "commands.redact": "test_protect.py",
+    "commands.redact": "test_redact_command.py",
     "commands.forget": "test_forget.py",
     "commands.out_of_fold": "test_audit.py",
     "commands.fairness": "test_audit.py",

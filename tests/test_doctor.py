@@ -14,7 +14,7 @@ import pytest
 
 from cvkit.commands.doctor import (
     Checkup,
-    Finding,
+    Requirement,
     check_cache,
     check_cpu,
     check_disk,
@@ -78,11 +78,15 @@ def test_all_is_well_here():
 
 
 def test_a_problem_is_not_ok_and_a_missing_option_is():
-    assert Checkup([Finding("a", "ok", ""), Finding("b", "missing", "", "get b"), Finding("c", "note", "")]).ok
-    assert not Checkup([Finding("a", "ok", ""), Finding("d", "problem", "")]).ok
+    assert Checkup([
+        Requirement("a", "ok", ""),
+        Requirement("b", "missing", "", "get b"),
+        Requirement("c", "note", ""),
+    ]).ok
+    assert not Checkup([Requirement("a", "ok", ""), Requirement("d", "problem", "")]).ok
     assert (
-        "&lt;img" in Checkup([Finding("<img>", "problem", "<img>", "<img>")])._repr_html_()
-        and "<img>" not in Checkup([Finding("<img>", "problem", "<img>", "<img>")])._repr_html_()
+        "&lt;img" in Checkup([Requirement("<img>", "problem", "<img>", "<img>")])._repr_html_()
+        and "<img>" not in Checkup([Requirement("<img>", "problem", "<img>", "<img>")])._repr_html_()
     )
 
 
@@ -158,7 +162,7 @@ def test_an_address_that_is_none(monkeypatch, uri):
 def test_a_store_that_is_no_database(machine):
     (machine / "mlflow.db").write_text("words " * 500)
     found = check_store()
-    assert found == Finding(
+    assert found == Requirement(
         "MLflow store", "problem", "~/mlflow.db: file is not a database", "mv ~/mlflow.db ~/mlflow.db.old"
     )
     assert mended(check_store).state == "ok" and (machine / "mlflow.db.old").exists()
@@ -243,7 +247,9 @@ def test_places_that_may_not_be_written_to(machine):
 def test_a_cache_that_is_a_file(machine, monkeypatch):
     (machine / "my cache").write_text("no folder")
     monkeypatch.setenv("CVKIT_CACHE", str(machine / "my cache"))
-    assert check_cache() == Finding("cache", "problem", "~/'my cache' is a file", "mv ~/'my cache' ~/'my cache'.old")
+    assert check_cache() == Requirement(
+        "cache", "problem", "~/'my cache' is a file", "mv ~/'my cache' ~/'my cache'.old"
+    )
     assert not doctor().ok and mended(check_cache).state == "ok"
 
 
@@ -277,7 +283,7 @@ def test_disks_that_are_full():
 def test_git_without_a_name(machine):
     (machine / ".gitconfig").unlink()
     assert check_git().state == "problem" and "name of the account" in check_git().found and not doctor().ok
-    assert mended(check_git) == Finding("Git", "ok", "author Your Name")
+    assert mended(check_git) == Requirement("Git", "ok", "author Your Name")
 
 
 def test_a_path_without_git(machine, monkeypatch):

@@ -6,6 +6,7 @@
 __all__ = ['QUESTIONS', 'HEADS', 'Check', 'check']
 
 # %% ../../nbs/13_commands/17_check.ipynb #70b3adf1
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +14,15 @@ import numpy as np
 
 from .ingest import default_output_dir, load_manifest, shown_image
 from .split import look_for_copies
-from ..core import DataError, digest_file, digest_json, read_json, write_atomic, write_json
+from ..core import DataError, count, digest_file, digest_json, read_json, write_atomic, write_json
 from ..data.checks import Finding, Findings
+from ..data.duplicates import find_units
+from ..data.manifest import Manifest
 from ..pipeline.run_records import keep_record
 from ..tasks.base import read_out_of_fold
 
 # %% ../../nbs/13_commands/17_check.ipynb #9a6ac15f
-def _network_view(manifest):
+def _embed_by_backbone(manifest: Manifest) -> np.ndarray:  # `(n,d)` float32
     "Embeddings of the packaged backbone."
     from cvkit.model.backbones import load_backbone
     from cvkit.model.features import extract_features
@@ -27,42 +30,44 @@ def _network_view(manifest):
     return extract_features(manifest, load_backbone()).embedding
 
 
-def _parts(manifest, splits):
-    "`(n,)` text, hold-out or the fold of each image; and the column that they were read from, if any."
+def _parts_of(manifest: Manifest, splits: str) -> tuple[np.ndarray | None, str]:
+    """`(n,)` text, hold-out or the fold of each image, and the column that the parts were read from; None and no column
+    without splits."""
     from cvkit.data.splits import Splits
 
-    found = Splits.load(splits)
-    return np.array(["the hold-out" if f < 0 else f"fold {f}" for f in found.folds(manifest)]), found.parameters.get(
-        "column", ""
-    )
+    if not splits:
+        return None, ""
+    stored = Splits.load(splits)
+    names = ["the hold-out" if fold < 0 else f"fold {fold}" for fold in stored.folds(manifest)]
+    return np.array(names), stored.parameters.get("column", "")
 
 
-def _declared_strata(manifest, path):
+def _is_share(shares: object) -> bool:
+    "Whether this is a dictionary of numbers."
+    return isinstance(shares, dict) and all(isinstance(share, (int, float)) for share in shares.values())
+
+
+def _declared_strata(manifest: Manifest, path: str) -> dict[str, dict[str, float]]:
     "Attribute to stratum to share: of a YAML file, or as dataset.yaml declares it."
     import yaml
 
     from cvkit.data.manifest import read_declared
 
-    where = Path(path) if path else manifest.root / "dataset.yaml"
+    source = Path(path) if path else manifest.root / "dataset.yaml"
     try:
-        found = yaml.safe_load(where.read_text()) if path else read_declared(manifest.root).get("strata", {})
+        strata = yaml.safe_load(source.read_text()) if path else read_declared(manifest.root).get("strata", {})
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(
-            f"expected YAML with shares in {where}, but: {' '.join(str(error).split())}; correct it"
-        ) from None
-    if not isinstance(found, dict):
-        raise DataError(f"expected attribute: {{stratum: share}} in {where}, got {found!r:.60}; correct it")
-    for name, shares in found.items():
-        if (
-            name not in manifest.attributes
-            or not isinstance(shares, dict)
-            or not all(isinstance(s, (int, float)) for s in shares.values())
-        ):
+        reason = " ".join(str(error).split())
+        raise DataError(f"expected YAML with shares in {source}, but: {reason}; correct it") from None
+    if not isinstance(strata, dict):
+        raise DataError(f"expected attribute: {{stratum: share}} in {source}, got {strata!r:.60}; correct it")
+    for name, shares in strata.items():
+        if name not in manifest.attributes or not _is_share(shares):
             raise DataError(
                 f"expected shares of attributes ({', '.join(manifest.attributes) or 'this manifest has none'}), got "
                 f"{name!r}: {shares!r}; write attribute: {{stratum: share}}"
             )
-    return found
+    return strata
 
 # %% ../../nbs/13_commands/17_check.ipynb #db2a9b61
 QUESTIONS = {
@@ -80,7 +85,7 @@ QUESTIONS = {
 }
 
 
-@dataclass(repr=False)
+@dataclass(frozen=True, repr=False)
 class Check:
     "What was asked of a data set, and what was found."
 
@@ -96,21 +101,20 @@ class Check:
     @property
     def verdict(self) -> tuple[str, str]:  # word and sentence
         "The head of the page."
-        errors, warnings = len(self.findings.errors), len(self.findings) - len(self.findings.errors)
-        word = "error" if errors else "warning" if warnings else "ok"
-        skipped = sum(a["answer"] == "not asked" for a in self.answers)
-
-        def count(n, what):
-            return f"{n} {what}{'s' * (n != 1)}"
-
-        said = {
-            "error": f"{count(errors, 'error')} that nobody should train on, and {count(warnings, 'warning')}",
-            "warning": f"no error; {count(warnings, 'warning')} for a person to look at",
-            "ok": "nothing was found",
-        }[word]
-        return word, f"{self.about['images']:,} images of {self.about['name']}: {said}" + (
-            f". {skipped} of {len(self.answers)} questions were not asked." if skipped else "."
-        )
+        errors = len(self.findings.errors)
+        warnings = len(self.findings) - errors
+        if errors:
+            word = "error"
+            text = f"{count(errors, 'error')} that nobody should train on, and {count(warnings, 'warning')}"
+        elif warnings:
+            word = "warning"
+            text = f"no error; {count(warnings, 'warning')} for a person to look at"
+        else:
+            word = "ok"
+            text = "nothing was found"
+        skipped = sum(answer["answer"] == "not asked" for answer in self.answers)
+        note = f" {skipped} of {len(self.answers)} questions were not asked." if skipped else ""
+        return word, f"{self.about['images']:,} images of {self.about['name']}: {text}.{note}"
 
     def to_dict(self) -> dict:  # plain data
         return {
@@ -121,16 +125,14 @@ class Check:
         }
 
     def __repr__(self):
-        wide = max(len(a["question"]) for a in self.answers)
-        lines = [
-            f"{self.verdict[0]}: {self.verdict[1]}",
-            *(f"  {a['question']:{wide}}  {a['answer']:9}  {a['said']}" for a in self.answers),
-        ]
-        return "\n".join([
-            *lines,
-            *(["", str(self.findings)] if self.findings else []),
-            *(["", f"the page: {self.page}"] if self.page else []),
-        ])
+        width = max(len(answer["question"]) for answer in self.answers)
+        lines = [f"{self.verdict[0]}: {self.verdict[1]}"]
+        lines += [f"  {a['question']:{width}}  {a['answer']:9}  {a['said']}" for a in self.answers]
+        if self.findings:
+            lines += ["", str(self.findings)]
+        if self.page:
+            lines += ["", f"the page: {self.page}"]
+        return "\n".join(lines)
 
     def _repr_html_(self):
         from cvkit.reports.pages import Block, fragment, verdict
@@ -138,7 +140,7 @@ class Check:
         return fragment(verdict(*self.verdict), _answers_table(self.answers), Block(self.findings._repr_html_()))
 
 
-def _answers_table(answers):
+def _answers_table(answers: list[dict]):
     "Questions with their answers."
     from cvkit.reports.pages import badge, table
 
@@ -147,194 +149,212 @@ def _answers_table(answers):
         for a in answers
     ])
 
-# %% ../../nbs/13_commands/17_check.ipynb #ba668d64
-class _Asking:
-    "One examination: its inputs, and the answers as they come."
+# %% ../../nbs/13_commands/17_check.ipynb #0d6b4c5e
+@dataclass(frozen=True)
+class _Inputs:
+    "What the questions are asked of."
 
-    def __init__(self, manifest):
-        self.manifest, self.findings, self.answers, self.shown = manifest, Findings(), [], {}
+    manifest: Manifest  # n images
+    scan: object  # Scan: what was measured of the files
+    near: object  # NearDuplicates
+    units: np.ndarray  # `(n,)` what belongs together
+    parts: np.ndarray | None  # `(n,)` text, hold-out or fold
+    column: str  # that the parts were read from
+    probabilities: np.ndarray | None  # `(n,c)` out of fold
+    strata: dict  # attribute to stratum to share
+    production: str  # folder with a sample
+    folds: int
+    seed: int
 
-    def answer(self, question, found, clean, shown=()):
-        # findings, what to say where there are none, objects for the page
-        "Keep an answer."
-        found = list(found)
-        word = "error" if any(f.severity == "error" for f in found) else "warning" if found else "ok"
-        files = len({p for f in found for p in f.paths})
-        self.findings += found
-        self.answers.append({
-            "question": question,
-            "answer": word,
-            "said": f"{len(found)} finding{'s' * (len(found) != 1)}, {files} image{'s' * (files != 1)}"
-            if found
-            else clean,
-        })
-        self.shown[question] = shown
+    @property
+    def uris(self) -> np.ndarray:  # `(n,)` text
+        return self.manifest.table["uri"].to_numpy(str)
 
-    def skip(self, question, why):
+
+class _Answers:
+    "Answers and findings as they come."
+
+    def __init__(self):
+        self.findings = Findings()
+        self.answers = []
+        self.evidence = {}  # question to objects for the page
+
+    def answer(self, question: str, findings, clean: str, evidence=()):
+        "Keep an answer: the findings, or what to write where there are none."
+        findings = list(findings)
+        word = "ok"
+        text = clean
+        if findings:
+            word = "error" if any(finding.severity == "error" for finding in findings) else "warning"
+            paths = {path for finding in findings for path in finding.paths}
+            text = f"{count(len(findings), 'finding')}, {count(len(paths), 'image')}"
+        self.findings += findings
+        self.answers.append({"question": question, "answer": word, "said": text})
+        self.evidence[question] = evidence
+
+    def skip(self, question: str, why: str):
+        "Keep why a question was not asked."
         self.answers.append({"question": question, "answer": "not asked", "said": why})
 
 
-def _ask_images(asking, scan, near, parts, folds, rehearsal):
+def _ask_images(inputs: _Inputs, answers: _Answers, rehearsal):
     "What the files themselves answer."
     from cvkit.data.checks import check_boxes, check_copies, check_manifest, check_quality
 
-    m, copies = asking.manifest, check_copies(asking.manifest, scan, near, parts)
-    quick = check_manifest(m, folds)
-    asking.answer("files", quick.of("unreadable"), f"all {len(m):,} can be decoded")
-    asking.answer("class sizes", quick.of("unrepresentative"), f"the smallest has {m.presence.sum(0).min()} images")
-    asking.answer(
-        "copies", copies.of("exact_duplicate") + copies.of("near_duplicate"), f"none; in a rehearsal {rehearsal}"
-    )
-    asking.answer("label conflicts", copies.of("label_conflict"), "none")
-    asking.answer("quality", check_quality(m, scan), "nothing stands out")
-    if m.task_info.has_boxes:
-        asking.answer("boxes", check_boxes(m), f"all {m.table['boxes'].map(len).sum():,} do")
+    manifest = inputs.manifest
+    copies = check_copies(manifest, inputs.scan, inputs.near, inputs.parts)
+    quick = check_manifest(manifest, inputs.folds)
+    duplicates = copies.of("exact_duplicate") + copies.of("near_duplicate")
+    smallest = manifest.presence.sum(0).min()
+    answers.answer("files", quick.of("unreadable"), f"all {len(manifest):,} can be decoded")
+    answers.answer("class sizes", quick.of("unrepresentative"), f"the smallest has {smallest} images")
+    answers.answer("copies", duplicates, f"none; in a rehearsal {rehearsal}")
+    answers.answer("label conflicts", copies.of("label_conflict"), "none")
+    answers.answer("quality", check_quality(manifest, inputs.scan), "nothing stands out")
+    if manifest.task_info.has_boxes:
+        boxes = manifest.table["boxes"].map(len).sum()
+        answers.answer("boxes", check_boxes(manifest), f"all {boxes:,} do")
     else:
-        asking.skip("boxes", "this manifest has no boxes")
+        answers.skip("boxes", "this manifest has no boxes")
 
 
-def _ask_shortcuts(asking, scan, units, seed):
+def _shortcut_finding(tests: list, uris: np.ndarray) -> Finding:
+    "One trait that tells classes: the worst class speaks for the others."
+    worst, *rest = tests
+    others = ", ".join(f"{test.label} {test.auroc:.2f}" for test in rest[:6])
+    also = f"; likewise {others}" if rest else ""
+    examples = uris[worst.examples[:3] + worst.others[:3]].tolist()
+    detail = f"AUROC {worst.auroc:.2f} [{worst.low:.2f}, {worst.high:.2f}]: {worst.detail}{also}"
+    return Finding("shortcut", worst.severity, examples, detail)
+
+
+def _ask_shortcuts(inputs: _Inputs, answers: _Answers):
     "Whether something beside the thing tells the class."
     from cvkit.data.shortcuts import find_shortcuts
 
-    m, uris = asking.manifest, asking.manifest.table["uri"].to_numpy(str)
-    if not m.task_info.one_label:
-        return asking.skip("shortcuts", f"it is asked of one label an image; these are {m.task} data")
-    tests = find_shortcuts(m.labels, {**scan.traits, "source": m.table["source"].to_numpy(str)}, units, seed)
-    found = []
-    for trait in dict.fromkeys(s.trait for s in tests.found):  # the worst class speaks for the others
-        worst, *rest = (s for s in tests.found if s.trait == trait)
-        also = f"; likewise {', '.join(f'{s.label} {s.auroc:.2f}' for s in rest[:6])}" if rest else ""
-        found.append(
-            Finding(
-                "shortcut",
-                worst.severity,
-                uris[worst.examples[:3] + worst.others[:3]].tolist(),
-                f"AUROC {worst.auroc:.2f} [{worst.low:.2f}, {worst.high:.2f}]: {worst.detail}{also}",
-            )
-        )
-    best = max((s for s in tests if s.auroc is not None), key=lambda s: s.auroc, default=None)
-    asking.answer(
-        "shortcuts",
-        found,
-        (
+    manifest = inputs.manifest
+    if not manifest.task_info.one_label:
+        answers.skip("shortcuts", f"it is asked of one label an image; these are {manifest.task} data")
+        return
+    traits = {**inputs.scan.traits, "source": manifest.table["source"].to_numpy(str)}
+    tests = find_shortcuts(manifest.labels, traits, inputs.units, inputs.seed)
+    findings = []
+    for trait in dict.fromkeys(test.trait for test in tests.found):
+        of_trait = [test for test in tests.found if test.trait == trait]
+        findings.append(_shortcut_finding(of_trait, inputs.uris))
+    tested = [test for test in tests if test.auroc is not None]
+    clean = "nothing could be tested"
+    if tested:
+        best = max(tested, key=lambda test: test.auroc)
+        clean = (
             f"nothing beyond nature: the best of {len(tests)} tests is {best.trait} for {best.label!r}, AUROC "
             f"{best.auroc:.2f}"
         )
-        if best
-        else "nothing could be tested",
-        (tests,),
-    )
+    answers.answer("shortcuts", findings, clean, (tests,))
 
 
-def _ask_splits(asking, scan, parts, column, units, seed):
-    "Whether groups are cut, and whether the parts are alike."
+def _ask_groups(inputs: _Inputs, answers: _Answers):
+    "Whether a group stands on two sides of the split."
     from cvkit.data.checks import check_groups
+
+    named = len(set(inputs.manifest.groups) - {""})
+    clean = "no groups are declared, so none could be cut: say what belongs together with group_from"
+    if named:
+        clean = f"none of {named} groups"
+    answers.answer("groups", check_groups(inputs.manifest, inputs.parts), clean)
+
+
+def _ask_shift(inputs: _Inputs, answers: _Answers):
+    "Whether the hold-out is like the rest."
     from cvkit.data.shift import compare_parts
 
-    m, uris = asking.manifest, asking.manifest.table["uri"].to_numpy(str)
-    if parts is None:
-        return [
-            asking.skip(q, "no splits were given; name them with splits, or a training that has them")
-            for q in ("groups", "shift")
-        ]
-    cut, named = check_groups(m, parts), len(set(m.groups) - {""})
-    asking.answer(
-        "groups",
-        cut,
-        f"none of {named} groups"
-        if named
-        else "no groups are declared, so none could be cut: say what belongs together with group_from",
-    )
-    held = np.where(parts == "the hold-out", "the hold-out", "development")
-    traits = {
-        name: t
-        for name, t in (scan.traits | m.attributes).items()
-        if name not in ("histogram", column.removeprefix("attribute."))
-    }  # the split's own column tells it, of course
-    tests = compare_parts(traits, held, units, m.labels, seed)
-    far = [
-        Finding(
-            "shift",
-            "warning",
-            uris[held == "the hold-out"][:8].tolist(),
-            f"distance {s.distance:.2f} in {s.trait}, p {s.p:.3f}; {s.detail}",
-        )
-        for s in tests
-        if s.answer in ("fail", "warning")
-    ]
-    unsure = [s for s in tests if s.answer == "insufficient"]
-    asking.answer(
-        "shift",
-        far,
-        f"none in {len(tests)} traits"
-        + (
-            (
-                f"; in {len(unsure)} of them a distance below {max(s.detectable for s in unsure):.2f} could have been "
-                "missed"
-            )
-            if unsure
-            else ""
-        ),
-        (tests,),
-    )
+    manifest = inputs.manifest
+    held_out = np.where(inputs.parts == "the hold-out", "the hold-out", "development")
+    own_column = inputs.column.removeprefix("attribute.")  # the split's own column tells it, of course
+    traits = inputs.scan.traits | manifest.attributes
+    traits = {name: values for name, values in traits.items() if name not in ("histogram", own_column)}
+    tests = compare_parts(traits, held_out, inputs.units, manifest.labels, inputs.seed)
+    examples = inputs.uris[held_out == "the hold-out"][:8].tolist()
+    findings = []
+    for test in tests:
+        if test.answer in ("fail", "warning"):
+            detail = f"distance {test.distance:.2f} in {test.trait}, p {test.p:.3f}; {test.detail}"
+            findings.append(Finding("shift", "warning", examples, detail))
+    clean = f"none in {len(tests)} traits"
+    unsure = [test.detectable for test in tests if test.answer == "insufficient"]
+    if unsure:
+        clean += f"; in {len(unsure)} of them a distance below {max(unsure):.2f} could have been missed"
+    answers.answer("shift", findings, clean, (tests,))
 
 
-def _ask_labels(asking, probabilities):
-    "What honest heads say of the labels."
+def _ask_splits(inputs: _Inputs, answers: _Answers):
+    "Whether groups are cut, and whether the parts are alike."
+    if inputs.parts is None:
+        for question in ("groups", "shift"):
+            answers.skip(question, "no splits were given; name them with splits, or a training that has them")
+        return
+    _ask_groups(inputs, answers)
+    _ask_shift(inputs, answers)
+
+
+def _ask_labels(inputs: _Inputs, answers: _Answers):
+    "What heads that had not seen an image say of its label."
     from cvkit.data.checks import check_labels
 
-    if probabilities is None:
-        return asking.skip(
-            "labels",
-            "no training was given; its out-of-fold probabilities would tell"
-            if asking.manifest.task_info.one_label
-            else f"only labels of one class an image are asked about; this is {asking.manifest.task}",
+    manifest = inputs.manifest
+    if not manifest.task_info.one_label:
+        answers.skip("labels", f"only labels of one class an image are asked about; this is {manifest.task}")
+    elif inputs.probabilities is None:
+        answers.skip("labels", "no training was given; its out-of-fold probabilities would tell")
+    else:
+        judged = int(np.isfinite(inputs.probabilities).all(1).sum())
+        clean = f"none of {judged:,} that were judged out of fold"
+        answers.answer("labels", check_labels(manifest, inputs.probabilities), clean)
+
+
+def _representation_findings(inputs: _Inputs, rows: np.ndarray, name: str, result) -> list[Finding]:
+    "What does not hold, or cannot be told, of one attribute or of the sample."
+    severities = {"fail": "error", "insufficient": "warning"}
+    findings = []
+    for row in result.rows:
+        if row["answer"] not in severities:
+            continue
+        examples = []
+        if name in inputs.manifest.attributes:
+            stratum = inputs.manifest.attributes[name][rows] == row["name"]
+            examples = inputs.uris[rows[stratum]][:8].tolist()
+        detail = (
+            f"{row['answer']}: {name}, {row['name']}: {result.measure} {row['found']:.2f} [{row['low']:.2f}, "
+            f"{row['high']:.2f}]; {row['detail']}"
         )
-    asking.answer(
-        "labels",
-        check_labels(asking.manifest, probabilities),
-        f"none of {int(np.isfinite(probabilities).all(1).sum()):,} that were judged out of fold",
-    )
+        findings.append(Finding("unrepresentative", severities[row["answer"]], examples, detail))
+    return findings
 
 
-def _ask_representation(asking, scan, parts, units, strata, production):
+def _ask_representation(inputs: _Inputs, answers: _Answers):
     "Whether the hold-out stands for what is declared, or for a sample from production."
     from cvkit.data.ingest import sample_folder
     from cvkit.data.scan import scan_images
     from cvkit.data.shift import represents, represents_sample
 
-    m, rows = (
-        asking.manifest,
-        np.flatnonzero(parts == "the hold-out") if parts is not None else np.arange(len(asking.manifest)),
-    )
-    if not strata and not production:
-        return asking.skip(
-            "representativeness",
-            "no shares are declared (strata in dataset.yaml) and no sample from production was given",
-        )
-    told = [(name, represents(m.attributes[name][rows], shares, units=units[rows])) for name, shares in strata.items()]
-    if production:
-        told.append((
-            "production",
-            represents_sample(scan.take(rows).traits, scan_images(sample_folder(production)).traits, units=units[rows]),
-        ))
-    severity, uris = {"fail": "error", "insufficient": "warning"}, m.table["uri"].to_numpy(str)
-    found = [
-        Finding(
-            "unrepresentative",
-            severity[r["answer"]],
-            uris[rows[m.attributes[name][rows] == r["name"]]][:8].tolist() if name in m.attributes else [],
-            (
-                f"{r['answer']}: {name}, {r['name']}: {t.measure} {r['found']:.2f} [{r['low']:.2f}, {r['high']:.2f}]; "
-                f"{r['detail']}"
-            ),
-        )
-        for name, t in told
-        for r in t.rows
-        if r["answer"] in severity
-    ]
-    asking.answer("representativeness", found, "pass: every interval lies within its limit", [t for _, t in told])
+    manifest = inputs.manifest
+    if not inputs.strata and not inputs.production:
+        why = "no shares are declared (strata in dataset.yaml) and no sample from production was given"
+        answers.skip("representativeness", why)
+        return
+    rows = np.arange(len(manifest)) if inputs.parts is None else np.flatnonzero(inputs.parts == "the hold-out")
+    units = inputs.units[rows]
+    results = []
+    for name, shares in inputs.strata.items():
+        results.append((name, represents(manifest.attributes[name][rows], shares, units=units)))
+    if inputs.production:
+        sample = scan_images(sample_folder(inputs.production)).traits
+        results.append(("production", represents_sample(inputs.scan.take(rows).traits, sample, units=units)))
+    findings = []
+    for name, result in results:
+        findings += _representation_findings(inputs, rows, name, result)
+    evidence = [result for _, result in results]
+    answers.answer("representativeness", findings, "pass: every interval lies within its limit", evidence)
 
 # %% ../../nbs/13_commands/17_check.ipynb #bc8e1dbd
 HEADS = {
@@ -352,70 +372,75 @@ HEADS = {
 }
 
 
-def _picture_of(manifest):
+def _picture_of(manifest: Manifest) -> Callable:
     "Path to (image, caption); None where it cannot be shown."
-    row = {uri: i for i, uri in enumerate(manifest.table["uri"])}
+    index = {uri: i for i, uri in enumerate(manifest.table["uri"])}
     labels = manifest.labels
-    return lambda uri: (shown_image(manifest, row[uri]), f"{uri}: {labels[row[uri]]}") if uri in row else None
+
+    def picture(uri: str):
+        if uri not in index:
+            return None
+        row = index[uri]
+        return shown_image(manifest, row), f"{uri}: {labels[row]}"
+
+    return picture
 
 
-def _evidence(kind, found, picture, most=12, each=6):
+def _suspect_labels(findings: list[Finding], picture: Callable, most: int = 24):
+    "Images whose labels a model does not believe."
+    from cvkit.reports.pages import Block, pictures, safe, section, text
+
+    more = f"; {len(findings) - most} more in findings.json." if len(findings) > most else "."
+    shown = []
+    for finding in findings[:most]:
+        if image := picture(finding.paths[0]):
+            shown.append((image[0], Block(f"{safe(finding.paths[0])}<br>{safe(finding.detail)}")))
+    return section(
+        HEADS["suspect_label"], text(f"The least credible first{more}"), pictures(shown, size=200, columns=4)
+    )
+
+
+def _finding_card(finding: Finding, picture: Callable, columns: int) -> str:
+    "A finding with its pictures, as HTML."
+    from cvkit.reports.pages import badge, pictures, safe
+
+    images = [image for path in finding.paths[:6] if (image := picture(path))]
+    text = f"<p>{badge(finding.severity)} {safe(finding.detail)}</p>"
+    return f"<div>{text}{pictures(images, size=220, columns=columns)}</div>"
+
+
+def _evidence(kind: str, findings: list[Finding], picture: Callable):
     "The findings of a kind: what to do, and the pictures."
-    from cvkit.reports.pages import Block, badge, pictures, safe, section, text
+    from cvkit.reports.pages import Block, section, text
 
     if kind in ("unreadable", "unrepresentative", "shift"):
-        return section(HEADS[kind], Block(Findings(found)._repr_html_()))
+        return section(HEADS[kind], Block(Findings(findings)._repr_html_()))
     if kind == "suspect_label":
-        return section(
-            HEADS[kind],
-            text(
-                "The least credible first" + (f"; {len(found) - 24} more in findings.json." if len(found) > 24 else ".")
-            ),
-            pictures(
-                [
-                    (shown[0], Block(f"{safe(f.paths[0])}<br>{safe(f.detail)}"))
-                    for f in found[:24]
-                    if (shown := picture(f.paths[0]))
-                ],
-                size=200,
-                columns=4,
-            ),
-        )
-    pairs = all(len(f.paths) < 3 for f in found)
-    most *= 1 + pairs  # two pairs fit beside each other
-    cards = "".join(
-        (
-            f"<div><p>{badge(f.severity)} "
-            f"{safe(f.detail)}</p>{pictures([p for p in map(picture, f.paths[:each]) if p], size=220, columns=2 if pairs else each)}</div>"
-        )
-        for f in found[:most]
-    )
-    more = [text(f"And {len(found) - most} more in findings.json.")] if len(found) > most else []
-    return section(
-        HEADS[kind],
-        Block(
-            '<div class="grid" '
-            f'style="grid-template-columns:repeat(auto-fill,minmax(min(100%,{440 if pairs else 900}px),1fr));gap:14px '
-            f'36px">{cards}</div>'
-        ),
-        *more,
-    )
+        return _suspect_labels(findings, picture)
+    pairs = all(len(finding.paths) < 3 for finding in findings)
+    most, columns, width = (24, 2, 440) if pairs else (12, 6, 900)  # two pairs fit beside each other
+    cards = "".join(_finding_card(finding, picture, columns) for finding in findings[:most])
+    style = f"grid-template-columns:repeat(auto-fill,minmax(min(100%,{width}px),1fr));gap:14px 36px"
+    blocks = [Block(f'<div class="grid" style="{style}">{cards}</div>')]
+    if len(findings) > most:
+        blocks.append(text(f"And {len(findings) - most} more in findings.json."))
+    return section(HEADS[kind], *blocks)
 
 
-def _check_page(check, asking, manifest):
+def _check_page(check: Check, evidence: dict, manifest: Manifest) -> str:
     "The whole page."
     from cvkit.reports.pages import Block, definition, page, section
 
-    picture, kinds = (
-        _picture_of(manifest),
-        sorted(
-            (k for k in HEADS if check.findings.of(k)),
-            key=lambda k: all(f.severity != "error" for f in check.findings.of(k)),
-        ),
-    )
-    numbers = [
-        section(QUESTIONS[q], *(Block(o._repr_html_()) for o in shown)) for q, shown in asking.shown.items() if shown
-    ]
+    def has_no_error(kind):
+        return all(finding.severity != "error" for finding in check.findings.of(kind))
+
+    kinds = sorted((kind for kind in HEADS if check.findings.of(kind)), key=has_no_error)
+    picture = _picture_of(manifest)
+    numbers = []
+    for question, objects in evidence.items():
+        if objects:
+            blocks = [Block(item._repr_html_()) for item in objects]
+            numbers.append(section(QUESTIONS[question], *blocks))
     about = {
         "data set": check.about["name"],
         "images": f"{check.about['images']:,}",
@@ -426,7 +451,7 @@ def _check_page(check, asking, manifest):
     return page(
         f"Check of {manifest.dataset.name}",
         section("What was asked", _answers_table(check.answers)),
-        *(_evidence(k, check.findings.of(k), picture) for k in kinds),
+        *(_evidence(kind, check.findings.of(kind), picture) for kind in kinds),
         *numbers,
         section("About", definition(about)),
         subtitle="What is wrong with these images, what to do about it, and what was not asked.",
@@ -446,94 +471,114 @@ def check(
     no_network: bool = False,  # look for copies by their pixels only, without the packaged network
     folds: int = 5,  # of the cross-validation to come
     seed: int = 0,  # of every draw
-):  # a Check
-    "Examine a data set: files, copies, labels, quality, shortcuts, splits; findings.json and a page."
-    out, (manifest, _) = Path(out or default_output_dir(manifest, "check")), load_manifest(manifest)
-    splits, shares = splits or (str(Path(trained) / "splits") if trained else ""), _declared_strata(manifest, strata)
-    key = _key(manifest, trained, splits, shares, production, no_network, folds, seed)
-    if (
-        (out / "check.json").exists()
-        and (out / "report.html").exists()
-        and (kept := read_json(out / "check.json"))["key"] == key
-    ):
-        return Check(
-            Findings(Finding(**f) for f in read_json(out / "findings.json")),
-            kept["answers"],
-            kept["about"],
-            str(out / "report.html"),
-        )
-    parts = _parts(manifest, splits) if splits else (None, "")
-    left = read_out_of_fold(trained, manifest) if trained else {}
-    probabilities = (
-        np.where((left["folds"] >= 0)[:, None], left["probabilities"], np.nan)
-        if left and manifest.task_info.one_label
-        else None
+) -> Check:
+    "Check a data set: files, copies, labels, quality, shortcuts, splits; findings.json and a page."
+    out = Path(out or default_output_dir(manifest, "check"))
+    manifest, _ = load_manifest(manifest)
+    if trained and not splits:
+        splits = str(Path(trained) / "splits")
+    shares = _declared_strata(manifest, strata)
+    key = _digest_of_inputs(manifest, trained, splits, shares, production, rest=(no_network, folds, seed))
+    if stored := _stored_check(out, key):
+        return stored
+    parts, column = _parts_of(manifest, splits)
+    oof = read_out_of_fold(trained, manifest) if trained else {}
+    probabilities = None
+    if oof and manifest.task_info.one_label:
+        probabilities = np.where((oof["folds"] >= 0)[:, None], oof["probabilities"], np.nan)
+    if no_network:
+        embedding = None
+    else:
+        embedding = oof["embedding"] if oof else _embed_by_backbone(manifest)
+    scan, near = look_for_copies(manifest, embedding)
+    inputs = _Inputs(
+        manifest,
+        scan,
+        near,
+        units=find_units(manifest, near.pairs),
+        parts=parts,
+        column=column,
+        probabilities=probabilities,
+        strata=shares,
+        production=production,
+        folds=folds,
+        seed=seed,
     )
-    copies = look_for_copies(manifest, None if no_network else left["embedding"] if left else _network_view(manifest))
-    asking, about = _examine(manifest, copies, parts, probabilities, shares, production, folds, seed)
-    about["splits"] = read_json(Path(splits) / "splits.json")["digest"] if splits else ""
-    return _keep_check(out, key, asking, about, manifest)
+    answers, rehearsal = _ask_everything(inputs)
+    about = {
+        "name": manifest.dataset.name,
+        "images": len(manifest),
+        "manifest": manifest.digest,
+        "rehearsal": rehearsal,
+        "splits": read_json(Path(splits) / "splits.json")["digest"] if splits else "",
+    }
+    return _write_check(out, key, answers, about, manifest)
 
 
-def _keep_check(out, key, asking, about, manifest):
+def _ask_everything(inputs: _Inputs) -> tuple[_Answers, str]:
+    "Ask everything that can be asked; and how well copies were found in a rehearsal."
+    from cvkit.evidence.leaks import rehearse
+
+    rehearsal = rehearse(inputs.manifest, inputs.scan, seed=inputs.seed)
+    answers = _Answers()
+    _ask_images(inputs, answers, rehearsal)
+    _ask_shortcuts(inputs, answers)
+    _ask_labels(inputs, answers)
+    _ask_splits(inputs, answers)
+    _ask_representation(inputs, answers)
+    return answers, str(rehearsal)
+
+
+def _write_check(out: Path, key: str, answers: _Answers, about: dict, manifest: Manifest) -> Check:
     "findings.json, the page, and what a later call is compared with."
-    found = Check(
-        Findings(sorted(asking.findings, key=lambda f: (f.severity, f.kind))),
-        asking.answers,
-        about,
-        str(out / "report.html"),
-    )
-    write_json(out / "findings.json", found.findings)
-    write_atomic(out / "report.html", _check_page(found, asking, manifest))
-    write_json(out / "check.json", {"key": key, "answers": found.answers, "about": about})
+    findings = Findings(sorted(answers.findings, key=lambda finding: (finding.severity, finding.kind)))
+    result = Check(findings, answers.answers, about, str(out / "report.html"))
+    write_json(out / "findings.json", findings)
+    write_atomic(out / "report.html", _check_page(result, answers.evidence, manifest))
+    write_json(out / "check.json", {"key": key, "answers": result.answers, "about": about})
     keep_record(
         out,
         "check",
-        {"manifest": manifest.digest[:12], "verdict": found.verdict[0]},
-        {"errors": len(found.findings.errors), "findings": len(found.findings)},
+        {"manifest": manifest.digest[:12], "verdict": result.verdict[0]},
+        {"errors": len(findings.errors), "findings": len(findings)},
         [out / "findings.json", out / "check.json", out / "report.html"],
     )
-    return found
+    return result
 
 
-def _key(manifest, trained, splits, shares, production, *rest):
-    "Digest of everything that an examination depends on."
+def _stored_check(out: Path, key: str) -> Check | None:
+    "An earlier check of the same inputs."
+    record = out / "check.json"
+    page = out / "report.html"
+    if not record.exists() or not page.exists():
+        return None
+    stored = read_json(record)
+    if stored["key"] != key:
+        return None
+    findings = Findings(Finding(**finding) for finding in read_json(out / "findings.json"))
+    return Check(findings, stored["answers"], stored["about"], str(page))
+
+
+def _digest_of_inputs(
+    manifest: Manifest, trained: str, splits: str, shares: dict, production: str, *, rest: tuple
+) -> str:
+    "Digest of everything that a check depends on."
     from cvkit.pipeline.graph import code_digest, data_state
 
-    files = [
-        digest_file(p)
-        for p in (splits and Path(splits) / "splits.json", trained and Path(trained) / "oof.npz")
-        if p and p.exists()
-    ]
+    files = []
+    if splits:
+        files.append(Path(splits) / "splits.json")
+    if trained:
+        files.append(Path(trained) / "oof.npz")
     return digest_json([
         manifest.digest,
         manifest.rejected.to_dict("records"),
         manifest.table["uri"].tolist(),
         trained,
         splits,
-        files,
+        [digest_file(path) for path in files if path.exists()],
         shares,
         production and data_state(production),
         rest,
         code_digest(),
     ])
-
-
-def _examine(manifest, copies, parts, probabilities, shares, production, folds, seed):
-    "Ask everything that can be asked."
-    from cvkit.data.duplicates import find_units
-    from cvkit.evidence.leaks import rehearse
-
-    (scan, near), asking = copies, _Asking(manifest)
-    units, rehearsal = find_units(manifest, near.pairs), rehearse(manifest, scan, seed=seed)
-    _ask_images(asking, scan, near, parts[0], folds, rehearsal)
-    _ask_shortcuts(asking, scan, units, seed)
-    _ask_labels(asking, probabilities)
-    _ask_splits(asking, scan, *parts, units, seed)
-    _ask_representation(asking, scan, parts[0], units, shares, production)
-    return asking, {
-        "name": manifest.dataset.name,
-        "images": len(manifest),
-        "manifest": manifest.digest,
-        "rehearsal": str(rehearsal),
-    }

@@ -43,7 +43,8 @@ def read_command(
     path: Path,  # of a module
 ) -> Command | None:  # None where the module is no command
     "Name, summary and subcommands of a command, without importing it."
-    name, source = path.stem, path.read_text(encoding="utf-8")
+    name = path.stem
+    source = path.read_text(encoding="utf-8")
     group = re.search(r"^SUBCOMMANDS = (\(.*?\))$", source, re.M | re.S)
     if group:
         module_docstring = ast.get_docstring(ast.parse(source)) or ""
@@ -61,7 +62,9 @@ def _chapter(path: Path) -> tuple[bool, str]:
 
 @lru_cache(8)
 def _read_commands(folders: tuple[str, ...]) -> dict[str, Command]:
-    paths = [path for folder in folders for path in Path(folder).glob("*.py") if not path.name.startswith("_")]
+    paths = []
+    for folder in folders:
+        paths += [path for path in Path(folder).glob("*.py") if path.name != "__init__.py"]
     found = [read_command(path) for path in sorted(paths, key=_chapter)]
     return {command.name: command for command in found if command}
 
@@ -83,8 +86,10 @@ def load_command(
 # %% ../../nbs/13_commands/25_cli.ipynb #0d43f563
 def _add_parameter(parser: argparse.ArgumentParser, parameter: inspect.Parameter, comment: str):
     "One parameter of a function as an argument or an option."
-    name, kind = parameter.name, parameter.annotation
-    flag, text = f"--{name.replace('_', '-')}", comment.replace("%", "%%")
+    name = parameter.name
+    kind = parameter.annotation
+    flag = f"--{name.replace('_', '-')}"
+    text = comment.replace("%", "%%")
     default = None if parameter.default is parameter.empty else parameter.default
     if default not in (None, "", False):
         text += f" (default: {default})"

@@ -11,50 +11,63 @@ from pathlib import Path
 import numpy as np
 
 from .ingest import default_output_dir
-from .out_of_fold import OutOfFold
+from .out_of_fold import OutOfFold, load_out_of_fold
 from ..core import DataError, ParameterError, read_json, write_atomic, write_json
 from ..pipeline.run_records import keep_record
 
 # %% ../../nbs/13_commands/16_compare.ipynb #ef01a789
-def _names(folders):
+def _short_names(folders: tuple[str, ...]) -> list[str]:
     "A short name for each folder, none twice."
     for parts in range(1, 5):
-        names = ["/".join(Path(f).resolve().parts[-parts:]) for f in folders]
+        names = ["/".join(Path(folder).resolve().parts[-parts:]) for folder in folders]
         if len(set(names)) == len(names):
             return names
     raise DataError(f"expected different models, got one twice among {', '.join(map(str, folders))}; name each once")
 
 
-def _held_out(left):
-    "What an evaluation of this bundle kept: images and probabilities, or None."
-    for path in sorted(left.folder.parent.glob("*/holdout.npz")):
+def _evaluated(oof: OutOfFold) -> dict[str, np.ndarray] | None:
+    "What an evaluation of this bundle kept of the hold-out: images and probabilities."
+    for path in sorted(oof.folder.parent.glob("*/holdout.npz")):
         record = path.parent / "evaluation.json"
-        if record.exists() and read_json(record).get("digests", {}).get("bundle") == left.bundle.digest:
+        if record.exists() and read_json(record).get("digests", {}).get("bundle") == oof.bundle.digest:
             return dict(np.load(path))
+    return None
 
 
-def _compare_held_out(lefts, seed):
-    "The same comparison on the hold-out, where every model was evaluated on it."
+def _compare_held_out(models: dict[str, OutOfFold], seed: int):
+    "The same comparison on the hold-out, where every model was evaluated on it; None elsewhere."
     from cvkit.evidence.comparison import compare_models
 
-    kept, one = {n: _held_out(l) for n, l in lefts.items()}, next(iter(lefts.values()))
-    if any(k is None for k in kept.values()):
+    evaluated = {name: _evaluated(oof) for name, oof in models.items()}
+    if any(kept is None for kept in evaluated.values()):
         return None
-    first = next(iter(kept.values()))["images"]
-    if any(list(k["images"]) != list(first) for k in kept.values()):
+    images = list(next(iter(evaluated.values()))["images"])
+    if any(list(kept["images"]) != images for kept in evaluated.values()):
         return None
-    place = {key: i for i, key in enumerate(one.manifest.table["image"])}
-    rows = np.array([place[key] for key in first])
+    first = next(iter(models.values()))
+    index = {key: i for i, key in enumerate(first.manifest.table["image"])}
+    rows = np.array([index[key] for key in images])
     return compare_models(
-        {n: k["probabilities"] for n, k in kept.items()},
-        one.targets[rows],
-        one.classes,
+        {name: kept["probabilities"] for name, kept in evaluated.items()},
+        first.targets[rows],
+        first.classes,
         None,
-        one.positive,
-        groups=one.manifest.groups[rows],
+        first.positive,
+        groups=first.manifest.groups[rows],
         seed=seed,
-        digests={n: l.digests for n, l in lefts.items()},
+        digests={name: oof.digests for name, oof in models.items()},
     )
+
+
+def _check_comparable(models: dict[str, OutOfFold]):
+    "Refuse models of other classes or folds than the first one's."
+    name, first = next(iter(models.items()))
+    for other, oof in models.items():
+        if oof.classes != first.classes or not np.array_equal(oof.folds, first.folds):
+            raise DataError(
+                f"expected models of the same classes and folds, but {other} has others than {name}; train it with "
+                f"splits={str(first.folder / 'splits')!r}"
+            )
 
 
 def compare(
@@ -63,69 +76,69 @@ def compare(
     out: str = "",  # folder to write; `compare` beside the first model by default
     seed: int = 0,  # of the bootstrap
 ):  # a Comparison, out of fold
-    """Compare models pair by pair on the same folds, and on the hold-out where all were evaluated; each says the
-    likeliest class, whatever threshold ships."""
+    """Compare models pair by pair on the same folds, and on the hold-out where all were evaluated.
+
+    Each predicts the likeliest class, whatever threshold ships.
+    """
     from cvkit.evidence.comparison import compare_models
 
     if len(trained) < 2:
         raise ParameterError(f"expected two trained models or more, got {len(trained)}; name their folders")
-    lefts = dict(zip(_names(trained), (OutOfFold(t, manifest) for t in trained)))
-    (name, one), out = next(iter(lefts.items())), Path(out or default_output_dir(trained[0], "compare"))
-    for other, left in lefts.items():
-        if left.classes != one.classes or not np.array_equal(left.folds, one.folds):
-            raise DataError(
-                f"expected models of the same classes and folds, but {other} has others than {name}; train it with "
-                f"splits={str(one.folder / 'splits')!r}"
-            )
-    rows, digests = one.rows, {n: l.digests for n, l in lefts.items()}
-    found = compare_models(
-        {n: l.p[rows] for n, l in lefts.items()},
-        one.targets[rows],
-        one.classes,
-        one.folds[rows],
-        one.positive,
-        groups=one.manifest.groups[rows],
+    out = Path(out or default_output_dir(trained[0], "compare"))
+    names = _short_names(trained)
+    models = {name: load_out_of_fold(folder, manifest) for name, folder in zip(names, trained)}
+    _check_comparable(models)
+    first = models[names[0]]
+    rows = first.rows
+    comparison = compare_models(
+        {name: oof.probabilities[rows] for name, oof in models.items()},
+        first.targets[rows],
+        first.classes,
+        first.folds[rows],
+        first.positive,
+        groups=first.manifest.groups[rows],
         seed=seed,
-        digests=digests,
+        digests={name: oof.digests for name, oof in models.items()},
     )
-    held = _compare_held_out(lefts, seed)
-    write_json(out / "comparison.json", {**found.to_dict(), "holdout": held.to_dict() if held else None})
-    write_atomic(out / "report.html", _comparison_page(found, held, one.manifest.dataset.name))
+    held_out = _compare_held_out(models, seed)
+    record = {**comparison.to_dict(), "holdout": held_out.to_dict() if held_out else None}
+    write_json(out / "comparison.json", record)
+    write_atomic(out / "report.html", _comparison_page(comparison, held_out, first.manifest.dataset.name))
     keep_record(
         out,
         "compare",
-        {"models": ", ".join(lefts), "best": found.best, "verdict": found.verdict[0]},
-        {f"accuracy_{i}": found.models[n]["accuracy"] for i, n in enumerate(lefts)},
+        {"models": ", ".join(models), "best": comparison.best, "verdict": comparison.verdict[0]},
+        {f"accuracy_{i}": comparison.models[name]["accuracy"] for i, name in enumerate(models)},
         [out / "comparison.json", out / "report.html"],
     )
-    return found
+    return comparison
 
 
-def _comparison_page(found, held, name):
+def _held_out_blocks(held_out) -> list:
+    "The comparison on the hold-out, or why there is none."
+    from cvkit.reports.pages import section, text, verdict
+
+    if held_out is None:
+        reason = "Not compared: not every model was evaluated on the same held-out images."
+        return [section("On the hold-out", text(reason))]
+    note = text("From what the evaluations kept; no further look.")
+    return [section("On the hold-out", verdict(*held_out.verdict), note), *held_out.blocks()]
+
+
+def _comparison_page(comparison, held_out, name: str) -> str:
     "Models and pairs, out of fold and on the hold-out."
-    from cvkit.reports.pages import code, definition, page, section, text, verdict
+    from cvkit.reports.pages import code, definition, page, section
 
-    later = (
-        [
-            section(
-                "On the hold-out", verdict(*held.verdict), text("From what the evaluations kept; no further look.")
-            ),
-            *held.blocks(),
-        ]
-        if held
-        else [
-            section("On the hold-out", text("Not compared: not every model was evaluated on the same held-out images."))
-        ]
-    )
+    digests = {model: code(digests["bundle"]) for model, digests in comparison.digests.items()}
     return page(
         f"Models of {name}, compared",
-        *found.blocks(),
-        *later,
-        section("What this speaks of", definition({n: code(d["bundle"]) for n, d in found.digests.items()})),
-        answer=found.verdict,
+        *comparison.blocks(),
+        *_held_out_blocks(held_out),
+        section("What this speaks of", definition(digests)),
+        answer=comparison.verdict,
         subtitle=(
-            f"{len(found.models)} models on the same {found.n:,} images, in the same folds; each says the likeliest "
-            "class."
+            f"{len(comparison.models)} models on the same {comparison.n:,} images, in the same folds; each predicts "
+            "the likeliest class."
         ),
         footer="Made by cvkit compare.",
     )

@@ -27,56 +27,72 @@ AGAIN = {
 }
 
 
-def _speaks_of(path):
+def _manifests_of(path: Path) -> list[str]:
     "The digests of manifests that a record, or the stage that wrote it, names; shortened ones count."
-    record, found = read_json(path), []
+    digests = []
+    record = read_json(path)
     if isinstance(record, dict):
-        found += [*record.get("digests", {}).values(), record.get("manifest")]
-    if (path.parent / "check.json").exists():
-        found.append(read_json(path.parent / "check.json").get("about", {}).get("manifest"))
-    if (path.parent / "run.json").exists():
-        found.append(read_json(path.parent / "run.json").get("params", {}).get("manifest"))
-    return [d for d in found if isinstance(d, str) and len(d) >= 12]
+        digests += [*record.get("digests", {}).values(), record.get("manifest")]
+    checked = path.parent / "check.json"
+    if checked.exists():
+        digests.append(read_json(checked).get("about", {}).get("manifest"))
+    run = path.parent / "run.json"
+    if run.exists():
+        digests.append(read_json(run).get("params", {}).get("manifest"))
+    return [digest for digest in digests if isinstance(digest, str) and len(digest) >= 12]
+
+
+def _stale_sentence(path: Path, manifests: list[str], digest: str) -> str:
+    "What a record speaks of instead, and how to make it again."
+    stage = AGAIN.get(path.parent.name)
+    again = f"`{stage}`" if stage else "the command that wrote it"
+    other = f"manifest {manifests[0][:12]}" if manifests else "no manifest"
+    return (
+        f"{path.parent.name}/{path.name} speaks of {other}, not of {digest[:12]}, and is not quoted; run {again} again."
+    )
 
 
 def find_records(
-    run,  # folder with the folders of the stages
+    run,  # path of the folder with the folders of the stages
     digest: str,  # of the manifest that is described
     elsewhere: dict | None = None,  # name of a record to a path that comes before
-) -> tuple:  # name of a record to its path; sentences on those that are stale
+) -> tuple[dict[str, Path], list[str]]:  # name of a record to its path; sentences on those that are stale
     "The records of a run that speak of a manifest, and those that speak of another state of it."
-    found, stale = {}, []
-    for name, places in RECORDS.items():
-        for path in filter(
-            Path.exists, [*filter(None, [(elsewhere or {}).get(name)]), *(Path(run) / place for place in places)]
-        ):
-            said = _speaks_of(path)
-            if any(digest.startswith(d) for d in said):
-                found[name] = path
+    records = {}
+    stale = []
+    for name, relative in RECORDS.items():
+        candidates = [Path(run) / path for path in relative]
+        if elsewhere and elsewhere.get(name):
+            candidates.insert(0, elsewhere[name])
+        for path in candidates:
+            if not path.exists():
+                continue
+            manifests = _manifests_of(path)
+            if any(digest.startswith(manifest) for manifest in manifests):
+                records[name] = path
                 break
-            stage = AGAIN.get(path.parent.name, "the command that wrote it")
-            stale.append(
-                f"{path.parent.name}/{path.name} speaks of {f'manifest {said[0][:12]}' if said else 'no manifest'}, "
-                f"not of {digest[:12]}, and is not quoted; run {f'`{stage}`' if stage.startswith('cvkit') else stage} "
-                "again."
-            )
-    return found, stale
+            stale.append(_stale_sentence(path, manifests, digest))
+    return records, stale
 
 
-def _with_answers(path):
+def _with_answers(path: Path) -> dict:
     "Findings, and where a check wrote them, its answers."
-    kept = path.parent / "check.json"
-    return {"findings": read_json(path), "answers": read_json(kept).get("answers", []) if kept.exists() else []}
+    checked = path.parent / "check.json"
+    answers = read_json(checked).get("answers", []) if checked.exists() else []
+    return {"findings": read_json(path), "answers": answers}
 
 
-def _splits_of(leaks, manifest):
+def _splits_of(leaks: Path | None, manifest):
     "The splits that lie beside a leak certificate, where they are of this manifest."
     from cvkit.data.splits import Splits
 
     if not leaks:
         return None
-    folder = next((f for f in (leaks.parent, leaks.parent / "splits") if (f / "splits.json").exists()), None)
-    return Splits.load(folder) if folder and read_json(folder / "splits.json")["manifest"] == manifest.digest else None
+    for folder in (leaks.parent, leaks.parent / "splits"):
+        record = folder / "splits.json"
+        if record.exists():
+            return Splits.load(folder) if read_json(record)["manifest"] == manifest.digest else None
+    return None
 
 # %% ../../nbs/13_commands/19_datasheet.ipynb #0ddb7325
 def datasheet(
@@ -97,10 +113,14 @@ def datasheet(
             f"expected a folder that train wrote in trained, got {trained!r}, which is none; leave it out, or correct "
             "the path"
         )
-    out, (loaded, _) = Path(out or default_output_dir(manifest, "datasheet")), load_manifest(manifest)
+    out = Path(out or default_output_dir(manifest, "datasheet"))
+    loaded, _ = load_manifest(manifest)
     run = default_output_dir(manifest, "datasheet").parent
-    found, stale = find_records(run, loaded.digest, {"leaks": Path(trained) / "leaks.json"} if trained else None)
-    records = {name: _with_answers(path) if name == "findings" else read_json(path) for name, path in found.items()}
+    elsewhere = {"leaks": Path(trained) / "leaks.json"} if trained else None
+    found, stale = find_records(run, loaded.digest, elsewhere)
+    records = {name: read_json(path) for name, path in found.items() if name != "findings"}
+    if "findings" in found:
+        records["findings"] = _with_answers(found["findings"])
     sheet = make_datasheet(
         loaded,
         **records,
@@ -134,7 +154,8 @@ def check_croissant(
 
     if importlib.util.find_spec("mlcroissant") is None:
         return "not validated: mlcroissant is not installed"
-    mlc, talk = need("mlcroissant", "privacy"), logging.getLogger("absl")
+    mlc = need("mlcroissant", "privacy")
+    talk = logging.getLogger("absl")
     level = talk.level
     talk.setLevel(logging.ERROR)  # what is recommended and nobody declared stands among the gaps
     try:

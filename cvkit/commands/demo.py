@@ -30,7 +30,7 @@ LOOK = {
 }
 
 
-@dataclass(repr=False)
+@dataclass(frozen=True, repr=False)
 class Summary:
     "What a pipeline run found."
 
@@ -41,38 +41,42 @@ class Summary:
     def to_dict(self) -> dict:
         return self.values
 
-    def found(self) -> dict:  # stage to a phrase
-        "What each stage found."
-        v, m, d, k = self.values, self.values["model"], self.values["drift"], self.values["cv"]["metric"]
+    def results(self) -> dict[str, str]:  # by stage, a phrase
+        "What came out of each stage."
+        values = self.values
+        metric = values["cv"]["metric"]
+        cv = values["cv"]
+        check = values["check"]
+        model = values["model"]
+        parity = values["parity"]
+        drift = values["drift"]
+        shift = "raises an alarm" if drift["shift_alarm"] else "is missed"
         return {
-            "ingest": f"{v['dataset']['images']:,} images of {v['dataset']['name']}",
-            "train": f"{k} {v['cv'][f'{k}_mean']:.3f}, sd {v['cv'][f'{k}_sd']:.3f} over {v['cv']['folds']} folds",
-            "evaluate": f"{k} {estimate_text(v['holdout'][k])}",
-            "explain": f"{len(v['explain']['methods'])} methods, verdict: {v['explain']['verdict']}",
+            "ingest": f"{values['dataset']['images']:,} images of {values['dataset']['name']}",
+            "train": f"{metric} {cv[f'{metric}_mean']:.3f}, sd {cv[f'{metric}_sd']:.3f} over {cv['folds']} folds",
+            "evaluate": f"{metric} {estimate_text(values['holdout'][metric])}",
+            "explain": f"{len(values['explain']['methods'])} methods, verdict: {values['explain']['verdict']}",
             "check": (
-                f"{v['check']['errors']} errors, {v['check']['warnings']} warnings; {v['check']['asked']} of "
-                f"{v['check']['questions']} questions could be asked"
+                f"{check['errors']} errors, {check['warnings']} warnings; {check['asked']} of {check['questions']} "
+                "questions could be asked"
             ),
-            "register": f"{m['name']} version {m['version']}, bundle {m['bundle_digest'][:12]}",
+            "register": f"{model['name']} version {model['version']}, bundle {model['bundle_digest'][:12]}",
             "serve": (
-                f"{v['parity']['n']} images by REST and gRPC differ by {difference_text(v['parity']['max_abs_diff'])}; alias "
-                f"{m['alias'] or 'none'}"
+                f"{parity['n']} images by REST and gRPC differ by {difference_text(parity['max_abs_diff'])}; alias "
+                f"{model['alias'] or 'none'}"
             ),
-            "monitor": (
-                f"false alarms {estimate_text(d['null_alarm_rate'])}; a real shift "
-                f"{'rings' if d['shift_alarm'] else 'is missed'}"
-            ),
+            "monitor": f"false alarms {estimate_text(drift['null_alarm_rate'])}; a real shift {shift}",
         }
 
-    def rows(self) -> list[tuple]:  # stage, seconds, what it found, where to look
+    def rows(self) -> list[tuple]:  # stage, seconds, result, where to look
         "The table's rows."
         return [
-            (stage, f"{self.values['seconds'][stage]:.1f}", found, str(self.out / stage / LOOK[stage]))
-            for stage, found in self.found().items()
+            (stage, f"{self.values['seconds'][stage]:.1f}", result, str(self.out / stage / LOOK[stage]))
+            for stage, result in self.results().items()
         ]
 
     def __repr__(self):
-        rows = [("stage", "seconds", "found", "look at"), *self.rows()]
+        rows = [("stage", "seconds", "result", "look at"), *self.rows()]
         wide = [max(len(r[i]) for r in rows) for i in range(3)]
         lines = [f"{a:{wide[0]}}  {b:>{wide[1]}}  {c:{wide[2]}}  {d}" for a, b, c, d in rows]
         metrics = [f"  {k.replace('_', ' '):18} {estimate_text(e)}" for k, e in self.values["holdout"].items()]
@@ -107,28 +111,22 @@ def summarise(
     def read(*parts):
         return read_json(out.joinpath(*parts))
 
-    def three(e):
-        return {k: e[k] for k in ("value", "low", "high")}
+    def with_interval(estimate):
+        return {key: estimate[key] for key in ("value", "low", "high")}
 
-    manifest, cv, evaluation, explanation = (
-        read("ingest", "manifest", "manifest.json"),
-        read("train", "cv.json"),
-        read("evaluate", "evaluation.json"),
-        read("explain", "explanation.json"),
-    )
-    version, parity, served, drift = (
-        read("register", "version.json"),
-        read("serve", "parity.json"),
-        read("serve", "served.json"),
-        read("monitor", "drift.json"),
-    )
+    manifest = read("ingest", "manifest", "manifest.json")
+    cv = read("train", "cv.json")
+    evaluation = read("evaluate", "evaluation.json")
+    explanation = read("explain", "explanation.json")
+    version = read("register", "version.json")
+    parity = read("serve", "parity.json")
+    served = read("serve", "served.json")
+    drift = read("monitor", "drift.json")
+    findings = read("check", "findings.json")
+    answers = read("check", "check.json")["answers"]
+    task = TASK_INFO[read("train", "bundle", "bundle.json")["task"]]
     verdicts = {stage: why(out, stage=stage, policy=policy) for stage in ("development", "staging", "production")}
-    findings, answers, task = (
-        read("check", "findings.json"),
-        read("check", "check.json")["answers"],
-        TASK_INFO[read("train", "bundle", "bundle.json")["task"]],
-    )
-    errors = sum(f["severity"] == "error" for f in findings)
+    errors = sum(finding["severity"] == "error" for finding in findings)
     values = {
         "dataset": {
             "name": manifest["dataset"]["name"],
@@ -141,7 +139,7 @@ def summarise(
             **{f"{cv['metric']}_{k}": cv[f"{cv['metric']}_{k}"] for k in ("mean", "sd")},
             "folds": len(cv["folds"]),
         },
-        "holdout": {k: three(evaluation["metrics"][k]) for k in task.summary_metrics},
+        "holdout": {k: with_interval(evaluation["metrics"][k]) for k in task.summary_metrics},
         "check": {
             "errors": errors,
             "warnings": len(findings) - errors,
@@ -171,19 +169,19 @@ def summarise(
     return _write_pages(Summary(values, out, verdicts["production"]), verdicts, policy)
 
 # %% ../../nbs/13_commands/20_demo.ipynb #3cbb2ff0
-def _summary_blocks(summary, verdicts=None):
+def _summary_blocks(summary: Summary) -> list:
     "Stages with their reports, metrics, and the policy's answers."
     from cvkit.reports.pages import Block, badge, link, number, section, table
 
     stages = [
         {
             "stage": s,
-            "found": text,
+            "result": text,
             "report": link(LOOK[s].removesuffix(".html").replace("_", " "), f"{s}/{LOOK[s]}"),
             "notebook": link("as it ran", f"{s}/{s}.ipynb"),
             "seconds": round(summary.values["seconds"][s], 1),
         }
-        for s, text in summary.found().items()
+        for s, text in summary.results().items()
     ]
     metrics = [
         {
@@ -207,17 +205,19 @@ def _summary_blocks(summary, verdicts=None):
     ]
 
 
-def _write_pages(summary, verdicts, policy):
+def _write_pages(summary: Summary, verdicts: dict, policy: str) -> Summary:
     "index.html and why.html."
     from cvkit.release.model_card import verdicts_page
     from cvkit.release.policy import Policy
     from cvkit.reports.pages import page
 
-    v, out, last = summary.values, summary.out, verdicts["production"]
-    name = v["model"]["name"]
+    values = summary.values
+    out = summary.out
+    model = values["model"]
+    name = model["name"]
     about = (
-        f"{v['dataset']['images']:,} images, bundle {v['model']['bundle_digest'][:12]}, version "
-        f"{v['model']['version']}, alias {v['model']['alias'] or 'none'}."
+        f"{values['dataset']['images']:,} images, bundle {model['bundle_digest'][:12]}, version {model['version']}, "
+        f"alias {model['alias'] or 'none'}."
     )
     write_atomic(
         out / "index.html",
@@ -225,7 +225,7 @@ def _write_pages(summary, verdicts, policy):
             name,
             *_summary_blocks(summary),
             subtitle=about,
-            answer=(last.verdict, last.sentence),
+            answer=(summary.why.verdict, summary.why.sentence),
             footer="Made by cvkit demo.",
         ),
     )
@@ -283,7 +283,8 @@ def demo(
     seldon_python()
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri()  # one store, wherever a notebook runs
     ping(tracking_uri())
-    data, policy = _absolute(data), _absolute(policy)
+    data = _absolute(data)
+    policy = _absolute(policy)
     training = {"size": size, "recipe": recipe, "backbone": backbone}
     with claim_folder(out, data) as folder:
         parameters = stage_parameters(

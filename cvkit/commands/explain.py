@@ -6,6 +6,7 @@
 __all__ = ['explain']
 
 # %% ../../nbs/13_commands/05_explain.ipynb #28a1df41
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,77 +27,93 @@ def explain(
     seed: int = 0,  # of the draws
 ):  # a Faithfulness
     "Explain decisions with Captum and SHAP, and test the maps against chance."
-    from cvkit.evidence.faithfulness import baseline_maps, explanation_report, measure_faithfulness, score_maps
+    from cvkit.evidence.faithfulness import explanation_report, measure_faithfulness
 
-    out, (manifest, _), random = (
-        Path(out or default_output_dir(trained, "explain")),
-        load_manifest(manifest),
-        rng(seed, "explain"),
-    )
-    explainer = task_of(manifest).explainer(Path(trained), manifest)
+    trained = Path(trained)
+    out = Path(out or default_output_dir(trained, "explain"))
+    manifest, _ = load_manifest(manifest)
+    random = rng(seed, "explain")
+    explainer = task_of(manifest).explainer(trained, manifest)
+
     drawn = np.sort(random.choice(explainer.used, min(judged, len(explainer.used)), replace=False))
-    few = np.array(explainer.pixels[drawn])
+    pixels = np.array(explainer.pixels[drawn])
     explained = explainer.explained(drawn)
-    quick = explainer.maps(few, explained, methods=explainer.quick_methods)
-    faithfulness = measure_faithfulness(explainer.probabilities, few, quick.maps, explained, seed)
-    rows = explainer.chosen_rows(images, random)
-    shown = np.array(explainer.pixels[rows])
-    explained = explainer.explained(rows)
-    explanation = explainer.maps(shown, explained, methods=explainer.methods)
-    scores = score_maps(explainer.probabilities, shown, {**explanation.maps, **baseline_maps(shown)}, explained)
-    changed = explainer.randomised(shown, explained, explanation)
-    _write_explanation(out, explainer, faithfulness, explanation, rows, scores, changed)
+    quick = explainer.maps(pixels, explained, methods=explainer.quick_methods)
+    faithfulness = measure_faithfulness(explainer.probabilities, pixels, quick.maps, explained, seed)
+
+    examples = _explain_examples(explainer, explainer.chosen_rows(images, random))
+    write_json(out / "explanation.json", _explanation_record(explainer, faithfulness, examples))
     explanation_report(
         out / "report.html",
-        shown,
-        [explainer.title(i) for i in rows],
-        explanation,
-        scores,
+        examples.pixels,
+        [explainer.title(row) for row in examples.rows],
+        examples.explanation,
+        examples.scores,
         faithfulness,
-        changed,
+        examples.randomised,
         f"How {explainer.predictor.bundle.spec['name']} decides",
-        visible=[manifest.may_show(i) for i in rows],
-        pictures=explainer.pictured(shown),
+        visible=[manifest.may_show(row) for row in examples.rows],
+        pictures=explainer.pictured(examples.pixels),
     )
     keep_record(
         out,
         "explain",
         {"bundle": explainer.predictor.bundle.digest[:12], "verdict": faithfulness.verdict},
-        {f"gain_{m.replace(' ', '_')}": e for m, e in faithfulness.gain.items()},
+        {f"gain_{method.replace(' ', '_')}": gain for method, gain in faithfulness.gain.items()},
         [out / "explanation.json", out / "report.html"],
     )
     return faithfulness
 
 
-def _write_explanation(out, explainer, faithfulness, explanation, rows, scores, changed):
+@dataclass(frozen=True)
+class _Examples:
+    "The images that a report shows, explained by every method."
+
+    rows: np.ndarray  # `(m,)` int, of the manifest
+    pixels: np.ndarray  # `(m,h,w,3)` uint8
+    explanation: object  # Explanation
+    scores: dict  # method to deletion and insertion, each `(m,)`
+    randomised: dict  # what is left of the maps when the weights are random
+
+
+def _explain_examples(explainer, rows: np.ndarray) -> _Examples:
+    "Maps of some images, with the scores of the maps and of baselines."
+    from cvkit.evidence.faithfulness import baseline_maps, score_maps
+
+    pixels = np.array(explainer.pixels[rows])
+    explained = explainer.explained(rows)
+    explanation = explainer.maps(pixels, explained, methods=explainer.methods)
+    maps = {**explanation.maps, **baseline_maps(pixels)}
+    scores = score_maps(explainer.probabilities, pixels, maps, explained)
+    randomised = explainer.randomised(pixels, explained, explanation)
+    return _Examples(rows, pixels, explanation, scores, randomised)
+
+
+def _number(value: float) -> float | None:
+    "A number as JSON can hold it."
+    return float(value) if np.isfinite(value) else None
+
+
+def _explanation_record(explainer, faithfulness, examples: _Examples) -> dict:
     "The record beside the report."
-
-    def number(x):
-        return float(x) if np.isfinite(x) else None
-
-    images = [
-        {
-            "image": explainer.manifest.table["image"].iloc[i],
-            "title": explainer.title(i),
-            "maps": {
-                m: {
-                    "deletion": number(scores[m][0][j]),
-                    "insertion": number(scores[m][1][j]),
-                    "completeness_error": number(explanation.completeness[m][j]),
-                }
-                for m in explanation.maps
-            },
+    images = []
+    for j, row in enumerate(examples.rows):
+        maps = {
+            method: {
+                "deletion": _number(examples.scores[method][0][j]),
+                "insertion": _number(examples.scores[method][1][j]),
+                "completeness_error": _number(examples.explanation.completeness[method][j]),
+            }
+            for method in examples.explanation.maps
         }
-        for j, i in enumerate(rows)
-    ]
-    write_json(
-        out / "explanation.json",
-        {
-            **faithfulness.to_dict(),
-            "methods": list(explanation.maps),
-            "faithfulness": faithfulness.to_dict()["methods"],
-            "images": images,
-            "randomisation": changed,
-            "digests": {"bundle": explainer.predictor.bundle.digest, "manifest": explainer.manifest.digest},
-        },
-    )
+        image = explainer.manifest.table["image"].iloc[row]
+        images.append({"image": image, "title": explainer.title(row), "maps": maps})
+    digests = {"bundle": explainer.predictor.bundle.digest, "manifest": explainer.manifest.digest}
+    return {
+        **faithfulness.to_dict(),
+        "methods": list(examples.explanation.maps),
+        "faithfulness": faithfulness.to_dict()["methods"],
+        "images": images,
+        "randomisation": examples.randomised,
+        "digests": digests,
+    }

@@ -8,9 +8,11 @@ __all__ = ['fairness']
 # %% ../../nbs/13_commands/14_fairness.ipynb #aac8f84c
 from pathlib import Path
 
+import numpy as np
+
 from .evaluate import rewrite_page
 from .ingest import default_output_dir
-from .out_of_fold import OutOfFold
+from .out_of_fold import OutOfFold, load_out_of_fold
 from ..core import ParameterError, write_atomic, write_json
 from ..pipeline.run_records import keep_record
 
@@ -27,64 +29,66 @@ def fairness(
     "Audit a model over the attributes of its images, out of fold."
     from cvkit.evidence.fairness import measure_fairness
 
-    out, left = Path(out or default_output_dir(trained, "fairness")), OutOfFold(trained, manifest)
-    rows, chosen = left.rows, _chosen(left.manifest.attributes, by)
-    found = measure_fairness(
-        left.targets[rows],
-        left.p[rows],
-        left.classes,
-        {a: v[rows] for a, v in chosen.items()},
-        left.positive,
-        groups=left.manifest.groups[rows],
-        embedding=None if left.embedding is None else left.embedding[rows],
+    oof = load_out_of_fold(trained, manifest)
+    out = Path(out or default_output_dir(trained, "fairness"))
+    rows = oof.rows
+    attributes = _chosen_attributes(oof.manifest.attributes, by)
+    audit = measure_fairness(
+        oof.targets[rows],
+        oof.probabilities[rows],
+        oof.classes,
+        {name: values[rows] for name, values in attributes.items()},
+        oof.positive,
+        groups=oof.manifest.groups[rows],
+        embedding=None if oof.embedding is None else oof.embedding[rows],
         margin=margin,
         seed=seed,
-        digests=left.digests,
-        predicted=left.predicted[rows],
+        digests=oof.digests,
+        predicted=oof.predicted[rows],
     )
-    write_json(out / "fairness.json", found)
-    write_atomic(out / "report.html", _fairness_page(found, left))
+    write_json(out / "fairness.json", audit)
+    write_atomic(out / "report.html", _fairness_page(audit, oof))
     keep_record(
         out,
         "fairness",
-        {"bundle": left.bundle.digest[:12], "margin": margin, "verdict": found.verdict[0]},
-        {"gaps": len(found.answered("gap")), "could_not_tell": len(found.answered("could not tell"))},
+        {"bundle": oof.bundle.digest[:12], "margin": margin, "verdict": audit.verdict[0]},
+        {"gaps": len(audit.answered("gap")), "could_not_tell": len(audit.answered("could not tell"))},
         [out / "fairness.json", out / "report.html"],
     )
-    rewrite_page(left.folder, left.manifest)
-    return found
+    rewrite_page(oof.folder, oof.manifest)
+    return audit
 
 
-def _chosen(attributes, by):
-    "The attributes that were asked for."
-    names = [n for n in map(str.strip, by.split(",")) if n]
+def _chosen_attributes(attributes: dict[str, np.ndarray], by: str) -> dict[str, np.ndarray]:
+    "The attributes that were asked for; all where none was."
+    names = [name.strip() for name in by.split(",") if name.strip()]
     unknown = sorted(set(names) - set(attributes))
     if unknown:
         raise ParameterError(
             f"expected attributes of {', '.join(attributes) or 'the manifest, which has none'}, got "
             f"{', '.join(unknown)}; name a column `attribute.<name>`, or declare it in dataset.yaml"
         )
-    return {n: attributes[n] for n in names or attributes}
+    return {name: attributes[name] for name in names or attributes}
 
 
-def _fairness_page(found, left):
+def _fairness_page(audit, oof: OutOfFold) -> str:
     "The audit as a page."
     from cvkit.reports.pages import code, definition, page, section
 
-    wrong = left.predicted[left.rows] != left.targets[left.rows]
+    wrong = oof.predicted[oof.rows] != oof.targets[oof.rows]
 
-    def shown(rows):
-        return [
-            (left.manifest.picture(i), left.title(i)) for i in left.rows[[*rows[wrong[rows]], *rows[~wrong[rows]]][:8]]
-        ]
+    def examples(rows):
+        "Up to eight images of a group, the mistakes first."
+        mistakes_first = [*rows[wrong[rows]], *rows[~wrong[rows]]]
+        return [(oof.manifest.picture(i), oof.title(i)) for i in oof.rows[mistakes_first[:8]]]
 
     return page(
-        f"Whom {left.bundle.spec['name']} serves worse",
-        *found.blocks(shown),
-        section("What this speaks of", definition({k: code(v) for k, v in found.digests.items()})),
-        answer=found.verdict,
+        f"Fairness audit of {oof.bundle.spec['name']}",
+        *audit.blocks(examples),
+        section("What this speaks of", definition({name: code(digest) for name, digest in audit.digests.items()})),
+        answer=audit.verdict,
         subtitle=(
-            f"{found.n:,} images out of fold: each judged by a head that had not seen it. The hold-out was not looked "
+            f"{audit.n:,} images out of fold: each judged by a head that had not seen it. The hold-out was not looked "
             "at."
         ),
         footer="Made by cvkit fairness.",

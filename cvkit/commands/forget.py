@@ -70,7 +70,8 @@ def _undisturbed(units):
 
 def _keep_out(contents, roots, write):
     "Put digests on the lists that ingest reads."
-    today, found = utc_now()[:10], []
+    today = utc_now()[:10]
+    found = []
     for folder in [*roots, cache_folder("forgotten", make=write)]:
         path = Path(folder) / "forgotten.txt"
         before = (
@@ -105,7 +106,8 @@ def _copies(tables, target, given, original):
 
 def _delete_files(tables, target, runs, given, original, write):
     "Files of the image: cvkit's own, and with `original` those of the user."
-    found, home = [], Path(runs).resolve()
+    found = []
+    home = Path(runs).resolve()
     for path, folder in _copies(tables, target, given, original).items():
         own = path.resolve().is_relative_to(home) or (
             folder and path.resolve().is_relative_to((folder.parent / "images").resolve())
@@ -170,8 +172,10 @@ def _near(where):  # relative to where we stand, if it lies below
 def _erase(contents, runs, reason, image, original, also, write):
     "Do it, or say what would be done: the erasure, and its target."
     tops = (*also, runs)
-    when, tables = utc_now(), read_tables(*tops)
-    target, cache = describe(contents, tables), cache_folder(make=False)
+    when = utc_now()
+    tables = read_tables(*tops)
+    target = describe(contents, tables)
+    cache = cache_folder(make=False)
     held = {folder for folder, (_, table) in tables.items() if table["content"].isin(contents).any()}
     words = contents | {read_json(folder / "manifest.json")["digest"] for folder in held}
     models = find_models(tops, target, words)
@@ -179,7 +183,8 @@ def _erase(contents, runs, reason, image, original, also, write):
     users = {top: find_users(top, words) for top in tops}
     every = set().union(*users.values())
     ids = {read_json(p)["run"] for unit in every if unit.is_dir() for p in unit.rglob("run.json")} - {""}
-    alike, seen = find_alike(tables, target), seen_by_models(every, target)
+    alike = find_alike(tables, target)
+    seen = seen_by_models(every, target)
     with _undisturbed(every):
         places = _keep_out(contents, {root for folder, (root, _) in tables.items() if folder in held}, write)
         places += clean_requests(every, seen, write) + [
@@ -279,10 +284,8 @@ def forget(
     if expired and not (yes and find_expired(runs)):
         return find_expired(runs)
     if expired:
-        contents, reason = (
-            find_expired(runs).contents(runs),
-            reason or f"retention of {', '.join(sorted({d['dataset'] for d in find_expired(runs)}))} has ended",
-        )
+        contents = find_expired(runs).contents(runs)
+        reason = reason or f"retention of {', '.join(sorted({d['dataset'] for d in find_expired(runs)}))} has ended"
     else:
         contents = find_contents(image, runs, read_tables(runs, *also))
     plan, _ = (
@@ -318,7 +321,8 @@ class Expired(list):
 
     def contents(self, runs) -> set:  # digests of images that stand in no other data set
         "What is due, without what another data set may still keep."
-        due, sides = {Path(d["manifest"]).resolve() for d in self}, {True: set(), False: set()}
+        due = {Path(d["manifest"]).resolve() for d in self}
+        sides = {True: set(), False: set()}
         for folder, (_, table) in read_tables(runs).items():
             sides[folder.resolve() in due] |= set(table["content"])
         if not sides[True] - sides[False]:
@@ -359,7 +363,8 @@ def find_expired(
     today: str = "",  # ISO date; today by default
 ) -> Expired:  # dicts of dataset, retention_until, images, manifest
     "Data sets that should be gone by now."
-    today, found = today or date.today().isoformat(), Expired()
+    today = today or date.today().isoformat()
+    found = Expired()
     for folder, (_, table) in read_tables(runs).items():
         about = read_json(folder / "manifest.json")["dataset"]
         if len(table) and about.get("retention_until") and about["retention_until"] <= today:

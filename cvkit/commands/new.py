@@ -27,7 +27,8 @@ def _requirement(
     "The requirement that installs the same cvkit again."
     if origin is None:
         return f"propertyai-cvkit=={version}"
-    url, vcs = origin["url"], origin.get("vcs_info")
+    url = origin["url"]
+    vcs = origin.get("vcs_info")
     if vcs:
         url = f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
     return f"propertyai-cvkit @ {url}" + (f"#subdirectory={origin['subdirectory']}" if "subdirectory" in origin else "")
@@ -95,13 +96,15 @@ class Project:
 
 def _template_folder():
     "cvkit's templates: in the package where it is installed, beside it in a checkout."
-    inside, beside = Path(cvkit.__file__).parent / "templates", Path(cvkit.__file__).parents[1] / "templates"
+    inside = Path(cvkit.__file__).parent / "templates"
+    beside = Path(cvkit.__file__).parents[1] / "templates"
     return inside if inside.exists() else beside
 
 
 def _template_files():
     "Path in the new project to the file that is copied there."
-    top, skip = _template_folder(), {"__pycache__", ".ipynb_checkpoints"}
+    top = _template_folder()
+    skip = {"__pycache__", ".ipynb_checkpoints"}
     inside = {
         p.relative_to(top / "project").as_posix(): p
         for p in sorted((top / "project").rglob("*"))
@@ -121,7 +124,8 @@ def new(
     out: str = "",  # folder to make; the name, in the working folder, by default
 ):  # a Project
     "Make a project of your own that depends on cvkit."
-    package, folder = _package_of(name), Path(out or name)
+    package = _package_of(name)
+    folder = Path(out or name)
     if folder.resolve() == Path.cwd():
         raise ParameterError(f"expected a folder other than the one you are in, got {out!r}; go up, and name it")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -56,11 +56,14 @@ def _scene(kind, size, light, turn, random):  # (288,384,3) uint8, and x1, y1, x
 
     photographs = need("skimage", "demo").data
     wall = getattr(photographs, ("brick", "grass", "gravel")[random.integers(3)])()
-    y, x = random.integers(0, 200), random.integers(0, 120)
+    y = random.integers(0, 200)
+    x = random.integers(0, 120)
     canvas = Image.fromarray(wall[y : y + 288, x : x + 384]).convert("RGB")
     thing, box = _thing(kind, size, random)
-    turned, middle = thing.rotate(turn, Image.Resampling.BICUBIC, expand=True), np.array(thing.size) / 2
-    c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    turned = thing.rotate(turn, Image.Resampling.BICUBIC, expand=True)
+    middle = np.array(thing.size) / 2
+    c = np.cos(np.radians(turn))
+    s = np.sin(np.radians(turn))
     around = np.linspace(0, 2 * np.pi, 73)
     outline = (
         (box[:2] + box[2:]) / 2 + np.stack([np.cos(around), np.sin(around)], 1) * (box[2:] - box[:2]) / 2
@@ -91,7 +94,10 @@ def make_scenes(
 
     from cvkit.core import rng
 
-    pd, folder, random, marks = need("pandas", "train"), Path(folder), rng(seed, "scenes"), []
+    pd = need("pandas", "train")
+    folder = Path(folder)
+    random = rng(seed, "scenes")
+    marks = []
     for kind, sizes in SIZES.items():
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for i, (size, light, turn) in enumerate(
@@ -117,7 +123,9 @@ def read_marks(
     uris,  # of the images
 ) -> list:  # dicts of uri, kind, x1, y1, x2, y2, and further columns
     "Boxes that a person has marked."
-    path, known, need_columns = Path(path), set(uris), ("uri", "kind", "x1", "y1", "x2", "y2")
+    path = Path(path)
+    known = set(uris)
+    need_columns = ("uri", "kind", "x1", "y1", "x2", "y2")
     if not path.is_file():
         raise DataError(f"expected marked boxes in {path}, found no such file; name a CSV or a COCO file")
     marks = (
@@ -176,7 +184,8 @@ def _measure_cost(manifest, redacted, seed):
             f"expected one label an image to measure a cost, got {manifest.task} data; leave cost away"
         )
     kept = manifest.table["uri"].isin([f["uri"] for f in redacted.files]).to_numpy()
-    before, backbone = manifest.take(kept), load_backbone()
+    before = manifest.take(kept)
+    backbone = load_backbone()
     folds = make_splits(before, seed=seed).folds(before)
     said = [
         fit_probe(extract_features(m, backbone).embedding, before.targets, folds, before.classes).oof_probabilities
@@ -190,10 +199,8 @@ def _measure_recall(files, boxes, marks, subgroups, seed):
     from cvkit.evidence.redaction_recall import redaction_recall
 
     there = {f["uri"] for f in files} or {m["uri"] for m in marks}
-    found, marked = (
-        [{**b, "image": b["uri"]} for b in boxes],
-        [{**m, "image": m["uri"]} for m in marks if m["uri"] in there],
-    )
+    found = [{**b, "image": b["uri"]} for b in boxes]
+    marked = [{**m, "image": m["uri"]} for m in marks if m["uri"] in there]
     return {name: redaction_recall(found, marked, subgroup=name, seed=seed) for name in subgroups}
 
 # %% ../../nbs/13_commands/18_redact.ipynb #2c7bf90b
@@ -321,11 +328,10 @@ def redact(
     seed: int = 0,  # of folds and bootstrap
 ):  # a Redaction
     "Cover faces, text and plates, strip metadata, and measure what was missed; originals stay."
-    out, (manifest, about) = Path(out or default_output_dir(manifest, "redact")), load_manifest(manifest)
-    marked, names = (
-        read_marks(marks, manifest.table["uri"]) if marks else [],
-        [w.strip() for w in subgroup.split(",") if w.strip()] or [""],
-    )
+    out = Path(out or default_output_dir(manifest, "redact"))
+    manifest, about = load_manifest(manifest)
+    marked = read_marks(marks, manifest.table["uri"]) if marks else []
+    names = [w.strip() for w in subgroup.split(",") if w.strip()] or [""]
     if marks:
         _measure_recall([], [], marked, names, seed)  # what is wrong with them is said before the work
     redacted = redact_manifest(manifest, out, detectors, margin)
@@ -342,7 +348,8 @@ def _keep_redaction(out, found):
     "recall.json, the page, and the record."
     write_json(out / "recall.json", found)
     write_atomic(out / "report.html", _redaction_page(found))
-    about, whole = found.redacted.about, next(iter(found.recall.values())).rows if found.recall else []
+    about = found.redacted.about
+    whole = next(iter(found.recall.values())).rows if found.recall else []
     measured = {f"recall_{r['kind']}": r["covered"] for r in whole if not r["subgroup"]} | (
         {"cost": found.cost.difference} if found.cost else {}
     )

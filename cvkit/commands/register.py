@@ -15,14 +15,14 @@ from ..core import DataError, read_json, write_atomic, write_json
 from ..pipeline.run_records import keep_record
 
 # %% ../../nbs/13_commands/08_register.ipynb #bd6f52e9
-def _write_verdicts(run, out, rules, policy):
-    "What the policy says at each stage, as a record and as a page."
+def _write_verdicts(run: Path, out: Path, rules, policy: str) -> dict:
+    "What the policy says at each stage, as a record and as a page; the verdicts by stage."
     from cvkit.release.model_card import verdicts_page
 
     verdicts = {stage: why(run, stage=stage, policy=policy) for stage in rules.stages}
-    name = read_json(Path(run) / "train" / "bundle" / "bundle.json")["name"]
-    write_json(Path(out) / "verdicts.json", {s: v.to_dict() for s, v in verdicts.items()})
-    write_atomic(Path(out) / "verdicts.html", verdicts_page(f"May {name} ship?", verdicts.values(), rules))
+    name = read_json(run / "train" / "bundle" / "bundle.json")["name"]
+    write_json(out / "verdicts.json", {stage: verdict.to_dict() for stage, verdict in verdicts.items()})
+    write_atomic(out / "verdicts.html", verdicts_page(f"May {name} ship?", verdicts.values(), rules))
     return verdicts
 
 
@@ -38,29 +38,33 @@ def register(
     from cvkit.release.model_card import check_card, model_card
     from cvkit.release.policy import Policy
 
-    run, rules = Path(run), Policy.load(policy or None)
-    out, bundle = Path(out or run / "register"), Bundle.load(run / "train" / "bundle")
-    evaluation, explanation = run / "evaluate" / "evaluation.json", run / "explain" / "explanation.json"
+    run = Path(run)
+    out = Path(out or run / "register")
+    rules = Policy.load(policy or None)
+    bundle = Bundle.load(run / "train" / "bundle")
+    evaluation = run / "evaluate" / "evaluation.json"
+    explanation = run / "explain" / "explanation.json"
     if not evaluation.exists():
         raise DataError(f"expected {evaluation}, found none; run `cvkit evaluate` first")
     verdicts = _write_verdicts(run, out, rules, policy)
+    manifest, _ = load_manifest(run / "ingest")
     card = model_card(
         bundle.spec,
         bundle.digest,
         evaluation,
         rules,
-        len(load_manifest(run / "ingest")[0]),
+        len(manifest),
         explanation if explanation.exists() else None,
         verdicts,
         looks=looks_at_holdout(run, read_json(evaluation)),
     )
-    check_card(card.save(out), evaluation, *([explanation] if explanation.exists() else []))
-    files = [out / n for n in ("model_card.md", "model_card.html", "verdicts.json", "verdicts.html")] + [
-        p for p in (run / "evaluate" / "report.html", run / "explain" / "report.html") if p.exists()
-    ]
-    version = registry.register(
-        bundle, bundle.spec["name"], files, {f"cvkit.{s}": v.verdict for s, v in verdicts.items()}
-    )
+    quoted = [path for path in (evaluation, explanation) if path.exists()]
+    check_card(card.save(out), *quoted)
+    files = [out / name for name in ("model_card.md", "model_card.html", "verdicts.json", "verdicts.html")]
+    reports = [run / stage / "report.html" for stage in ("evaluate", "explain")]
+    files += [report for report in reports if report.exists()]
+    tags = {f"cvkit.{stage}": verdict.verdict for stage, verdict in verdicts.items()}
+    version = registry.register(bundle, bundle.spec["name"], files, tags)
     write_json(out / "version.json", version)
     keep_record(out, "register", {"bundle": bundle.digest[:12], "policy": rules.digest[:12]}, run=version.run)
     return version

@@ -30,10 +30,10 @@ def difference_text(
     "A difference in two digits."
     return f"{difference:.1e}" if difference else "0"
 
-
-@dataclass(repr=False)
+# %% ../../nbs/13_commands/11_serve.ipynb #98d43141
+@dataclass(frozen=True, repr=False)
 class Served:
-    "What the server said, and the alias that was earned."
+    "What the server answered, and the alias that was earned."
 
     parity: dict  # n, max_abs_diff, rest, grpc
     alias: str | None  # stage whose alias the model now has
@@ -53,33 +53,32 @@ class Served:
         "Protocols, the server, and its metrics."
         from cvkit.reports.pages import code, definition, section, table
 
-        p, s = self.parity, self.server
+        parity = self.parity
+        server = self.server
         rows = [
-            {"protocol": name, "images": p["n"], "largest difference": difference_text(p[key])}
+            {"protocol": name, "images": parity["n"], "largest difference": difference_text(parity[key])}
             for name, key in (("REST", "rest"), ("gRPC", "grpc"))
         ]
-        what = (
-            (
+        caption = "Differences of probabilities between the evaluation and the server's answers to the same files."
+        if "pixels" in parity:
+            caption = (
                 "Differences between the evaluation and the server's answers to the same files: of scores, and of "
-                f"corners as a share of the picture's longer side ({difference_text(p['pixels'])} pixels at most)."
+                f"corners as a share of the picture's longer side ({difference_text(parity['pixels'])} pixels at most)."
             )
-            if "pixels" in p
-            else "Differences of probabilities between the evaluation and the server's answers to the same files."
-        )
+        p50, p95 = server["milliseconds"]["p50"], server["milliseconds"]["p95"]
+        left = server["left"]
         about = {
-            "model": s["metadata"]["name"],
-            "bundle": code(s["health"]["bundle"][:12]),
-            "health": s["health"]["status"],
-            "classes": s["metadata"]["custom"]["classes"].replace(",", ", "),
+            "model": server["metadata"]["name"],
+            "bundle": code(server["health"]["bundle"][:12]),
+            "health": server["health"]["status"],
+            "classes": server["metadata"]["custom"]["classes"].replace(",", ", "),
             "alias": self.alias or "none",
-            "milliseconds a request": "{p50:.1f} (median), {p95:.1f} (95th percentile), decoding and model".format(
-                **s["milliseconds"]
-            ),
-            "left after the end": "no process and no port" if not any(s["left"].values()) else str(s["left"]),
+            "milliseconds a request": f"{p50:.1f} (median), {p95:.1f} (95th percentile), decoding and model",
+            "left after the end": str(left) if any(left.values()) else "no process and no port",
         }
-        counted = [{"metric": name, "value": value} for name, value in s["metrics"].items()]
+        counted = [{"metric": name, "value": value} for name, value in server["metrics"].items()]
         return [
-            section("Served against evaluated", table(rows, caption=what)),
+            section("Served against evaluated", table(rows, caption=caption)),
             section("The server", definition(about)),
             section("Metrics", table(counted)),
         ]
@@ -97,114 +96,134 @@ def serve(
     images: int = 40,  # of the hold-out, sent through the server
     policy: str = "",  # YAML file; cvkit's own by default
     hold: bool = False,  # keep serving until Ctrl-C
-):  # a Served
+) -> Served:
     "Serve by Seldon on loopback, compare with the evaluation, and move the alias that has been earned."
     from cvkit.serving.parity import serving_parity
     from cvkit.serving.seldon_server import SeldonServer
 
-    run, out = Path(run), Path(out or Path(run) / "serve")
+    run = Path(run)
+    out = Path(out or run / "serve")
     private_folder(out)
-    sent, expected, spec = _holdout_files(run, images)
+    sample = _holdout_sample(run, images)
     log = out / "requests.jsonl"
     log.unlink(missing_ok=True)
     with SeldonServer(run / "train" / "bundle", log=log) as server:
-        parity = serving_parity(server.rest(sent), server.grpc(sent), expected, spec["classes"], spec.get("thresholds"))
-        seen = {"health": server.health(), "metadata": server.metadata(), "metrics": _counted(server.metrics())}
+        rest = server.rest(sample.files)
+        grpc = server.grpc(sample.files)
+        parity = serving_parity(rest, grpc, sample.expected, sample.spec["classes"], sample.spec.get("thresholds"))
+        observed = {
+            "health": server.health(),
+            "metadata": server.metadata(),
+            "metrics": _cvkit_counters(server.metrics()),
+        }
         if hold:
             _hold(server)
-    seen |= {"left": server.stop(), "milliseconds": _milliseconds(log)}
-    write_json(out / "parity.json", {**parity, "digests": {"bundle": seen["health"]["bundle"]}})
-    found = Served(parity, _promote(run, policy), seen)
-    _write_served(out, found, policy)
-    return found
+    observed["left"] = server.stop()
+    observed["milliseconds"] = _milliseconds(log)
+    write_json(out / "parity.json", {**parity, "digests": {"bundle": observed["health"]["bundle"]}})
+    served = Served(parity, _promote(run, policy), observed)
+    _write_served(out, served, policy)
+    return served
 
 # %% ../../nbs/13_commands/11_serve.ipynb #f22b4f23
-def _holdout_files(run, images):
-    "Bytes of hold-out images, spread over its rows, and what the evaluation said of them."
-    if not (run / "evaluate" / "holdout.npz").exists():
+@dataclass(frozen=True)
+class _Sample:
+    "Hold-out images to send, and what is expected back."
+
+    files: list[bytes]
+    expected: dict  # what the evaluation kept of them
+    spec: dict  # of the bundle
+
+
+def _holdout_sample(run: Path, images: int) -> _Sample:
+    "Hold-out images, spread evenly over its rows."
+    kept = run / "evaluate" / "holdout.npz"
+    if not kept.exists():
         raise DataError(f"expected an evaluation in {run / 'evaluate'}, found none; run `cvkit evaluate` first")
     manifest, _ = load_manifest(run / "ingest")
-    held, spec = dict(np.load(run / "evaluate" / "holdout.npz")), read_json(run / "train" / "bundle" / "bundle.json")
-    rows = np.unique(np.linspace(0, len(held["images"]) - 1, min(images, len(held["images"]))).round().astype(int))
-    place = dict(zip(manifest.table["image"], range(len(manifest))))
-    return (
-        [manifest.read(place[k]) for k in held["images"][rows]],
-        TASKS[spec["task"]].reference_predictions({name: values[rows] for name, values in held.items()}),
-        spec,
-    )
+    held_out = dict(np.load(kept))
+    spec = read_json(run / "train" / "bundle" / "bundle.json")
+    n = len(held_out["images"])
+    rows = np.unique(np.linspace(0, n - 1, min(images, n)).round().astype(int))
+    index = {key: i for i, key in enumerate(manifest.table["image"])}
+    files = [manifest.read(index[key]) for key in held_out["images"][rows]]
+    expected = TASKS[spec["task"]].reference_predictions({name: values[rows] for name, values in held_out.items()})
+    return _Sample(files, expected, spec)
 
 
-def _counted(text):
+def _cvkit_counters(text: str) -> dict[str, float]:
     "Counters of Prometheus' text that are cvkit's, without the labels that Seldon leaves empty here."
-    found = {}
+    counters = {}
     for name, labels, value in re.findall(r"^(cvkit_\w+_(?:total|count|sum))\{(.*?)\} (\S+)$", text, re.M):
-        kept = ", ".join(f"{k} {v}" for k, v in re.findall(r'(\w+)="(.*?)"', labels) if k in ("label", "method"))
-        found[f"{name} ({kept})"] = found.get(f"{name} ({kept})", 0.0) + float(value)
-    return found
+        pairs = dict(re.findall(r'(\w+)="(.*?)"', labels))
+        shown = ", ".join(f"{key} {pairs[key]}" for key in pairs if key in ("label", "method"))
+        title = f"{name} ({shown})"
+        counters[title] = counters.get(title, 0.0) + float(value)
+    return counters
 
 
-def _milliseconds(log):
+def _milliseconds(log: Path) -> dict[str, float]:
     "Median and 95th percentile of what the server logged, without the first request."
-    taken = [json.loads(line)["milliseconds"] for line in Path(log).read_text().splitlines()][1:]
+    lines = log.read_text().splitlines()[1:]
+    taken = [json.loads(line)["milliseconds"] for line in lines]
     return {f"p{q}": float(np.percentile(taken, q)) for q in (50, 95)}
 
 
-def _write_served(out, found, policy):
-    "The record and the page; it passes where the policy's strictest bound holds."
+def _parity_answer(parity: dict, policy: str) -> str:
+    "Whether the differences lie within the policy's strictest bound; *measured* where it has none."
     from cvkit.release.policy import Policy
+
+    bounds = []
+    for rules in Policy.load(policy or None).stages.values():
+        bounds += [rule["at_most"] for rule in rules if rule["kind"] == "parity"]
+    if not bounds:
+        return "measured"
+    return "pass" if parity["max_abs_diff"] <= min(bounds) else "fail"
+
+
+def _write_served(out: Path, served: Served, policy: str):
+    "The record and the page."
     from cvkit.reports.pages import page
 
-    p, name = found.parity, found.server["metadata"]["name"]
-    bounds = [
-        rule["at_most"]
-        for rules in Policy.load(policy or None).stages.values()
-        for rule in rules
-        if rule["kind"] == "parity"
-    ]
-    answer = "measured" if not bounds else "pass" if p["max_abs_diff"] <= min(bounds) else "fail"
-    write_json(out / "served.json", found)
-    write_atomic(
-        out / "report.html",
-        page(
-            f"What {name} answers",
-            *found.blocks(),
-            subtitle="A real Seldon server on this machine, asked about hold-out images over both protocols.",
-            answer=(answer, f"{found}."),
-            footer="Made by cvkit serve.",
-        ),
+    report = page(
+        f"What {served.server['metadata']['name']} answers",
+        *served.blocks(),
+        subtitle="A real Seldon server on this machine, asked about hold-out images over both protocols.",
+        answer=(_parity_answer(served.parity, policy), f"{served}."),
+        footer="Made by cvkit serve.",
     )
+    write_json(out / "served.json", served)
+    write_atomic(out / "report.html", report)
+    milliseconds = {f"milliseconds_{name}": value for name, value in served.server["milliseconds"].items()}
     keep_record(
         out,
         "serve",
-        {"bundle": found.server["health"]["bundle"][:12], "alias": found.alias or "none"},
-        {**p, **{f"milliseconds_{k}": v for k, v in found.server["milliseconds"].items()}},
+        {"bundle": served.server["health"]["bundle"][:12], "alias": served.alias or "none"},
+        {**served.parity, **milliseconds},
         [out / "parity.json", out / "served.json", out / "requests.jsonl", out / "report.html"],
     )
 
 # %% ../../nbs/13_commands/11_serve.ipynb #acb66056
-def _promote(run, policy):
+def _promote(run: Path, policy: str) -> str | None:
     "Move the alias of the highest stage whose rules pass; None where none does."
     from cvkit.release.registry import ModelVersion, promote
 
-    if not (run / "register" / "version.json").exists():
+    registered = run / "register" / "version.json"
+    if not registered.exists():
         return None
-    version = ModelVersion(**read_json(run / "register" / "version.json"))
+    version = ModelVersion(**read_json(registered))
     for stage in STAGES:
         verdict = why(run, stage=stage, policy=policy)
-        if verdict.verdict == "pass":
+        if verdict.ok:
             return promote(version, stage, verdict).alias
     return None
 
 
 def _hold(server):
     "Keep serving until Ctrl-C."
-    print(
-        (
-            f"serving on http://127.0.0.1:{server.ports['rest']}/api/v1.0/predictions and grpc "
-            f"127.0.0.1:{server.ports['grpc']}; Ctrl-C ends it"
-        ),
-        flush=True,
-    )
+    rest, grpc = server.ports["rest"], server.ports["grpc"]
+    address = f"http://127.0.0.1:{rest}/api/v1.0/predictions and grpc 127.0.0.1:{grpc}"
+    print(f"serving on {address}; Ctrl-C ends it", flush=True)
     try:
         while True:
             time.sleep(1)

@@ -12,7 +12,7 @@ import numpy as np
 
 from .evaluate import rewrite_page
 from .ingest import default_output_dir
-from .out_of_fold import OutOfFold
+from .out_of_fold import OutOfFold, load_out_of_fold
 from ..core import DataError, ParameterError, rng, write_atomic, write_json
 from ..pipeline.run_records import keep_record
 
@@ -20,82 +20,75 @@ from ..pipeline.run_records import keep_record
 class _FoldHeads:
     "The served graph up to the embedding, and for each image the head of the fold that had not seen it."
 
-    def __init__(self, left, predictor):
+    def __init__(self, oof: OutOfFold, predictor):
         from cvkit.evidence.calibration import fit_calibrator
         from cvkit.model.probe import head_logits, probe_head
 
-        self.left, self.predictor, folds, y, recipe = (
-            left,
-            predictor,
-            left.folds,
-            left.targets,
-            left.bundle.spec["recipe"],
-        )
-        names, heads, logits = np.unique(folds[folds >= 0]), {}, np.full(left.p.shape, np.nan)
-        others = {f: (folds >= 0) & (folds != f) for f in names}
-        for f in names:
-            heads[f] = probe_head(
-                left.embedding[others[f]], y[others[f]], recipe["C"], hidden=recipe["hidden"], seed=left.seed
+        self.oof = oof
+        self.predictor = predictor
+        recipe = oof.bundle.spec["recipe"]
+        method = "isotonic" if "isotonic" in oof.bundle.spec else "temperature"
+        heads = {}
+        logits = np.full(oof.probabilities.shape, np.nan)
+        for fold in np.unique(oof.folds[oof.folds >= 0]):
+            inside = oof.folds == fold
+            others = self._others(fold)
+            head = probe_head(
+                oof.embedding[others], oof.targets[others], recipe["C"], hidden=recipe["hidden"], seed=oof.seed
             )
-            logits[folds == f] = head_logits(left.embedding[folds == f], *heads[f])
-        method = "isotonic" if "isotonic" in left.bundle.spec else "temperature"
-        self.heads = {f: (heads[f], fit_calibrator(logits[others[f]], y[others[f]], method)) for f in names}
+            heads[fold] = head
+            logits[inside] = head_logits(oof.embedding[inside], *head)
+        self.heads = {}
+        for fold, head in heads.items():
+            others = self._others(fold)
+            self.heads[fold] = (head, fit_calibrator(logits[others], oof.targets[others], method))
 
-    def __call__(self, pixels, rows):  # `(m,h,w,3)` uint8 and rows of the manifest, to `(m,c)` probabilities
-        return self.judge(self.predictor.predict_pixels(pixels).embedding, rows)
+    def _others(self, fold: int) -> np.ndarray:
+        return (self.oof.folds >= 0) & (self.oof.folds != fold)
 
-    def judge(self, embedding, rows):
+    def __call__(self, pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        # `(m,h,w,3)` uint8 and rows of the manifest, to `(m,c)` probabilities
+        return self.predict(self.predictor.predict_pixels(pixels).embedding, rows)
+
+    def predict(self, embedding: np.ndarray, rows: np.ndarray) -> np.ndarray:  # `(m,c)`
         from cvkit.model.probe import head_logits
 
-        used = [self.heads[f] for f in self.left.folds[rows]]
-        return np.concatenate([calibrate(head_logits(e[None], *head)) for e, (head, calibrate) in zip(embedding, used)])
+        probabilities = []
+        for one, row in zip(embedding, rows):
+            head, calibrate = self.heads[self.oof.folds[row]]
+            probabilities.append(calibrate(head_logits(one[None], *head)))
+        return np.concatenate(probabilities)
 
-    def check(self, pixels, rows):
+    def check(self, pixels: np.ndarray, rows: np.ndarray):
         "That these heads are the training's, and this graph's embedding is what they learned from."
-        seen = self.predictor.predict_pixels(pixels).embedding
-        off = max(
-            float(np.abs(self.judge(self.left.embedding[rows], rows) - self.left.p[rows]).max()),
-            float(np.abs(self.judge(seen, rows) - self.left.p[rows]).max()),
+        expected = self.oof.probabilities[rows]
+        from_training = self.predict(self.oof.embedding[rows], rows)
+        from_graph = self(pixels, rows)
+        difference = max(
+            float(np.abs(from_training - expected).max()),
+            float(np.abs(from_graph - expected).max()),
         )
-        if not off < 0.02:
+        if not difference < 0.02:
             raise DataError(
                 "expected heads of the folds that give the out-of-fold predictions back, but they differ by "
-                f"{off:.2f}: more than a linear head was trained here; use the hold-out instead, on='holdout' (--on "
-                "holdout), which is a look in the ledger"
+                f"{difference:.2f}: more than a linear head was trained here; use the hold-out instead, on='holdout' "
+                "(--on holdout), which is a look in the ledger"
             )
 
 
-def _stressed(left, on, images, seed):
-    "Who is judged, by whom, and a sentence that says so."
+def _draw(rows: np.ndarray, images: int, seed: int) -> np.ndarray:
+    "Some of the rows at random, in order."
+    return np.sort(rng(seed, "stress").choice(rows, min(images, len(rows)), replace=False))
+
+
+def _look_at_holdout(oof: OutOfFold) -> tuple[np.ndarray, int]:
+    "Rows of the hold-out, and which look this is: it is written into the ledger."
     from cvkit.data.ledger import Ledger
     from cvkit.data.splits import Splits
-    from cvkit.serving.predictor import Predictor
 
-    predictor, random = Predictor(left.folder / "bundle"), rng(seed, "stress")
-    held = on == "holdout"
-    splits = Splits.load(left.folder / "splits")
-    rows = np.asarray(splits.rows(left.manifest, "holdout")) if held else left.rows
-    rows = np.sort(random.choice(rows, min(images, len(rows)), replace=False))
-    if not held:
-        return (
-            predictor,
-            rows,
-            _FoldHeads(left, predictor),
-            (
-                "Out of fold: the served graph sees each image, and the head of a fold that had not learned from it "
-                "decides. The hold-out was not looked at."
-            ),
-        )
-    looks = Ledger(left.folder / "ledger.jsonl").look("stress", left.bundle.digest, splits.holdout_digest)
-    return (
-        predictor,
-        rows,
-        lambda pixels, _: predictor.predict_pixels(pixels).probabilities,
-        (
-            f"Held out: the bundle judged images that no part of it had seen. This was look {looks} at the hold-out; "
-            "it is in the ledger."
-        ),
-    )
+    splits = Splits.load(oof.folder / "splits")
+    looks = Ledger(oof.folder / "ledger.jsonl").look("stress", oof.bundle.digest, splits.holdout_digest)
+    return np.asarray(splits.rows(oof.manifest, "holdout")), looks
 
 
 def stress(
@@ -110,63 +103,87 @@ def stress(
     "Damage images in seven ways at five strengths, and see what is still recognised."
     from cvkit.evidence.robustness import measure_robustness
     from cvkit.model.features import cached_pixels
+    from cvkit.serving.predictor import Predictor
 
     if on not in ("folds", "holdout"):
         raise ParameterError(f"expected on='folds' or on='holdout', got {on!r}")
     if images < 10:
         raise ParameterError(f"expected at least 10 images, got {images}; 200 tell some 5 points apart")
-    out, left = Path(out or default_output_dir(trained, "stress")), OutOfFold(trained, manifest)
-    predictor, rows, predict, judged = _stressed(left, on, images, seed)
-    pixels = np.array(cached_pixels(left.manifest.take(rows), predictor.preprocess)[:])
+    oof = load_out_of_fold(trained, manifest)
+    out = Path(out or default_output_dir(trained, "stress"))
+    predictor = Predictor(oof.folder / "bundle")
+
     if on == "folds":
-        predict.check(pixels[:32], rows[:32])
-    found = measure_robustness(
-        lambda x, i: predict(x, rows[i]),
+        rows = _draw(oof.rows, images, seed)
+        heads = _FoldHeads(oof, predictor)
+        judged = (
+            "Out of fold: the served graph sees each image, and the head of a fold that had not learned from it "
+            "decides. The hold-out was not looked at."
+        )
+    else:
+        held_out, looks = _look_at_holdout(oof)
+        rows = _draw(held_out, images, seed)
+        judged = (
+            f"Held out: the bundle judged images that no part of it had seen. This was look {looks} at the hold-out; "
+            "it is in the ledger."
+        )
+    pixels = np.array(cached_pixels(oof.manifest.take(rows), predictor.preprocess)[:])
+    if on == "folds":
+        heads.check(pixels[:32], rows[:32])
+
+    def predict(damaged, drawn):
+        if on == "folds":
+            return heads(damaged, rows[drawn])
+        return predictor.predict_pixels(damaged).probabilities
+
+    robustness = measure_robustness(
+        predict,
         pixels,
-        left.targets[rows],
-        groups=left.manifest.groups[rows],
+        oof.targets[rows],
+        groups=oof.manifest.groups[rows],
         seed=seed,
         judged=judged,
-        digests=left.digests,
-        decide=left.decide,
+        digests=oof.digests,
+        decide=oof.decide,
     )
-    write_json(out / "stress.json", found)
-    write_atomic(out / "report.html", _stress_page(found, left, pixels, rows))
+    write_json(out / "stress.json", robustness)
+    write_atomic(out / "report.html", _stress_page(robustness, oof, pixels, rows))
+    at_strength_3 = {f"accuracy_{kind}_3": curve[2]["accuracy"] for kind, curve in robustness.curves.items()}
     keep_record(
         out,
         "stress",
-        {"bundle": left.bundle.digest[:12], "images": len(rows), "on": on, "verdict": found.verdict[0]},
-        {"clean_accuracy": found.clean, **{f"accuracy_{k}_3": v[2]["accuracy"] for k, v in found.curves.items()}},
+        {"bundle": oof.bundle.digest[:12], "images": len(rows), "on": on, "verdict": robustness.verdict[0]},
+        {"clean_accuracy": robustness.clean, **at_strength_3},
         [out / "stress.json", out / "report.html"],
     )
-    rewrite_page(left.folder, left.manifest)
-    return found
+    rewrite_page(oof.folder, oof.manifest)
+    return robustness
 
 
-def _stress_page(found, left, pixels, rows):
-    "Curves, what they cost, and what the damage looks like."
+def _damage_pictures(robustness, oof: OutOfFold, pixels: np.ndarray, rows: np.ndarray):
+    "The first image that may be shown, under each kind of damage."
     from cvkit.evidence.robustness import corrupt
-    from cvkit.reports.pages import code, definition, page, pictures, section, text
+    from cvkit.reports.pages import pictures, text
 
-    show = next((j for j, i in enumerate(rows) if left.manifest.may_show(i)), None)
-    seen = (
-        text("Nobody has cleared these images of personal data, so none is shown.")
-        if show is None
-        else pictures(
-            [
-                (pixels[show], "as it is"),
-                *((corrupt(pixels[show], k, 3, show), f"{k}, strength 3") for k in found.curves),
-            ],
-            size=160,
-            columns=4,
-        )
-    )
+    example = next((j for j, row in enumerate(rows) if oof.manifest.may_show(row)), None)
+    if example is None:
+        return text("Nobody has cleared these images of personal data, so none is shown.")
+    shown = [(pixels[example], "as it is")]
+    for kind in robustness.curves:
+        shown.append((corrupt(pixels[example], kind, 3, example), f"{kind}, strength 3"))
+    return pictures(shown, size=160, columns=4)
+
+
+def _stress_page(robustness, oof: OutOfFold, pixels: np.ndarray, rows: np.ndarray) -> str:
+    "Curves, what they cost, and what the damage looks like."
+    from cvkit.reports.pages import code, definition, page, section
+
     return page(
-        f"What {left.bundle.spec['name']} bears",
-        *found.blocks(),
-        section("What it looks like", seen),
-        section("What this speaks of", definition({k: code(v) for k, v in found.digests.items()})),
-        answer=found.verdict,
-        subtitle=f"{found.n} images under seven kinds of damage at five strengths.",
+        f"Robustness of {oof.bundle.spec['name']}",
+        *robustness.blocks(),
+        section("What it looks like", _damage_pictures(robustness, oof, pixels, rows)),
+        section("What this speaks of", definition({name: code(d) for name, d in robustness.digests.items()})),
+        answer=robustness.verdict,
+        subtitle=f"{robustness.n} images under seven kinds of damage at five strengths.",
         footer="Made by cvkit stress.",
     )
