@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The set_:PendingDeprecationWarni
 spec = Preprocess(size=64)
 no_network = torch.nn.Identity()  # for methods that only ask for answers
 photos = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
-said = np.array([0, 1, 2, 0, 1, 2])
+targets = np.array([0, 1, 2, 0, 1, 2])
 
 
 def network_of(trunk, width, classes=3):
@@ -106,7 +106,7 @@ def test_the_network_is_left_as_it_was(resnet):
     own = resnet.trunk.layer3.register_forward_hook(lambda *_: None)
     pixels = photos[:2].copy()
     explain_images(
-        resnet, spec, pixels, said[:2], answers(resnet), methods=[m for m in METHODS if m != "shap partition"]
+        resnet, spec, pixels, targets[:2], answers(resnet), methods=[m for m in METHODS if m != "shap partition"]
     )
     assert (
         count_hooks(resnet) == 1
@@ -123,13 +123,13 @@ def test_the_network_is_left_as_it_was(resnet):
 def test_integrated_gradients_of_a_linear_model():
     "Weight times distance from black (Sundararajan et al. 2017, sec. 2)."
     linear = Linear()
-    found = explain_images(linear, spec, photos, said, answers(linear), methods=["integrated gradients"], most=6)
+    found = explain_images(linear, spec, photos, targets, answers(linear), methods=["integrated gradients"], most=6)
     x, black, w = (
         spec.tensor(photos),
         spec.tensor(np.zeros_like(photos)),
         linear.weight.detach().numpy().reshape(3, 3, 64, 64),
     )
-    expected = (w[said] * (x - black)).sum(1)
+    expected = (w[targets] * (x - black)).sum(1)
     assert (
         np.abs(found.maps["integrated gradients"] - expected).max() < 1e-5
         and found.completeness["integrated gradients"].max() < 1e-3
@@ -143,7 +143,7 @@ def test_the_tail_gives_the_numbers_of_the_whole(resnet, part):
         resnet,
         spec,
         photos,
-        said,
+        targets,
         answers(resnet),
         methods=["layer integrated gradients"],
         layer=None if part is None else layer,
@@ -151,7 +151,7 @@ def test_the_tail_gives_the_numbers_of_the_whole(resnet, part):
     images, black = torch.from_numpy(spec.tensor(photos)), torch.from_numpy(spec.tensor(np.zeros_like(photos)))
     theirs = (
         LayerIntegratedGradients(Logits(resnet), layer)
-        .attribute(images, black, target=torch.tensor(said), n_steps=32, internal_batch_size=8)
+        .attribute(images, black, target=torch.tensor(targets), n_steps=32, internal_batch_size=8)
         .sum(1, keepdim=True)
     )
     whole = (
@@ -161,7 +161,7 @@ def test_the_tail_gives_the_numbers_of_the_whole(resnet, part):
         .numpy()
     )
     assert np.abs(found.maps["layer integrated gradients"] - whole).max() < 1e-3 * np.abs(whole).max()
-    promised = (answers(resnet)(photos) - answers(resnet)(np.zeros_like(photos)))[np.arange(6), said]
+    promised = (answers(resnet)(photos) - answers(resnet)(np.zeros_like(photos)))[np.arange(6), targets]
     assert found.completeness["layer integrated gradients"] == pytest.approx(
         np.abs(theirs.flatten(1).sum(1).detach().numpy() - promised) / np.abs(promised), abs=1e-3
     )
@@ -169,9 +169,9 @@ def test_the_tail_gives_the_numbers_of_the_whole(resnet, part):
 
 
 def test_grad_cam_is_captums(resnet):
-    found = explain_images(resnet, spec, photos, said, answers(resnet), methods=["grad-cam"])
+    found = explain_images(resnet, spec, photos, targets, answers(resnet), methods=["grad-cam"])
     theirs = LayerGradCam(Logits(resnet), resnet.trunk.layer4[1]).attribute(
-        torch.from_numpy(spec.tensor(photos)).requires_grad_(True), target=torch.tensor(said)
+        torch.from_numpy(spec.tensor(photos)).requires_grad_(True), target=torch.tensor(targets)
     )
     whole = (
         torch.nn.functional
@@ -247,16 +247,18 @@ def test_shap_leaves_the_compiler_on():
 def test_a_map_does_not_depend_on_its_neighbours(resnet):
     methods = ("layer integrated gradients", "grad-cam", "occlusion")
     many = explain_images(
-        resnet, spec, np.tile(photos, (3, 1, 1, 1)), np.tile(said, 3), answers(resnet), methods=methods
+        resnet, spec, np.tile(photos, (3, 1, 1, 1)), np.tile(targets, 3), answers(resnet), methods=methods
     )  # more than go through together
     for i in (0, 5, 17):
-        alone = explain_images(resnet, spec, photos[i % 6][None], said[i % 6][None], answers(resnet), methods=methods)
+        alone = explain_images(
+            resnet, spec, photos[i % 6][None], targets[i % 6][None], answers(resnet), methods=methods
+        )
         for m in methods:
             assert np.abs(many.maps[m][i] - alone.maps[m][0]).max() < 1e-3 * np.abs(alone.maps[m]).max(), (m, i)
 
 
 def test_costly_methods_explain_the_first_images_only(resnet):
-    found = explain_images(resnet, spec, photos, said, answers(resnet), most=2)
+    found = explain_images(resnet, spec, photos, targets, answers(resnet), most=2)
     for m in METHODS:
         known = np.isfinite(found.maps[m]).all((1, 2))
         assert (
@@ -280,8 +282,8 @@ def test_an_explanation_shows_itself():
         {"grad-cam": 3},
     )
     assert found.to_dict() == {
-        "grad-cam": {"images": 2, "seconds": None, "pictures_asked": 3, "completeness_error": None},
-        "shap partition": {"images": 1, "seconds": None, "pictures_asked": None, "completeness_error": 0.02},
+        "grad-cam": {"images": 2, "seconds": None, "images_evaluated": 3, "completeness_error": None},
+        "shap partition": {"images": 1, "seconds": None, "images_evaluated": None, "completeness_error": 0.02},
     }
     html = found._repr_html_()
     assert html.count("<img") == 3 and "promises none" in html and "2.0%" in html
@@ -570,10 +572,10 @@ def test_the_page_escapes_and_labels(shown, tmp_path):
         ["<script>a</script>", "b"],
         explanation,
         scores,
-        judged,
-        {"<b onclick=x>right": 0.25},
-        "<script>t</script>",
-        "<script>f</script>",
+        faithfulness=judged,
+        randomisation={"<b onclick=x>right": 0.25},
+        title="<script>t</script>",
+        footer="<script>f</script>",
     )
     page = path.read_text()
     assert (
@@ -593,7 +595,7 @@ def test_the_page_escapes_and_labels(shown, tmp_path):
 def test_refusals_of_the_page(shown, tmp_path):
     pixels, explanation, scores, judged = shown
     with pytest.raises(DataError, match="got 1 titles and no scores of none"):
-        explanation_report(tmp_path / "r.html", pixels, ["a"], explanation, scores, judged)
+        explanation_report(tmp_path / "r.html", pixels, ["a"], explanation, scores, faithfulness=judged)
     with pytest.raises(DataError, match="no scores of half, edges; make them with score_maps"):
         explanation_report(
             tmp_path / "r.html",
@@ -601,7 +603,7 @@ def test_refusals_of_the_page(shown, tmp_path):
             ["a", "b"],
             explanation,
             {m: s for m, s in scores.items() if m not in ("half", "edges")},
-            judged,
+            faithfulness=judged,
         )
     assert not list(tmp_path.iterdir())
 

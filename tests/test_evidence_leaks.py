@@ -2,6 +2,7 @@
 known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from cvkit.core import DataError, canonical_json, digest_json
 from cvkit.data.duplicates import NearDuplicates
 from cvkit.data.manifest import COLUMNS, Dataset, Manifest
 from cvkit.data.splits import Splits, make_splits
-from cvkit.evidence.leak_impact import inflation, paired_difference, probe_fit
+from cvkit.evidence.leak_impact import measure_leak_impact, paired_difference, probe_fit
 from cvkit.evidence.leaks import Rehearsal, certify, leak_units, leaked_rows
 from cvkit.release.policy import Policy, judge
 
@@ -66,7 +67,7 @@ six, none = list("uvwxyz"), ["", "", "", "", "", ""]
 # rows 0 and 1 in the hold-out, 2 and 3 in fold 0, 4 and 5 in fold 1
 place = [-1, -1, 0, 0, 1, 1]
 # contents, groups, pixels, near; (kind, boundary, sets, images, the two images) of all that crosses; hold-out images
-# with a twin, development images with one
+# that are linked across, development images likewise
 cases = {
     "nothing": (six, none, six, [], [], (0, 0)),
     "a group within each part": (six, list("aabbcc"), six, [(0, 1)], [], (0, 0)),
@@ -154,8 +155,8 @@ cases = {
 }
 
 
-@pytest.mark.parametrize("contents, groups, pixels, near, crosses, twins", cases.values(), ids=cases.keys())
-def test_what_crosses(contents, groups, pixels, near, crosses, twins):
+@pytest.mark.parametrize("contents, groups, pixels, near, crosses, linked", cases.values(), ids=cases.keys())
+def test_what_crosses(contents, groups, pixels, near, crosses, linked):
     manifest = manifest_of(contents, groups)
     splits, scan, near = splits_of(manifest, place), Pixels(manifest, pixels), pairs_of(*near)
     found = certify(manifest, splits, scan, near)
@@ -176,8 +177,9 @@ def test_what_crosses(contents, groups, pixels, near, crosses, twins):
         assert {"holdout": "across the hold-out", "folds": "across folds"}[
             boundary
         ] in found.sentence and found.sentence in str(found)
-    assert (found.twins["holdout"], found.twins["development"]) == twins and found.twins["holdout_images"] == 2
-    assert len(leaked_rows(manifest, splits, near, scan)) == twins[1]
+    assert (found.linked["holdout"], found.linked["development"]) == linked
+    assert found.linked["holdout_images"] == 2
+    assert len(leaked_rows(manifest, splits, near, scan)) == linked[1]
     assert certify(manifest, splits, scan).verdict == (
         "fail" if [c for c in crosses if c[0] != "near duplicates"] else "insufficient"
     )
@@ -290,7 +292,7 @@ def test_the_page_escapes_names_and_counts_in_tables():
     assert "1 (2 images)" in html and "<b>" not in html and "not searched" in html
 
 
-# ---- inflation
+# ---- leak impact
 
 
 def by_heart(names, targets, classes=2, otherwise=0):
@@ -298,73 +300,73 @@ def by_heart(names, targets, classes=2, otherwise=0):
 
     def fit(rows):
         known = {names[i]: targets[i] for i in rows}
-        return lambda asked: np.eye(classes)[[known.get(names[i], otherwise) for i in asked]]
+        return lambda chosen: np.eye(classes)[[known.get(names[i], otherwise) for i in chosen]]
 
     return fit
 
 
-def twin_data(twinned=20, alone=20):
-    """Held out: `twinned` images of class 1 with a twin in development, and `alone` of class 0 without; in development
-    beside the twins as many others of each class."""
-    names = [f"t{i}" for i in range(twinned)] * 2 + [f"h{i}" for i in range(alone)] + [f"d{i}" for i in range(60)]
-    targets = np.array([1] * 2 * twinned + [0] * alone + [0, 1] * 30)
-    folds = np.array([-1] * twinned + [0] * twinned + [-1] * alone + [0, 1] * 30)
+def linked_data(linked=20, alone=20):
+    """Held out: `linked` images of class 1 linked to one in development, and `alone` of class 0 without; in development
+    beside them as many others of each class."""
+    names = [f"t{i}" for i in range(linked)] * 2 + [f"h{i}" for i in range(alone)] + [f"d{i}" for i in range(60)]
+    targets = np.array([1] * 2 * linked + [0] * alone + [0, 1] * 30)
+    folds = np.array([-1] * linked + [0] * linked + [-1] * alone + [0, 1] * 30)
     units = np.unique(names, return_inverse=True)[1]
-    return names, targets, folds, units, np.arange(twinned, 2 * twinned)
+    return names, targets, folds, units, np.arange(linked, 2 * linked)
 
 
-def test_the_inflation_of_a_model_that_learns_by_heart():
-    "All held-out images are right with the twins, only those of class 0 without: half of 40."
-    names, targets, folds, units, leaked = twin_data()
-    found = inflation(targets, folds, leaked, units, by_heart(names, targets))
+def test_the_leak_impact_of_a_model_that_learns_by_heart():
+    "All held-out images are right with the linked images, only those of class 0 without: half of 40."
+    names, targets, folds, units, leaked = linked_data()
+    found = measure_leak_impact(targets, folds, leaked, units, by_heart(names, targets))
     assert found.accuracy["with"] == 1 and found.accuracy["without"] == 0.5 and found.accuracy["controls"] == [1.0] * 5
-    assert found.value == found.twins.value == 0.5 and found.fewer.value == 0, "other images are worth nothing to it"
+    assert found.value == found.linked.value == 0.5 and found.fewer.value == 0, "other images are worth nothing to it"
     assert found.low < 0.36 and 0.63 < found.high < 0.7, "the interval of 20 in 40"
     assert found.images == {"holdout": 40, "development": 80, "leaked": 20, "control": 20} and found.changed == {
         "with": 20,
         "without": 0,
     }
-    assert "100.0% of 40" in str(found) and "Inflation +50.0 points" in str(found) and "raised" in str(found)
+    assert "100.0% of 40" in str(found) and "by +50.0 points" in str(found) and "raised" in str(found)
     assert found.to_dict()["value"] == 0.5 and json.loads(canonical_json(found)) and "<table" in found._repr_html_()
 
 
 def test_a_model_that_does_not_remember_is_not_inflated():
-    names, targets, folds, units, leaked = twin_data()
-    found = inflation(targets, folds, leaked, units, lambda rows: lambda asked: np.eye(2)[targets[asked]])
+    _, targets, folds, units, leaked = linked_data()
+    found = measure_leak_impact(targets, folds, leaked, units, lambda rows: lambda chosen: np.eye(2)[targets[chosen]])
     assert (
         found.value == 0
         and found.low < 0 < found.high
         and found.high == pytest.approx(1 - 0.025 ** (1 / 40)) == -found.low
     )
-    assert "holds 0" in str(found)
+    assert "contains 0" in str(found)
 
 
 def test_the_part_of_having_fewer_images():
     """A model that is right on as large a share of the hold-out as it has images of 100, whichever they are: all of the
     difference is due to fewer images."""
-    names, targets, folds, units, leaked = twin_data(20, 80)
+    _, targets, folds, units, leaked = linked_data(20, 80)
     held = np.flatnonzero(folds < 0)
 
     def fit(rows):
-        return lambda asked: np.eye(2)[np.where(np.arange(len(asked)) < len(rows), targets[held], 1 - targets[held])]
+        return lambda chosen: np.eye(2)[np.where(np.arange(len(chosen)) < len(rows), targets[held], 1 - targets[held])]
 
-    found = inflation(targets, folds, leaked, units, fit)
-    assert found.value == pytest.approx(0.2) == found.fewer.value and found.twins.value == 0
+    found = measure_leak_impact(targets, folds, leaked, units, fit)
+    assert found.value == pytest.approx(0.2) == found.fewer.value and found.linked.value == 0
 
 
 def test_what_cannot_be_stated():
-    names, targets, folds, units, leaked = twin_data()
+    names, targets, folds, units, leaked = linked_data()
     fit = by_heart(names, targets)
-    nothing = inflation(targets, folds, [], units, fit)
-    assert nothing.value is None and "no inflation to state" in str(nothing) and "<table" not in nothing._repr_html_()
-    gone = inflation(targets, folds, np.flatnonzero((folds >= 0) & (targets == 1)), units, fit)
+    nothing = measure_leak_impact(targets, folds, [], units, fit)
+    assert nothing.value is None and "no leak impact to state" in str(nothing) and "<table" not in nothing._repr_html_()
+    gone = measure_leak_impact(targets, folds, np.flatnonzero((folds >= 0) & (targets == 1)), units, fit)
     assert gone.value is None and "1 of the classes would have no image" in str(gone)
-    few = inflation(targets, folds, np.flatnonzero((folds >= 0) & (targets == 1))[:45], units, fit)
+    few = measure_leak_impact(targets, folds, np.flatnonzero((folds >= 0) & (targets == 1))[:45], units, fit)
     assert few.images["control"] == 5 and "only 5 others" in str(few)
     with pytest.raises(DataError, match="1 of 1 leaked rows elsewhere"):
-        inflation(targets, folds, [0], units, fit)
+        measure_leak_impact(targets, folds, [0], units, fit)
     with pytest.raises(DataError, match="0 held out"):
-        inflation(targets, np.maximum(folds, 0), leaked, units, fit)
+        measure_leak_impact(targets, np.maximum(folds, 0), leaked, units, fit)
 
 
 def test_units_are_drawn_whole():
@@ -380,14 +382,15 @@ def test_units_are_drawn_whole():
     assert paired_difference(d[:40], np.repeat(np.arange(4), 10)).value is None
 
 
-def test_the_certificate_carries_the_inflation_and_the_policy_reads_it():
+def test_the_certificate_carries_the_leak_impact_and_the_policy_reads_it():
     manifest = manifest_of(list("uvuxyz"))
     found = certify(manifest, splits_of(manifest, place), None, pairs_of())
-    before, (names, targets, folds, units, leaked) = found.digest, twin_data()
-    found.inflation = inflation(targets, folds, leaked, units, by_heart(names, targets))
+    before, (names, targets, folds, units, leaked) = found.digest, linked_data()
+    impact = measure_leak_impact(targets, folds, leaked, units, by_heart(names, targets))
+    found = replace(found, leak_impact=impact)
     assert (
         found.digest != before
-        and found.to_dict()["inflation"]["value"] == 0.5
+        and found.to_dict()["leak_impact"]["value"] == 0.5
         and "+50.0 points" in str(found)
         and "+50.0 points" in found._repr_html_()
     )

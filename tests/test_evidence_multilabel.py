@@ -289,14 +289,14 @@ def test_cuts_are_those_of_each_label_alone(rule, wish):
             truth[:, k] >= 0,
             {"by": rule} | {name: v[k] if isinstance(v, list) else v for name, v in wish.items()},
         )
-        assert found.cuts[k] == choose_threshold(truth[rows, k] == 1, p[rows, k], **own)
+        assert found.thresholds[k] == choose_threshold(truth[rows, k] == 1, p[rows, k], **own)
         assert found.by_fold[2, k] == choose_threshold(
             truth[rows & (folds != 2), k] == 1, p[rows & (folds != 2), k], **own
         )
         assert found.f1[k] == pytest.approx([
-            sk.f1_score(truth[rows, k], s[rows, k]) for s in (found.decisions, p >= found.cuts)
+            sk.f1_score(truth[rows, k], s[rows, k]) for s in (found.decisions, p >= found.thresholds)
         ])
-    assert ((found.cuts > 0) & (found.cuts < 1)).all() and found.by == rule and canonical_json(found)
+    assert ((found.thresholds > 0) & (found.thresholds < 1)).all() and found.by == rule and canonical_json(found)
 
 
 def test_cuts_never_see_their_own_fold():
@@ -307,7 +307,9 @@ def test_cuts_never_see_their_own_fold():
     assert np.array_equal(first.decisions[folds == 1], flipped.decisions[folds == 1]) and np.array_equal(
         first.by_fold[1], flipped.by_fold[1]
     )
-    assert not np.array_equal(first.cuts, flipped.cuts) and not np.array_equal(first.by_fold[0], flipped.by_fold[0])
+    assert not np.array_equal(first.thresholds, flipped.thresholds) and not np.array_equal(
+        first.by_fold[0], flipped.by_fold[0]
+    )
     moved = cross_fit_label_thresholds(truth, np.where(own, p**3, p), folds)
     assert np.array_equal(moved.decisions[folds == 1], p[folds == 1] ** 3 >= first.by_fold[1]), (
         "its scores are only compared"
@@ -334,16 +336,16 @@ def test_images_without_part_and_labels_without_knowledge_choose_nothing():
     q = np.where((out < 0)[:, None], np.nan, p)
     found = cross_fit_label_thresholds(truth, q, out)
     changed = cross_fit_label_thresholds(truth, np.where((out >= 0)[:, None] & (truth < 0), 0, q), out)
-    assert np.array_equal(found.cuts, changed.cuts) and np.array_equal(found.by_fold, changed.by_fold)
+    assert np.array_equal(found.thresholds, changed.thresholds) and np.array_equal(found.by_fold, changed.by_fold)
     assert not found.decisions[out < 0].any()
 
 
 def test_a_cut_below_all_scores_lies_above_0():
     truth = np.array([[1], [0], [1], [0]] * 5)
     found = cross_fit_label_thresholds(truth, np.where(truth, 0.0, 1.0), np.arange(20) // 4 % 2, "recall", floor=1)
-    assert 0 < found.cuts[0] <= 1e-9 and "LabelCuts of 1 labels by recall" in repr(found)
+    assert 0 < found.thresholds[0] <= 1e-9 and "LabelThresholds of 1 labels by recall" in repr(found)
     low = cross_fit_label_thresholds(truth, np.where(truth, 0.2, 0.9), np.arange(20) // 4 % 2, "recall", floor=1)
-    assert 0 < low.cuts[0] < 0.2 and low.decisions.all()
+    assert 0 < low.thresholds[0] < 0.2 and low.decisions.all()
 
 
 @pytest.mark.parametrize(
@@ -441,7 +443,7 @@ def test_page_shows_what_was_measured(tmp_path):
     e = evaluate_labels(
         truth,
         p,
-        cuts.cuts,
+        cuts.thresholds,
         ["<b>cat</b>", "$dog$", "bird", "fish"],
         cuts.decisions,
         looks=1,
@@ -459,7 +461,7 @@ def test_page_shows_what_was_measured(tmp_path):
         "cat missed",
         "&lt;b&gt;cat",
         "looked at once",
-        f"{cuts.cuts[1]:.3f}",
+        f"{cuts.thresholds[1]:.3f}",
         "other folds chose",
         f"{e.metrics['micro_f1'].value:.3f}",
         "abc",
@@ -468,7 +470,7 @@ def test_page_shows_what_was_measured(tmp_path):
     assert "<b>cat</b>" not in html and "<script" not in html and html.count("<img") == 4
     assert (
         "thresholds of each label stand"
-        in label_report(evaluate_labels(truth, p, cuts.cuts, names), tmp_path / "page.html").read_text()
+        in label_report(evaluate_labels(truth, p, cuts.thresholds, names), tmp_path / "page.html").read_text()
     )
 
 

@@ -49,9 +49,9 @@ def explain(
         [explainer.title(row) for row in examples.rows],
         examples.explanation,
         examples.scores,
-        faithfulness,
-        examples.randomised,
-        f"How {explainer.predictor.bundle.spec['name']} decides",
+        faithfulness=faithfulness,
+        randomisation=examples.randomised,
+        title=f"How {explainer.predictor.bundle.spec['name']} decides",
         visible=[manifest.may_show(row) for row in examples.rows],
         pictures=explainer.pictured(examples.pixels),
     )

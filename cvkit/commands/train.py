@@ -64,7 +64,7 @@ class Trained:
 
     def __repr__(self):
         metric = self.cv["metric"]
-        inflation = self.leaks.inflation.sentences[:2] if self.leaks.inflation else ()
+        impact = self.leaks.leak_impact.sentences[:2] if self.leaks.leak_impact else ()
         return "\n".join([
             str(self.bundle),
             f"{self.verdict[0]}: {self.verdict[1]}",
@@ -73,7 +73,7 @@ class Trained:
                 f"deviation {self.cv[f'{metric}_sd']:.3f}"
             ),
             self.leaks.sentence,
-            *inflation,
+            *impact,
             "next:",
             *(f"  {what}\n    {why}" for why, what in self.next_steps()),
         ])
@@ -238,9 +238,9 @@ def _certified(job: TrainingJob, allow_leak: bool) -> object:
     return leaks
 
 
-def _with_inflation(job: TrainingJob, leaks: object) -> object:
+def _with_leak_impact(job: TrainingJob, leaks: object) -> object:
     "The certificate with by how much a leak flatters the score of a probe."
-    from cvkit.evidence.leak_impact import inflation, probe_fit
+    from cvkit.evidence.leak_impact import measure_leak_impact, probe_fit
     from cvkit.evidence.leaks import leak_units, leaked_rows
     from cvkit.model.features import extract_features
 
@@ -248,14 +248,14 @@ def _with_inflation(job: TrainingJob, leaks: object) -> object:
     if leaks.verdict != "fail" or not manifest.task_info.one_label:
         return leaks
     embedding = extract_features(manifest, job.backbone).embedding
-    measured = inflation(
+    measured = measure_leak_impact(
         manifest.targets,
         job.folds,
         leaked_rows(manifest, job.splits, job.near_duplicates, job.scan),
         leak_units(manifest, job.near_duplicates, job.scan),
         probe_fit(embedding, manifest.targets),
     )
-    leaks = replace(leaks, inflation=measured)
+    leaks = replace(leaks, leak_impact=measured)
     write_json(job.out / "leaks.json", leaks)
     return leaks
 
@@ -275,7 +275,7 @@ def _train(job: TrainingJob, leaks: object, name: str) -> Trained:
         cv=cv,
         manifest=job.manifest,
         fit=result.fit,
-        leaks=_with_inflation(job, leaks),
+        leaks=_with_leak_impact(job, leaks),
         oof={**result.oof, "folds": result.fit.folds},
     )
     _keep_training(job, result, trained)

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'COSTLY', 'AT_ONCE', 'UNRELIABLE', 'count_hooks', 'hook_guard', 'overlay', 'Explanation', 'shap_module',
-           'explain_images']
+           'explain_images', 'ExplainerAdapter']
 
 # %% ../../nbs/06_evidence/04_explain.ipynb #5a4881d1
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -19,42 +21,50 @@ from ..core import CvkitError, DataError, ParameterError, need, progress
 def count_hooks(
     network,  # torch module
 ) -> int:  # forward and backward hooks in all of its parts
-    "Hooks that hang in a network."
+    "Number of hooks that are registered in a network."
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return sum(len(getattr(m, kind)) for m in network.modules() for kind in kinds)
+    return sum(len(getattr(module, kind)) for module in network.modules() for kind in kinds)
 
-
+# %% ../../nbs/06_evidence/04_explain.ipynb #6e8a38c0
 @contextmanager
-def hook_guard(network):
-    "Refuse to leave hooks behind."
+def hook_guard(
+    network,  # torch module
+):
+    "Raise CvkitError where more hooks are registered afterwards than before."
     before = count_hooks(network)
     yield
-    left = count_hooks(network) - before
-    if left:
+    more = count_hooks(network) - before
+    if more:
         raise CvkitError(
-            f"expected no hooks left in the network, found {left} more than before; load the network again"
+            f"expected no hooks left in the network, found {more} more than before; load the network again"
         )
 
-# %% ../../nbs/06_evidence/04_explain.ipynb #2b0fa48c
+# %% ../../nbs/06_evidence/04_explain.ipynb #140b0d42
 def overlay(
     image: np.ndarray,  # `(h,w,3)` uint8
     heat: np.ndarray,  # `(h,w)` float; positive speaks for the class
 ) -> np.ndarray:  # `(h,w,3)` uint8
     "A map over its picture: orange for, blue against."
     gray = image.mean(-1, keepdims=True).repeat(3, -1)
-    strength = np.clip(heat / (np.quantile(np.abs(heat), 0.98) + 1e-12), -1, 1)[..., None]
+    scale = np.quantile(np.abs(heat), 0.98) + 1e-12
+    strength = np.clip(heat / scale, -1, 1)[..., None]
     colour = np.where(strength > 0, [230.0, 97.0, 0.0], [0.0, 90.0, 200.0])
-    mix = 0.75 * np.abs(strength)
-    return ((1 - mix) * (0.55 * gray + 70) + mix * colour).astype(np.uint8)
+    opacity = 0.75 * np.abs(strength)
+    return ((1 - opacity) * (0.55 * gray + 70) + opacity * colour).astype(np.uint8)
 
-# %% ../../nbs/06_evidence/04_explain.ipynb #294c6cdf
+# %% ../../nbs/06_evidence/04_explain.ipynb #b514d471
 METHODS = ("layer integrated gradients", "grad-cam", "occlusion", "integrated gradients", "shap partition")
 COSTLY = ("integrated gradients", "shap partition")  # explain the first few images only
 AT_ONCE = 16  # images that go through the network together
 UNRELIABLE = 0.05  # relative completeness error above which a map is labelled unreliable
 
 
-@dataclass
+def _finite_median(values: np.ndarray) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else None
+
+
+@dataclass(frozen=True, repr=False)
 class Explanation:
     "Maps by method, and what they cost."
 
@@ -62,121 +72,152 @@ class Explanation:
     # method to `(n,)` relative error of the promised sum; nan where none is promised
     completeness: dict[str, np.ndarray]
     seconds: dict = field(default_factory=dict)  # by method
-    calls: dict = field(default_factory=dict)  # by method: pictures that the whole network or the graph was asked about
+    calls: dict = field(default_factory=dict)  # by method: images that went through the whole network or the graph
 
-    def label(self, method: str, i: int) -> str:  # `""`, or why not to trust the map
+    def label(
+        self,
+        method: str,  # of the map
+        i: int,  # number of the image
+    ) -> str:  # `""`, or why not to trust the map
+        "The warning below a map."
         error = self.completeness[method][i]
-        return f"unreliable: misses its sum by {error:.0%}" if np.isfinite(error) and error > UNRELIABLE else ""
+        if np.isfinite(error) and error > UNRELIABLE:
+            return f"unreliable: misses its sum by {error:.0%}"
+        return ""
 
     def to_dict(self) -> dict:  # plain data, without the maps
-        "How many images each method explained, at what cost, and what it missed of the sum that it promises."
-
-        def middle(x):
-            return float(np.median(x[np.isfinite(x)])) if np.isfinite(x).any() else None
-
-        return {
-            m: {
-                "images": int(np.isfinite(v).all((1, 2)).sum()),
-                "seconds": self.seconds.get(m),
-                "pictures_asked": self.calls.get(m),
-                "completeness_error": middle(self.completeness[m]),
+        "How many images each method explained, at what cost, and how far it missed the sum that it promises."
+        record = {}
+        for method, maps in self.maps.items():
+            record[method] = {
+                "images": int(np.isfinite(maps).all((1, 2)).sum()),
+                "seconds": self.seconds.get(method),
+                "images_evaluated": self.calls.get(method),
+                "completeness_error": _finite_median(self.completeness[method]),
             }
-            for m, v in self.maps.items()
-        }
+        return record
 
     def __repr__(self):
-        return f"Explanation of {len(next(iter(self.maps.values())))} images by {', '.join(self.maps)}"
+        first = next(iter(self.maps.values()))
+        return f"Explanation of {len(first)} images by {', '.join(self.maps)}"
 
     def _repr_html_(self):
-        from PIL import Image
+        from cvkit.reports.pages import fragment, section, table
 
-        from cvkit.reports.pages import fragment, pictures, section, table
-
-        rows = [
-            {
-                "method": m,
-                "images": v["images"],
-                "pictures asked": v["pictures_asked"],
-                "misses of its sum": "promises none"
-                if v["completeness_error"] is None
-                else f"{v['completeness_error']:.1%}",
-            }
-            for m, v in self.to_dict().items()
-        ]
-        gray = np.full((*next(iter(self.maps.values())).shape[1:], 3), 128, np.uint8)
-        shown = [
-            pictures(
-                [
-                    (Image.fromarray(overlay(gray, one)).quantize(64), m)
-                    for m, v in self.maps.items()
-                    for one in v[i : i + 1]
-                    if np.isfinite(one).all()
-                ],
-                size=96,
-                columns=5,
-            )
-            for i in range(min(4, len(next(iter(self.maps.values())))))
-        ]
+        rows = []
+        for method, facts in self.to_dict().items():
+            error = facts["completeness_error"]
+            rows.append({
+                "method": method,
+                "images": facts["images"],
+                "images evaluated": facts["images_evaluated"],
+                "misses its sum by": "promises none" if error is None else f"{error:.1%}",
+            })
+        shown = [_map_row(self.maps, i) for i in range(min(4, len(next(iter(self.maps.values())))))]
         return fragment(table(rows), section("Maps", *shown))
 
 
-class _Logits:
-    "The first output of a network, for Captum."
+def _map_row(maps: dict[str, np.ndarray], i: int):
+    "The maps of image i, over gray."
+    from PIL import Image
 
-    def __new__(cls, network):
-        torch = need("torch", "explain")
+    from cvkit.reports.pages import pictures
 
-        class Logits(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.network, self.asked = network, 0
+    shown = []
+    for method, values in maps.items():
+        if np.isfinite(values[i]).all():
+            gray = np.full((*values[i].shape, 3), 128, np.uint8)
+            shown.append((Image.fromarray(overlay(gray, values[i])).quantize(64), method))
+    return pictures(shown, size=96, columns=5)
 
-            def forward(self, images):
-                self.asked += len(images)
-                return self.network(images)[0]
+# %% ../../nbs/06_evidence/04_explain.ipynb #67144a0f
+def _logits_module(network):
+    "A module that returns the first output of a network, as Captum wants it, and counts images in `evaluated`."
+    torch = need("torch", "explain")
 
-        return Logits().eval()
+    class Logits(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+            self.evaluated = 0
+
+        def forward(self, images):
+            self.evaluated += len(images)
+            return self.network(images)[0]
+
+    return Logits().eval()
 
 
-def _resize(maps, size):  # `(n,1,h,w)` tensor to `(n,size,size)` array
+def _resize(maps, size: int) -> np.ndarray:
+    "A tensor `(n,1,h,w)` as an array `(n,size,size)`."
     functional = need("torch.nn.functional", "explain")
-    return (
-        functional
-        .interpolate(maps.float(), size=(size, size), mode="bilinear", align_corners=False)[:, 0]
-        .detach()
-        .numpy()
-    )
+    resized = functional.interpolate(maps.float(), size=(size, size), mode="bilinear", align_corners=False)
+    return resized[:, 0].detach().numpy()
 
 
-def _missed(total, promised):
-    "Relative distance between a map's sum and the difference that it promises (completeness axiom)."
+def _completeness_error(total: np.ndarray, promised: np.ndarray) -> np.ndarray:
+    "Relative distance between the sum of a map and the difference of logits (Sundararajan et al. 2017, axiom)."
     return np.abs(total - promised) / np.maximum(np.abs(promised), 1e-6)
 
-# %% ../../nbs/06_evidence/04_explain.ipynb #3672c9bd
-def _chain(network, image):
-    "The parts of a trunk in the order in which they run, and the stages among them: those that hold convolutions."
-    torch, seen = need("torch", "explain"), []
-    parts = [
-        p for child in network.trunk.children() for p in (child if isinstance(child, torch.nn.Sequential) else [child])
-    ]
-    hooks = [p.register_forward_hook(lambda part, *_: seen.append(part)) for p in parts]
+
+def _integrated_gradients(model, images, black, targets, *, steps: int, batch: int):
+    "Attributions like images, and their completeness error `(n,)`."
+    torch = need("torch", "explain")
+    captum = need("captum.attr", "explain")
+    images = images.contiguous()
+    black = black.contiguous()
+    with torch.no_grad():
+        difference = model(images) - model(black)
+        promised = difference.gather(1, targets[:, None])[:, 0].numpy()
+    images.requires_grad_(True)
+    attributions = captum.IntegratedGradients(model).attribute(
+        images,
+        black.expand_as(images),
+        target=targets,
+        n_steps=steps,
+        internal_batch_size=max(batch, len(images)),
+    )
+    attributions = attributions.detach()
+    images.requires_grad_(False)
+    total = attributions.flatten(1).sum(1).numpy()
+    return attributions, _completeness_error(total, promised)
+
+
+def _input_gradients(model, images, black, targets):
+    "Integrated gradients on the pixels: maps and completeness error."
+    attributions, error = _integrated_gradients(model, images, black, targets, steps=16, batch=8)
+    return _resize(attributions.sum(1, keepdim=True), images.shape[-1]), error
+
+# %% ../../nbs/06_evidence/04_explain.ipynb #b465ace6
+def _chain(network, image) -> tuple[list, list]:
+    "The parts of a backbone in the order in which they run, and the stages among them: those that hold convolutions."
+    torch = need("torch", "explain")
+    parts = []
+    for child in network.trunk.children():
+        parts.extend(child if isinstance(child, torch.nn.Sequential) else [child])
+    ran = []
+    hooks = [part.register_forward_hook(lambda part, *_: ran.append(part)) for part in parts]
     try:
         with torch.no_grad():
             network(image)
     finally:
         for hook in hooks:
             hook.remove()
-    return seen, [p for p in seen if any(isinstance(m, torch.nn.Conv2d) for m in p.modules() if m is not p)]
+    return ran, [part for part in ran if _holds_convolutions(part, torch.nn.Conv2d)]
 
 
-def _cut(network, image, layer=None):
+def _holds_convolutions(part, convolution: type) -> bool:
+    return any(isinstance(module, convolution) for module in part.modules() if module is not part)
+
+
+def _split_network(network, image, layer=None):
     "The network as two modules: as far as a layer (the last stage but one by default), and from there to the logits."
     torch = need("torch", "explain")
     parts, stages = _chain(network, image)
     layer = stages[-2] if layer is None else layer
     if layer not in parts:
         raise ParameterError(
-            f"expected layer to be one of the {len(parts)} parts that follow one another in the trunk, got "
+            f"expected layer to be one of the {len(parts)} parts that follow one another in the backbone, got "
             f"{type(layer).__name__}; take one of network.trunk.blocks"
         )
     after = parts.index(layer) + 1
@@ -184,159 +225,145 @@ def _cut(network, image, layer=None):
     class Tail(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.parts, self.head = (
-                torch.nn.Sequential(*parts[after:]),
-                torch.nn.Sequential(network.hidden, network.head),
-            )
+            self.parts = torch.nn.Sequential(*parts[after:])
+            self.head = torch.nn.Sequential(network.hidden, network.head)
 
-        def forward(self, found):
-            return self.head(self.parts(found).mean((2, 3)))
+        def forward(self, features):
+            return self.head(self.parts(features).mean((2, 3)))
 
-    head, tail = torch.nn.Sequential(*parts[:after]).eval(), Tail().eval()
+    head = torch.nn.Sequential(*parts[:after]).eval()
+    tail = Tail().eval()
     with torch.no_grad():
-        whole, both = network(image)[0], tail(head(image))
+        whole = network(image)[0]
+        both = tail(head(image))
     if not torch.allclose(whole, both, rtol=1e-3, atol=1e-3):
         raise ParameterError(
-            "expected a trunk whose parts follow one another, but together they answer otherwise than the network; "
-            "explain it with methods=('grad-cam', 'occlusion', 'shap partition')"
+            "expected a backbone whose parts follow one another, but together they return other logits than the "
+            "network; explain it with methods=('grad-cam', 'occlusion', 'shap partition')"
         )
     return head, tail
 
-# %% ../../nbs/06_evidence/04_explain.ipynb #140b0d42
-def _integrated_gradients(model, images, black, targets, steps=16, at_once=8):
-    torch, captum = need("torch", "explain"), need("captum.attr", "explain")
-    images, black = images.contiguous(), black.contiguous()  # channels last are quicker forwards, not backwards
-    with torch.no_grad():
-        promised = (model(images) - model(black)).gather(1, targets[:, None])[:, 0].numpy()
-    found = (
-        captum
-        .IntegratedGradients(model)
-        .attribute(
-            images.requires_grad_(True),
-            black.expand_as(images),
-            target=targets,
-            n_steps=steps,
-            internal_batch_size=max(at_once, len(images)),
-        )
-        .detach()
-    )
-    images.requires_grad_(False)
-    return found, _missed(found.flatten(1).sum(1).numpy(), promised)
-
-
-def _input_gradients(model, images, black, targets):
-    found, missed = _integrated_gradients(model, images, black, targets)
-    return _resize(found.sum(1, keepdim=True), images.shape[-1]), missed
-
 
 def _layer_gradients(model, images, black, targets, layer=None):
-    head, tail = _cut(model.network, black, layer)
-    with need("torch", "explain").no_grad():
-        inside, start = head(images), head(black)
-    model.asked += len(images) + 3  # black, to find the parts, to prove the cut, and as the start
-    found, missed = _integrated_gradients(tail, inside, start, targets, 32, 64)
-    return _resize(found.sum(1, keepdim=True), images.shape[-1]), missed
+    "Integrated gradients on the features of a layer: maps and completeness error."
+    torch = need("torch", "explain")
+    head, tail = _split_network(model.network, black, layer)
+    with torch.no_grad():
+        features = head(images)
+        start = head(black)
+    model.evaluated += len(images) + 3  # black, to find the parts, to check the split, and as the start
+    attributions, error = _integrated_gradients(tail, features, start, targets, steps=32, batch=64)
+    return _resize(attributions.sum(1, keepdim=True), images.shape[-1]), error
 
 
 def _grad_cam(model, images, black, targets):
-    stage = _chain(model.network, black)[1][-1]
-    model.asked += 1
-    found = (
-        need("captum.attr", "explain")
-        .LayerGradCam(model, stage)
-        .attribute(images.requires_grad_(True), target=targets, relu_attributions=False)
-    )
+    "Grad-CAM of the last stage, without its ReLU, so that it can speak against a class; it promises no sum."
+    captum = need("captum.attr", "explain")
+    _, stages = _chain(model.network, black)
+    model.evaluated += 1
+    images.requires_grad_(True)
+    maps = captum.LayerGradCam(model, stages[-1]).attribute(images, target=targets, relu_attributions=False)
     images.requires_grad_(False)
-    return _resize(found, images.shape[-1]), np.full(len(images), np.nan)
+    return _resize(maps, images.shape[-1]), np.full(len(images), np.nan)
 
-# %% ../../nbs/06_evidence/04_explain.ipynb #5cf940fc
-def _occlusion(predict, pixels, targets, window=32, at_once=4):
+# %% ../../nbs/06_evidence/04_explain.ipynb #a3954cac
+def _occlusion(predict: Callable, pixels: np.ndarray, targets: np.ndarray, window: int = 32, at_once: int = 4):
+    "Drop of the logit by square `(n,h,w)`; no sum is promised."
     h, w = pixels.shape[1:3]
-    cells, maps = (
-        [(y, x) for y in range(0, h, window) for x in range(0, w, window)],
-        np.zeros(pixels.shape[:3], np.float32),
-    )
-    for start in range(0, len(pixels), at_once):  # a few pictures at a time: their covered copies fill the memory
-        whole, t = pixels[start : start + at_once], targets[start : start + at_once]
-        n, rows = len(whole), np.arange(len(whole))
-        covered = np.repeat(whole[:, None], len(cells), 1)
-        for k, (y, x) in enumerate(cells):
+    corners = [(y, x) for y in range(0, h, window) for x in range(0, w, window)]
+    maps = np.zeros(pixels.shape[:3], np.float32)
+    for start in range(0, len(pixels), at_once):
+        whole = pixels[start : start + at_once]
+        classes = targets[start : start + at_once]
+        n = len(whole)
+        rows = np.arange(n)
+        covered = np.repeat(whole[:, None], len(corners), 1)
+        for k, (y, x) in enumerate(corners):
             covered[:, k, y : y + window, x : x + window] = 128
         logits = predict(np.concatenate([whole, covered.reshape(-1, *whole.shape[1:])]))
-        drop = logits[rows, t][:, None] - logits[n:].reshape(n, len(cells), -1)[rows, :, t]
-        for k, (y, x) in enumerate(cells):
+        of_covered = logits[n:].reshape(n, len(corners), -1)
+        drop = logits[rows, classes][:, None] - of_covered[rows, :, classes]
+        for k, (y, x) in enumerate(corners):
             maps[start : start + n, y : y + window, x : x + window] = drop[:, k, None, None]
     return maps, np.full(len(pixels), np.nan)
 
-# %% ../../nbs/06_evidence/04_explain.ipynb #b514d471
-def shap_module():
-    "SHAP, imported without the seconds in which numba would compile what is not used here."
+# %% ../../nbs/06_evidence/04_explain.ipynb #23d2d251
+def shap_module():  # the module shap
+    "Import SHAP without compiling its functions."
     numba = need("numba", "explain")
-    before, numba.config.DISABLE_JIT = numba.config.DISABLE_JIT, True
+    before = numba.config.DISABLE_JIT
+    numba.config.DISABLE_JIT = True
     try:
         return need("shap", "explain")
     finally:
         numba.config.DISABLE_JIT = before
 
-
+# %% ../../nbs/06_evidence/04_explain.ipynb #bd8181ac
 class _Cells:
     "Cells of a picture and the tree of their halves, as a masker for SHAP."
 
-    def __init__(self, rows, columns):
-        self.columns, self.shape, self.fixed_background, self.immutable_outputs, links = (
-            columns,
-            (1, rows * columns),
-            True,
-            True,
-            [],
-        )
+    def __init__(self, rows: int, columns: int):
+        self.columns = columns
+        self.shape = (1, rows * columns)
+        self.fixed_background = True
+        self.immutable_outputs = True
+        links = []
         self._link(0, rows, 0, columns, links)
         self.clustering = np.array(links, float).reshape(-1, 4)
 
-    def _link(self, top, bottom, left, right, links):  # the number of a node, and how many cells it holds
+    def _link(self, top: int, bottom: int, left: int, right: int, links: list) -> tuple[int, int]:
+        "The number of the node of these cells, and how many cells it holds; its two halves are linked first."
         if (bottom - top) * (right - left) == 1:
             return top * self.columns + left, 1
         if bottom - top >= right - left:
-            halves = (top, (top + bottom) // 2, left, right), ((top + bottom) // 2, bottom, left, right)
+            middle = (top + bottom) // 2
+            first = self._link(top, middle, left, right, links)
+            second = self._link(middle, bottom, left, right, links)
         else:
-            halves = (top, bottom, left, (left + right) // 2), (top, bottom, (left + right) // 2, right)
-        (one, a), (other, b) = (self._link(*half, links) for half in halves)
-        links.append([one, other, a + b, a + b])
-        return self.shape[1] + len(links) - 1, a + b
+            middle = (left + right) // 2
+            first = self._link(top, bottom, left, middle, links)
+            second = self._link(top, bottom, middle, right, links)
+        size = first[1] + second[1]
+        links.append([first[0], second[0], size, size])
+        return self.shape[1] + len(links) - 1, size
 
-    def __call__(self, kept, cells):
-        return ((cells * kept)[None],)
+    def __call__(self, visible: np.ndarray, cells: np.ndarray) -> tuple:
+        return ((cells * visible)[None],)
 
 
-def _shap_partition(predict, pixels, targets, evaluations=100, cell=16):
-    explain, (n, h, w) = shap_module().PartitionExplainer, pixels.shape[:3]
+def _shap_partition(
+    predict: Callable, pixels: np.ndarray, targets: np.ndarray, evaluations: int = 100, cell: int = 16
+) -> tuple[np.ndarray, np.ndarray]:
+    "Owen values by cell, spread over its pixels `(n,h,w)`, and the completeness error."
+    explainer = shap_module().PartitionExplainer
+    n, h, w = pixels.shape[:3]
     y, x = np.mgrid[:h, :w] // cell
-    number, maps, missed = y * (x.max() + 1) + x, np.zeros((n, h, w), np.float32), np.zeros(n)
-    masker, area = _Cells(y.max() + 1, x.max() + 1), np.bincount(number.ravel())
-    for i, (image, t) in enumerate(zip(pixels, targets)):
+    number = y * (x.max() + 1) + x  # of the cell that a pixel lies in
+    area = np.bincount(number.ravel())
+    masker = _Cells(y.max() + 1, x.max() + 1)
+    all_cells = np.ones((1, len(area)))
+    maps = np.zeros((n, h, w), np.float32)
+    error = np.zeros(n)
+    for i in range(n):
 
-        def ask(kept):
-            return predict(np.where(kept[:, number, None] > 0, image, np.uint8(128)))[:, t]
+        def logit(visible: np.ndarray, image=pixels[i], target=targets[i]) -> np.ndarray:
+            masked = np.where(visible[:, number, None] > 0, image, np.uint8(128))
+            return predict(masked)[:, target]
 
-        values = explain(ask, masker)(
-            np.ones((1, len(area))), max_evals=evaluations, batch_size=32, silent=True
-        ).values[0]
-        gray, whole = ask(np.array([[0.0], [1.0]]).repeat(len(area), 1))
-        maps[i], missed[i] = (values / area)[number], _missed(values.sum(), whole - gray)
-    return maps, missed
+        found = explainer(logit, masker)(all_cells, max_evals=evaluations, batch_size=32, silent=True)
+        values = found.values[0]
+        gray, whole = logit(np.array([[0.0], [1.0]]).repeat(len(area), 1))
+        maps[i] = (values / area)[number]
+        error[i] = _completeness_error(values.sum(), whole - gray)
+    return maps, error
 
-
-def _check_asked(pixels, targets, methods):
+# %% ../../nbs/06_evidence/04_explain.ipynb #62f8427c
+def _check_inputs(pixels: np.ndarray, targets: np.ndarray, methods: tuple):
     unknown = sorted(set(methods) - set(METHODS))
     if unknown or not len(methods):
         raise ParameterError(f"expected methods among {', '.join(METHODS)}; got {', '.join(unknown) or 'none'}")
-    if (
-        pixels.ndim != 4
-        or pixels.shape[-1] != 3
-        or pixels.dtype != np.uint8
-        or len(pixels) != len(targets)
-        or not len(pixels)
-    ):
+    is_image_batch = pixels.ndim == 4 and pixels.shape[-1] == 3 and pixels.dtype == np.uint8
+    if not is_image_batch or len(pixels) != len(targets) or not len(pixels):
         raise DataError(
             f"expected pixels (n,h,w,3) uint8 with a class for each, got {pixels.shape} {pixels.dtype} and "
             f"{len(targets)} classes; make them with preprocess.pixels"
@@ -347,29 +374,29 @@ def _check_asked(pixels, targets, methods):
             "into the classes"
         )
 
-# %% ../../nbs/06_evidence/04_explain.ipynb #e385f19c
-def _runs(model, preprocess, predict, layer, shape):
-    "By method, a function of pixels and classes to maps and what they miss of their sums."
+
+def _method_functions(model, preprocess, predict: Callable, layer, shape: tuple) -> dict[str, Callable]:
+    "By method, a function of pixels and classes to maps and completeness errors."
     torch = need("torch", "explain")
 
-    def tensor(p):
-        return torch.from_numpy(preprocess.tensor(p)).contiguous(memory_format=torch.channels_last)
+    def tensor(pixels: np.ndarray):
+        return torch.from_numpy(preprocess.tensor(pixels)).contiguous(memory_format=torch.channels_last)
 
     black = tensor(np.zeros((1, *shape), np.uint8))
 
-    def ask(pixels):
-        model.asked += len(pixels)
+    def counted(pixels: np.ndarray) -> np.ndarray:
+        model.evaluated += len(pixels)
         return np.asarray(predict(pixels))
 
-    def gradient(method, **more):
-        return lambda p, t: method(model, tensor(p), black, torch.as_tensor(t), **more)
+    def gradient(method: Callable, **options) -> Callable:
+        return lambda pixels, targets: method(model, tensor(pixels), black, torch.as_tensor(targets), **options)
 
     return {
         "layer integrated gradients": gradient(_layer_gradients, layer=layer),
         "grad-cam": gradient(_grad_cam),
         "integrated gradients": gradient(_input_gradients),
-        "occlusion": lambda p, t: _occlusion(ask, p, t),
-        "shap partition": lambda p, t: _shap_partition(ask, p, t),
+        "occlusion": lambda pixels, targets: _occlusion(counted, pixels, targets),
+        "shap partition": lambda pixels, targets: _shap_partition(counted, pixels, targets),
     }
 
 
@@ -378,23 +405,52 @@ def explain_images(
     preprocess,  # Preprocess that belongs to it
     pixels: np.ndarray,  # `(n,h,w,3)` uint8, as `preprocess.pixels` makes them
     targets,  # `(n,)` int: the class to be explained
-    predict,  # function of pixels `(m,h,w,3)` uint8 to logits `(m,c)`; the graph that ships
+    predict: Callable,  # function of pixels `(m,h,w,3)` uint8 to logits `(m,c)`; the graph that ships
+    *,
     methods=METHODS,  # which
-    layer=None,  # where layer integrated gradients look; the last stage but one by default
+    layer=None,  # of layer integrated gradients; the last stage but one by default
     most: int = 4,  # images that the costly methods explain: integrated gradients on the input, and SHAP
 ) -> Explanation:  # one map an image and method
     "Explain decisions by several methods."
-    pixels, targets, methods = np.asarray(pixels), np.asarray(targets), tuple(methods)
-    _check_asked(pixels, targets, methods)
-    model, found = _Logits(network), Explanation({}, {})
-    run = _runs(model, preprocess, predict, layer, pixels.shape[1:])
-    for name in progress(methods, "explaining"):
-        n, start, before = len(pixels[:most]) if name in COSTLY else len(pixels), time.perf_counter(), model.asked
-        maps, missed = np.full(pixels.shape[:3], np.nan, np.float32), np.full(len(pixels), np.nan)
+    pixels = np.asarray(pixels)
+    targets = np.asarray(targets)
+    methods = tuple(methods)
+    _check_inputs(pixels, targets, methods)
+    model = _logits_module(network)
+    functions = _method_functions(model, preprocess, predict, layer, pixels.shape[1:])
+    maps, completeness, seconds, calls = {}, {}, {}, {}
+    for method in progress(methods, "explaining"):
+        n = len(pixels[:most]) if method in COSTLY else len(pixels)
+        start = time.perf_counter()
+        before = model.evaluated
+        maps[method] = np.full(pixels.shape[:3], np.nan, np.float32)
+        completeness[method] = np.full(len(pixels), np.nan)
         with hook_guard(network):
-            for i in range(0, n, AT_ONCE):
-                part = slice(i, min(i + AT_ONCE, n))
-                maps[part], missed[part] = run[name](pixels[part], targets[part])
-        found.maps[name], found.completeness[name] = maps, missed
-        found.seconds[name], found.calls[name] = time.perf_counter() - start, model.asked - before
-    return found
+            for first in range(0, n, AT_ONCE):
+                rows = slice(first, min(first + AT_ONCE, n))
+                maps[method][rows], completeness[method][rows] = functions[method](pixels[rows], targets[rows])
+        seconds[method] = time.perf_counter() - start
+        calls[method] = model.evaluated - before
+    return Explanation(maps, completeness, seconds, calls)
+
+# %% ../../nbs/06_evidence/04_explain.ipynb #42827408
+class ExplainerAdapter(Protocol):
+    "A trained model, opened for explaining."
+
+    def explained(
+        self,
+        rows: np.ndarray,  # `(k,)` int, rows of the manifest
+    ) -> np.ndarray: ...  # `(k,)` int: the class that is explained of each
+
+    def probabilities(
+        self,
+        pixels: np.ndarray,  # `(m,h,w,3)` uint8
+    ) -> np.ndarray: ...  # `(m,c)`
+
+    def maps(
+        self,
+        pixels: np.ndarray,  # `(m,h,w,3)` uint8
+        explained: np.ndarray,  # `(m,)` int: the class of each image
+        *,
+        methods: tuple,  # of `METHODS`
+    ) -> Explanation: ...  # one map an image and method

@@ -265,7 +265,7 @@ def _calibrated(job: TrainingJob, fit: object) -> tuple[np.ndarray, dict]:
     logits = fit.oof_logits[used]
     targets = job.manifest.targets[used]
     calibrator = fit_calibrator(logits, targets, "isotonic")
-    x, y = calibrator.stairs[fit.classes.index(job.positive)]
+    x, y = calibrator.knots[fit.classes.index(job.positive)]
     probabilities = np.full(fit.oof_logits.shape, np.nan)
     probabilities[used] = cross_fitted(logits, targets, fit.folds[used], "isotonic")
     knots = {"x": np.asarray(x, float).tolist(), "y": np.asarray(y, float).tolist()}

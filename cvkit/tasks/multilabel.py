@@ -116,7 +116,7 @@ def _train_labels(job: TrainingJob) -> TrainingResult:
         embedding=embedding,
         outputs=fit.oof_probabilities,
         oof={"probabilities": fit.oof_probabilities},
-        spec={"temperature": 1.0, "thresholds": thresholds.cuts.tolist(), "parity_torch": parity},
+        spec={"temperature": 1.0, "thresholds": thresholds.thresholds.tolist(), "parity_torch": parity},
         state=backbones.network_state(network, backbone),
     )
 
@@ -191,7 +191,7 @@ class Multilabel:
         rows = np.flatnonzero(oof["folds"] >= 0)
         truth = label_truth(manifest)[rows]
         probabilities = oof["probabilities"][rows]
-        thresholds = label_thresholds(manifest, oof).cuts
+        thresholds = label_thresholds(manifest, oof).thresholds
         worst = []
         for i, k in worst_labels(truth, probabilities, most, thresholds):
             mistake = "missed" if truth[i, k] else "wrongly predicted"

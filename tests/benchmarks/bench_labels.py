@@ -80,7 +80,7 @@ def test_cuts_against_a_loop(n=20_000, c=20):
     start = clock()
     best_f1, _ = best(truth[:, 0], p[:, 0], tries)
     slow = (clock() - start) / len(tries) * n * c * 6
-    ours = sk.f1_score(truth[:, 0], p[:, 0] >= found.cuts[0])
+    ours = sk.f1_score(truth[:, 0], p[:, 0] >= found.thresholds[0])
     assert ours >= best_f1 - 1e-12
     print(
         f"thresholds of {c} labels, {n} images, 5 folds: {fast:.2f} s of CPU; a loop over all thresholds, "
