@@ -34,6 +34,16 @@ rooms = {  # package of cvkit -> title and sentence of the room
 }
 
 
+def with_chapter_links(text, path):
+    "Prose whose links to other notebooks lead to their pages."
+
+    def replace(match):
+        target = (path.parent / match[1]).resolve()
+        return f"](#cvkit.{module_of(target)})" if target.exists() else match[0]
+
+    return re.sub(r"\]\(([\w./]+\.ipynb)\)", replace, text)
+
+
 def rendered(path):
     """One notebook after nbdev's steps for documentation; nothing is run, and exported cells are kept: we show them
     ourselves."""
@@ -46,6 +56,9 @@ def rendered(path):
             return [step for step in super().base_procs() if step.__name__ not in own]
 
     notebook = read_nb(path)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = with_chapter_links(cell.source, path)
     Pages()(notebook)
     return notebook
 

@@ -11,7 +11,8 @@ nb_ipywidgets_js = {}  # nothing is fetched from a network
 nb_code_prompt_show, nb_code_prompt_hide = "source", "hide the source"
 myst_enable_extensions = ["attrs_block", "colon_fence", "deflist"]
 myst_heading_anchors = 3  # `[words](page.md#heading)`
-suppress_warnings = ["mystnb.unknown_mime_type"]
+# a short chapter has definitions, which are third headings, right below its title
+suppress_warnings = ["mystnb.unknown_mime_type", "myst.header"]
 html_theme = "pydata_sphinx_theme"
 html_title = "cvkit"
 html_static_path = ["static"]  # and the folder in which docs/build.py writes reports.css
