@@ -31,12 +31,14 @@ photos = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
 targets = np.array([0, 1, 2, 0, 1, 2])
 
 
-def network_of(trunk, width, classes=3):
-    "A network of cvkit's around a trunk, with a head that is drawn."
-    trunk.eval().requires_grad_(False)
+def network_of(backbone, width, classes=3):
+    "A network of cvkit's around a backbone, with a head that is drawn."
+    backbone.eval().requires_grad_(False)
     draw = np.random.default_rng(1)
     return make_network(
-        Backbone("test", trunk, width, spec, "", "", ""), draw.normal(size=(classes, width)), draw.normal(size=classes)
+        Backbone("test", backbone, width, spec, "", "", ""),
+        draw.normal(size=(classes, width)),
+        draw.normal(size=classes),
     )
 
 
@@ -103,7 +105,7 @@ def test_a_hook_that_is_left_is_noticed(hang):
 
 def test_the_network_is_left_as_it_was(resnet):
     before = {k: v.clone() for k, v in resnet.state_dict().items()}
-    own = resnet.trunk.layer3.register_forward_hook(lambda *_: None)
+    own = resnet.backbone.layer3.register_forward_hook(lambda *_: None)
     pixels = photos[:2].copy()
     explain_images(
         resnet, spec, pixels, targets[:2], answers(resnet), methods=[m for m in METHODS if m != "shap partition"]
@@ -138,7 +140,7 @@ def test_integrated_gradients_of_a_linear_model():
 
 @pytest.mark.parametrize("part", [None, "layer2.1", "layer4.1"])
 def test_the_tail_gives_the_numbers_of_the_whole(resnet, part):
-    layer = dict(resnet.trunk.named_modules())[part or "layer4.0"]
+    layer = dict(resnet.backbone.named_modules())[part or "layer4.0"]
     found = explain_images(
         resnet,
         spec,
@@ -170,7 +172,7 @@ def test_the_tail_gives_the_numbers_of_the_whole(resnet, part):
 
 def test_grad_cam_is_captums(resnet):
     found = explain_images(resnet, spec, photos, targets, answers(resnet), methods=["grad-cam"])
-    theirs = LayerGradCam(Logits(resnet), resnet.trunk.layer4[1]).attribute(
+    theirs = LayerGradCam(Logits(resnet), resnet.backbone.layer4[1]).attribute(
         torch.from_numpy(spec.tensor(photos)).requires_grad_(True), target=torch.tensor(targets)
     )
     whole = (
@@ -307,7 +309,7 @@ def test_overlay_is_orange_for_and_blue_against():
 
 
 class Skipping(torch.nn.Module):
-    "A trunk that does something between its parts."
+    "A backbone that does something between its parts."
 
     def __init__(self):
         super().__init__()
@@ -350,7 +352,7 @@ def test_refusals_of_explaining(resnet, pixels, targets, options, error, words):
         explain_images(resnet, spec, pixels, targets, answers(resnet), **options)
 
 
-def test_a_trunk_that_is_no_chain_is_refused():
+def test_a_backbone_that_is_no_chain_is_refused():
     torch.manual_seed(0)
     net = network_of(Skipping(), 4)
     with pytest.raises(ParameterError, match="whose parts follow one another.*methods="):

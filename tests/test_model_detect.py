@@ -42,8 +42,9 @@ from cvkit.model.detector_training import (
     unpack_detections,
 )
 from cvkit.model.plan import Plan, PlanOptions
-from cvkit.model.recipe import Detector
+from cvkit.model.recipe import Detector, Tail, parse_recipe
 from cvkit.model.training_loop import fit_network
+from cvkit.tasks.detection import Detection
 
 PLAN = PlanOptions(device="cpu", layout="channels_last", precision="float32", threads=1, batch=4)
 quick = Detector(epochs=2)
@@ -243,7 +244,7 @@ def test_what_is_below_and_all_statistics_stay(backbone, lessons, tmp_path):
     before = {k: v.clone() for k, v in network.state_dict().items()}
     fit_network(
         network,
-        network.trunk,
+        network.backbone.body,
         lessons,
         recipe=dataclasses.replace(quick, epochs=1),
         plan=Plan(**PLAN.chosen),
@@ -252,8 +253,12 @@ def test_what_is_below_and_all_statistics_stay(backbone, lessons, tmp_path):
         folder=tmp_path / "t",
     )
     moved = {k for k, v in network.state_dict().items() if not torch.equal(v, before[k])}
-    trunk = {k for k in moved if k.startswith("backbone.trunk.")}
-    assert trunk and all("layer3" in k or "layer4" in k for k in trunk) and not any("running" in k for k in moved)
+    in_backbone = {k for k in moved if k.startswith("backbone.body.")}
+    assert (
+        in_backbone
+        and all("layer3" in k or "layer4" in k for k in in_backbone)
+        and not any("running" in k for k in moved)
+    )
     assert {"head.classification_head.cls_logits.weight", "backbone.neck.inner_blocks.0.0.weight"} <= moved
     assert state_digest(backbone.module.state_dict()) == backbone.weights_digest
 
@@ -311,14 +316,14 @@ def test_graph_is_bytes_of_the_network_alone(backbone, graph):
 
 def test_nms_of_the_graph_is_what_was_asked(backbone, lessons):
     model = export_detector(talkative(backbone), 64, {"iou": 0.3, "score": 0.6, "most": 2})
-    boxes, scores, selected = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(
-        ["boxes", "scores", "selected"], {"images": lessons.draw(np.arange(2), None)[0]}
-    )
-    said = scores[tuple(selected.T)]
+    images = lessons.draw(np.arange(2), None)[0]
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    scores, selected = session.run(["scores", "selected"], {"images": images})
+    selected_scores = scores[tuple(selected.T)]
     assert (
         np.unique(selected[:, :2], axis=0, return_counts=True)[1].max() == 2
-        and said.min() > 0.6
-        and (scores > 0.6).sum() > len(said)
+        and selected_scores.min() > 0.6
+        and (scores > 0.6).sum() > len(selected_scores)
     )
 
 
@@ -395,7 +400,7 @@ def test_a_bad_number_keeps_the_pictures(backbone, lessons, tmp_path):
     with pytest.raises(DataError, match="expected a loss that is a number, got nan in training, epoch 1"):
         fit_network(
             network,
-            network.trunk,
+            network.backbone.body,
             dataclasses.replace(lessons, draw=draw),
             recipe=quick,
             plan=Plan(**PLAN.chosen),
@@ -419,7 +424,7 @@ def test_eight_pictures_are_learned_by_heart(tmp_path, digits):
     )
     fit_network(
         network,
-        network.trunk,
+        network.backbone.body,
         lessons,
         recipe=Detector(epochs=120, mirror=False, average=0.0),
         plan=Plan(**PLAN.chosen | dict(batch=8)),
@@ -442,12 +447,12 @@ def test_eight_pictures_are_learned_by_heart(tmp_path, digits):
 
 def test_refusals(digits, backbone, lessons, tmp_path):
     folds = np.arange(16) % 2
-    with pytest.raises(ParameterError, match="expected a recipe for a detector.*got smoothing=0.05, patience=3"):
-        cross_fit_detector(digits, backbone, dataclasses.replace(quick, smoothing=0.05, patience=3), folds, tmp_path)
-    with pytest.raises(ParameterError, match="got name='tail'"):
-        check_recipe(dataclasses.replace(quick, name="tail"))
-    with pytest.raises(ParameterError, match="got balance='sampling'"):
-        check_recipe(dataclasses.replace(quick, balance="sampling"))
+    with pytest.raises(ParameterError, match="got smoothing"):
+        parse_recipe("detector:smoothing=0.05,patience=3")
+    with pytest.raises(ParameterError, match="got balance"):
+        parse_recipe("detector:balance=sampling")
+    with pytest.raises(ParameterError, match="expected the recipe detector, which learns boxes, got tail"):
+        Detection().check_recipe(Tail())
     with pytest.raises(ParameterError, match="resize letterbox"):
         cross_fit_detector(
             digits, load_backbone("test_resnet", weights=None, size=64), quick, folds=folds, folder=tmp_path, plan=PLAN

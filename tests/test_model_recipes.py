@@ -14,7 +14,7 @@ from PIL import Image
 from cvkit.core import DataError, ParameterError
 from cvkit.data.ingest import ingest_folder
 from cvkit.data.pixel_cache import cached_pixels
-from cvkit.model import cross_validation, training_loop
+from cvkit.model import training_loop
 from cvkit.model.augment import augment, in_position, positions
 from cvkit.model.backbones import load_backbone, make_network, state_digest
 from cvkit.model.cross_validation import cross_fit, small_images, validation_rows
@@ -23,7 +23,7 @@ from cvkit.model.plan import Plan, PlanOptions, stored_plan
 from cvkit.model.probe import fit_head, fit_probe
 from cvkit.model.recipe import Full, Tail, parse_recipe
 from cvkit.model.soft_labels import class_weights, draw_order, soft_labels_of, training_labels
-from cvkit.model.training_loop import Training, TrainingData, fit_network, load_state, predict_network
+from cvkit.model.training_loop import Training, TrainingData, fit_network, load_state
 from cvkit.stats import softmax
 
 PLAN = PlanOptions(device="cpu", layout="channels_last", precision="float32", threads=1, batch=8)
@@ -174,17 +174,19 @@ def test_positions_are_a_group_and_draws_stay_in_it():
     ],
 )
 def test_below_and_above_are_the_whole(name, size, stages):
-    trunk = load_backbone(name, weights=None, size=size).module
-    lower, above, _ = split_backbone(trunk, size, stages)
+    backbone = load_backbone(name, weights=None, size=size).module
+    lower, above, _ = split_backbone(backbone, size, stages)
     images = torch.randn(2, 3, size, size)
     with torch.no_grad():
         assert torch.allclose(
             torch.nn.Sequential(*above)(lower.forward_features(images)),
-            trunk.forward_features(images),
+            backbone.forward_features(images),
             rtol=1e-3,
             atol=1e-4,
         )
-    assert 0 < sum(p.numel() for part in above for p in part.parameters()) < sum(p.numel() for p in trunk.parameters())
+    assert (
+        0 < sum(p.numel() for part in above for p in part.parameters()) < sum(p.numel() for p in backbone.parameters())
+    )
 
 
 def test_activations_come_from_torch_and_are_not_computed_twice(stripes, backbone, monkeypatch):
@@ -222,7 +224,7 @@ def lessons(stripes, backbone):
 def fresh(seed=0):
     backbone = load_backbone_seeded()
     network = make_network(backbone, np.zeros((2, backbone.width)), np.zeros(2)).requires_grad_(True)
-    return network, network.trunk
+    return network, network.backbone
 
 
 rows = np.arange(40)
@@ -279,8 +281,8 @@ def test_another_error_is_not_taken_for_want_of_memory(lessons, tmp_path):
 
 
 def test_layers_learn_at_their_own_rate_on_a_cosine():
-    network, trunk = fresh()
-    run = Training(network, trunk, Full(epochs=4, rate=1.0, layer_decay=0.5, warmup=1.0), Plan(**PLAN.chosen))
+    network, backbone = fresh()
+    run = Training(network, backbone, Full(epochs=4, rate=1.0, layer_decay=0.5, warmup=1.0), Plan(**PLAN.chosen))
 
     def rate(part):
         return next(g["lr"] for g in run.optimizer.param_groups if any(p is part for p in g["params"]))
@@ -288,7 +290,8 @@ def test_layers_learn_at_their_own_rate_on_a_cosine():
     run.scheduler.step(1000)
     assert (
         rate(network.head.weight) == pytest.approx(1.0)
-        and rate(trunk.conv1[0].weight if isinstance(trunk.conv1, torch.nn.Sequential) else trunk.conv1.weight) < 0.1
+        and rate(backbone.conv1[0].weight if isinstance(backbone.conv1, torch.nn.Sequential) else backbone.conv1.weight)
+        < 0.1
     )
     run.scheduler.step(1000 + 1500)
     assert rate(network.head.weight) == pytest.approx(0.5, abs=0.01)
@@ -304,11 +307,11 @@ def test_layers_learn_at_their_own_rate_on_a_cosine():
 def test_every_option_trains_and_repeats_itself(lessons, tmp_path, options):
     digests = []
     for i in range(2):
-        network, trunk = fresh()
+        network, backbone = fresh()
         np.random.seed(i)  # what others draw is nobody's business
         fit_network(
             network,
-            trunk,
+            backbone,
             lessons,
             folder=tmp_path / str(i),
             **usual | dict(recipe=dataclasses.replace(quick, epochs=1, **options)),
@@ -321,10 +324,10 @@ def test_early_stopping_ships_the_best_epoch(lessons, tmp_path, monkeypatch):
     losses = iter([0.5, 0.4, 0.6, 0.7, 0.1])
     monkeypatch.setattr(training_loop, "log_loss", lambda *a: next(losses))
     seen = []
-    network, trunk = fresh()
+    network, backbone = fresh()
     told = fit_network(
         network,
-        trunk,
+        backbone,
         lessons,
         folder=tmp_path / "t",
         report=lambda step, values: seen.append(values["validation_loss"]),
@@ -372,7 +375,7 @@ def test_what_is_below_the_cut_does_not_move_and_full_moves_everything(stripes, 
         recipe = kind(epochs=1, patience=0, rate=1e-3)
         after = cross_fit(
             stripes, backbone, recipe, folds=folds, folder=tmp_path / name, plan=PLAN
-        ).network.trunk.state_dict()
+        ).network.backbone.state_dict()
         moved[name] = {k for k in before if k.endswith("weight") and not torch.equal(before[k], after[k])}
     assert moved["tail"] and all(k.startswith("layer4") for k in moved["tail"])
     assert moved["full"] == {k for k in before if k.endswith("weight")}
@@ -408,8 +411,10 @@ cross_validation.augment = augment
 manifest, backbone = ingest_folder(images), load_backbone("test_resnet", weights=None, size=32)
 recipe = parse_recipe("full:epochs=3,patience=0,mixup=.2,rate=1e-3")
 plan = parse_plan_options("device=cpu,layout=channels_last,precision=float32,threads=1,batch=8")
-found = cross_validation.cross_fit(manifest, backbone, recipe, folds=np.arange(len(manifest)) // 2 % 3 - 1, folder=out, plan=plan)
-print(state_digest(found.network.state_dict()), repr(found.oof_logits[np.isfinite(found.oof_logits)].tobytes().hex()), calls[0])
+folds = np.arange(len(manifest)) // 2 % 3 - 1
+fit = cross_validation.cross_fit(manifest, backbone, recipe, folds=folds, folder=out, plan=plan)
+logits = fit.oof_logits[np.isfinite(fit.oof_logits)]
+print(state_digest(fit.network.state_dict()), repr(logits.tobytes().hex()), calls[0])
 """
 
 
@@ -486,7 +491,10 @@ KEEPING = """
 import resource, sys
 import numpy as np
 from cvkit.model.plan import Plan, as_planned
-faults, held = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt, lambda: int(open("/proc/self/statm").read().split()[1]) * 4 // 1024
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * 4 // 1024
 with as_planned(Plan(allocator=sys.argv[1])):
     np.ones(2**24, np.float32)
     before = faults()

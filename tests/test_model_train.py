@@ -96,7 +96,7 @@ def test_a_channel_that_slept_in_training_does_not_outshout_the_others():
     slept = np.zeros(len(y))
     slept[0] = 1e-4
     x = np.column_stack([(x - x.mean(0)) / x.std(0), slept, np.full(len(y), 3.0)])
-    weight, bias = fit_head(x, y)
+    weight, _ = fit_head(x, y)
     assert np.isfinite(weight).all() and np.abs(weight[:, 30:] * 5).max() < 0.01 * np.abs(weight[:, :30]).max()
 
 

@@ -118,7 +118,8 @@ def test_refusals(made):
     top, manifest = made
     with pytest.raises(
         DataError,
-        match="expected to know which class votes is the probability of; write soft_labels=votes=CLASS, one of brick, grass",
+        match="expected to know which class votes is the probability of; "
+        "write soft_labels=votes=CLASS, one of brick, grass",
     ):
         cvkit.train(manifest, out=top / "no", soft_labels="votes")
     with pytest.raises(DataError, match="expected an attribute with probabilities, got 'vote'; there are votes"):
@@ -136,7 +137,16 @@ def augment(*given):
     if calls[0] == int(sys.argv[3]): os.kill(os.getpid(), signal.SIGKILL)
     return real(*given)
 cross_validation.augment = augment
-trained = cvkit.train(Manifest.load(sys.argv[1]), out=sys.argv[2], recipe="full:epochs=2,patience=1", backbone="test_resnet", weights=sys.argv[4], size=32, folds=2, plan="device=cpu,layout=channels_last,precision=float32,threads=1,batch=16")
+trained = cvkit.train(
+    Manifest.load(sys.argv[1]),
+    out=sys.argv[2],
+    recipe="full:epochs=2,patience=1",
+    backbone="test_resnet",
+    weights=sys.argv[4],
+    size=32,
+    folds=2,
+    plan="device=cpu,layout=channels_last,precision=float32,threads=1,batch=16",
+)
 print(trained.bundle.digest)
 """
 

@@ -250,7 +250,7 @@ said = [
     (dict(temperature=True), "a temperature above 0"),
     (dict(temperature=float("inf")), "a temperature above 0"),
     (dict(digests=["c"]), "a mapping of names to digests"),
-    (dict(format=2), "format 1"),
+    (dict(format=3), "format 2"),
     (dict(more=float("nan")), "plain data without nan"),
     (dict(more=object()), "plain data"),
 ]
@@ -270,7 +270,7 @@ def test_a_description_that_is_no_mapping():
 
 def test_what_was_given_comes_back(bundle):
     assert (
-        {**spec, "format": 1} == bundle.spec
+        {**spec, "format": 2} == bundle.spec
         and bundle.to_dict()["digest"] == bundle.digest
         and "ü" in bundle.reference["names"]
     )

@@ -48,7 +48,7 @@ def ingested(tmp_path_factory):
 
 def trained(top, name, **options):
     if not (top / name / "train").exists():
-        result = cvkit.train(
+        cvkit.train(
             top / "ingest",
             out=top / name / "train",
             backbone="test_resnet",

@@ -77,7 +77,7 @@ def _threshold_part(bundle: object, manifest: Manifest, oof: dict) -> list:
     return [("Thresholds", _ThresholdPart(choices, shipped))]
 
 
-def _record_part(trained: Path, bundle: object, heading: str, name: str, kind: type, why: str) -> tuple[str, object]:
+def _record_part(trained: Path, bundle: object, heading: str, *, name: str, kind: type, why: str) -> tuple[str, object]:
     "A heading, and a record beside the training, or how to make it."
     path = trained.parent / name / f"{name}.json"
     record = read_json(path) if path.exists() else {}
@@ -97,8 +97,8 @@ def _other_parts(trained: Path, bundle: object, manifest: Manifest, oof: dict) -
     no_stress_test = "Nobody has tested damaged images yet"
     return [
         *_threshold_part(bundle, manifest, oof),
-        _record_part(trained, bundle, "Fairness audit", "fairness", Fairness, no_audit),
-        _record_part(trained, bundle, "Robustness", "stress", Robustness, no_stress_test),
+        _record_part(trained, bundle, "Fairness audit", name="fairness", kind=Fairness, why=no_audit),
+        _record_part(trained, bundle, "Robustness", name="stress", kind=Robustness, why=no_stress_test),
     ]
 
 

@@ -172,7 +172,8 @@ def train(
     # probe, tail, full or detector, with options such as tail:epochs=5,turns=True, or a Recipe; what suits the task by
     # default
     recipe: str = "",
-    plan: str = "",  # fields of the plan that are not left to a trial, such as precision=float32,batch=16; or PlanOptions
+    # fields of the plan that are not left to a trial, such as precision=float32,batch=16; or PlanOptions
+    plan: str = "",
     # attribute that holds the probability of the positive class, to learn from instead of labels; attribute=class; or
     # SoftLabels
     soft_labels: str = "",

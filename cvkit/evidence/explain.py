@@ -193,7 +193,7 @@ def _chain(network, image) -> tuple[list, list]:
     "The parts of a backbone in the order in which they run, and the stages among them: those that hold convolutions."
     torch = need("torch", "explain")
     parts = []
-    for child in network.trunk.children():
+    for child in network.backbone.children():
         parts.extend(child if isinstance(child, torch.nn.Sequential) else [child])
     ran = []
     hooks = [part.register_forward_hook(lambda part, *_: ran.append(part)) for part in parts]
@@ -218,7 +218,7 @@ def _split_network(network, image, layer=None):
     if layer not in parts:
         raise ParameterError(
             f"expected layer to be one of the {len(parts)} parts that follow one another in the backbone, got "
-            f"{type(layer).__name__}; take one of network.trunk.blocks"
+            f"{type(layer).__name__}; take one of network.backbone.blocks"
         )
     after = parts.index(layer) + 1
 

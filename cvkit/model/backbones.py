@@ -223,15 +223,15 @@ def _network_class() -> type:
     class Network(torch.nn.Module):
         "Images to logits, embedding and feature map."
 
-        def __init__(self, trunk, width, classes, hidden=0):
+        def __init__(self, backbone, width, classes, hidden=0):
             super().__init__()
-            self.trunk = trunk
+            self.backbone = backbone
             self.head = torch.nn.Linear(hidden or width, classes)
             layers = [torch.nn.Linear(width, hidden), torch.nn.ReLU()] if hidden else []
             self.hidden = torch.nn.Sequential(*layers)
 
         def forward(self, images):
-            feature_map = as_feature_map(self.trunk, self.trunk.forward_features(images))
+            feature_map = as_feature_map(self.backbone, self.backbone.forward_features(images))
             embedding = feature_map.mean((2, 3))
             return self.head(self.hidden(embedding)), embedding, feature_map
 
@@ -339,19 +339,19 @@ def export_graph(
     "A backbone as an ONNX graph that holds nothing of this machine."
     torch = need("torch", "train")
 
-    class Trunk(torch.nn.Module):
+    class BackboneOutputs(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.trunk = network
+            self.backbone = network
 
         def forward(self, images):
-            features = self.trunk.forward_features(images)
+            features = self.backbone.forward_features(images)
             if len(outputs) == 1:
                 return features
-            feature_map = as_feature_map(self.trunk, features)
+            feature_map = as_feature_map(self.backbone, features)
             return feature_map.mean((2, 3)), feature_map
 
-    return strip_graph(export_to_onnx(Trunk().eval(), size, list(outputs)))
+    return strip_graph(export_to_onnx(BackboneOutputs().eval(), size, list(outputs)))
 
 
 def backbone_graph(
@@ -372,7 +372,7 @@ def graph_path(
     return cache_folder("backbones") / f"{'-'.join(name for name in names if name)}.onnx"
 
 # %% ../../nbs/05_model/01_backbones.ipynb #2fd60d53
-def _add_layer(graph, name: str, inputs: str, output: str, weight: np.ndarray, bias: np.ndarray):
+def _add_layer(graph, name: str, *, inputs: str, output: str, weight: np.ndarray, bias: np.ndarray):
     "Append a linear layer to a graph."
     onnx = need("onnx", "train")
     for key, values in (("weight", weight), ("bias", bias)):
@@ -402,12 +402,12 @@ def attach_head(
     features = "embedding"
     if hidden is not None:
         _check_layer(width, *hidden)
-        _add_layer(model.graph, "hidden", features, "hidden", *hidden)
+        _add_layer(model.graph, "hidden", inputs=features, output="hidden", weight=hidden[0], bias=hidden[1])
         model.graph.node.append(onnx.helper.make_node("Relu", ["hidden"], ["rectified"]))
         features = "rectified"
         width = len(hidden[1])
     _check_layer(width, weight, bias)
-    _add_layer(model.graph, "head", features, "logits", weight, bias)
+    _add_layer(model.graph, "head", inputs=features, output="logits", weight=weight, bias=bias)
     logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ("n", len(bias)))
     outputs = [logits, *model.graph.output]
     del model.graph.output[:]

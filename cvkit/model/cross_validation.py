@@ -132,9 +132,9 @@ def _trained_part(network, backbone: Backbone, recipe: Tail | Full):
     if isinstance(recipe, Full):
         return network
     torch = need("torch", "train")
-    network.trunk.requires_grad_(False)
-    _, above, _ = split_backbone(network.trunk, backbone.preprocess.size, recipe.stages)
-    return upper_network(network.trunk, torch.nn.ModuleList(above).requires_grad_(True), network.head)
+    network.backbone.requires_grad_(False)
+    _, above, _ = split_backbone(network.backbone, backbone.preprocess.size, recipe.stages)
+    return upper_network(network.backbone, torch.nn.ModuleList(above).requires_grad_(True), network.head)
 
 
 def _training_data(manifest: Manifest, backbone: Backbone, recipe: Tail | Full, labels: np.ndarray) -> TrainingData:
@@ -167,7 +167,7 @@ def small_images(
 
 # %% ../../nbs/05_model/10_cross_validation.ipynb #e3fc4bb3
 def _identity(
-    manifest: Manifest, backbone: Backbone, recipe: Recipe, labels: np.ndarray, folds: np.ndarray, seed: int
+    manifest: Manifest, backbone: Backbone, recipe: Recipe, *, labels: np.ndarray, folds: np.ndarray, seed: int
 ) -> str:
     "What decides what is learned, as a digest."
     parts = [
@@ -214,7 +214,7 @@ class _Trainings:
         part = _trained_part(whole, self.backbone, self.recipe)
         record = fit_network(
             part,
-            whole.trunk,
+            whole.backbone,
             self.data,
             recipe=self.recipe,
             plan=self.plan,
@@ -294,7 +294,8 @@ def cross_fit(
     used = np.flatnonzero(folds >= 0)
     names = check_folds(targets[:, None], targets, folds, classes)
     labels = training_labels(targets, len(classes), soft_labels)
-    folder = private_folder(Path(folder) / _identity(manifest, backbone, recipe, labels, folds, seed))
+    identity = _identity(manifest, backbone, recipe, labels=labels, folds=folds, seed=seed)
+    folder = private_folder(Path(folder) / identity)
     size = getattr(recipe, "crop", 0) or backbone.preprocess.size
     stored_plan(folder / "plan.json", lambda: propose_plan(backbone.module, size), plan)
     trainings = _Trainings(

@@ -197,7 +197,9 @@ def predict_detections(
     return detections, np.concatenate(embeddings) if embeddings else np.zeros((0, 0), np.float32)
 
 # %% ../../nbs/05_model/13_detector_training.ipynb #5c0f6bb5
-def _identity(manifest: Manifest, backbone: Backbone, recipe: Detector, folds: np.ndarray, seed: int, nms: dict) -> str:
+def _identity(
+    manifest: Manifest, backbone: Backbone, recipe: Detector, *, folds: np.ndarray, seed: int, nms: dict
+) -> str:
     "What decides what is learned, as a digest."
     parts = [
         "detector",
@@ -245,7 +247,7 @@ class _Trainings:
         network = self.fresh_network(name)
         record = fit_network(
             network,
-            network.trunk,
+            network.backbone.body,
             self.data,
             recipe=self.recipe,
             plan=self.plan,
@@ -327,7 +329,8 @@ def cross_fit_detector(
     "Cross-validate a detector by a recipe, and fit the one that ships."
     folds = np.asarray(folds)
     names = _check_folds(manifest, folds)
-    folder = private_folder(Path(folder) / _identity(manifest, backbone, recipe, folds, seed, nms))
+    identity = _identity(manifest, backbone, recipe, folds=folds, seed=seed, nms=nms)
+    folder = private_folder(Path(folder) / identity)
     chosen = PlanOptions(**{"precision": "float32", "batch": BATCH, **plan.chosen})
     stored_plan(folder / "plan.json", lambda: propose_plan(backbone.module, backbone.preprocess.size), chosen)
     trainings = _Trainings(

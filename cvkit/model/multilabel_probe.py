@@ -118,9 +118,10 @@ class LabelProbeFit:
 
     def __repr__(self):
         about = self.to_dict()
+        precision = f"{about['average_precision_mean']:.3f} ± {about['average_precision_sd']:.3f}"
         return (
-            f"LabelProbeFit for {len(self.classes)} labels: mean average precision {about['average_precision_mean']:.3f} "
-            f"± {about['average_precision_sd']:.3f} over {about['folds']} folds of {about['images']} images"
+            f"LabelProbeFit for {len(self.classes)} labels: mean average precision {precision} over {about['folds']} "
+            f"folds of {about['images']} images"
         )
 
     def _repr_html_(self):

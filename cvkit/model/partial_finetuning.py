@@ -8,7 +8,7 @@ __all__ = ['split_backbone', 'upper_network', 'Activations', 'cached_activations
 # %% ../../nbs/05_model/08_partial_finetuning.ipynb #2e96aecb
 import copy
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +93,7 @@ def _upper_class() -> type:
             super().__init__()
             self.parts = torch.nn.Sequential(*parts)
             self.head = head
-            self.feature_map = lambda features: as_feature_map(network, features)
+            self.feature_map = partial(as_feature_map, network)
 
         def forward(self, activation):
             feature_map = self.feature_map(self.parts(activation))
@@ -190,5 +190,6 @@ def _refuse_large(activations: np.ndarray, last: str, name: str):
     largest = np.abs(activations).max()
     if largest > 65000 or not np.isfinite(activations).all():
         raise DataError(
-            f"expected activations that sixteen bits can hold, got {largest:.2g} below {last} of {name}; use recipe full"
+            f"expected activations that sixteen bits can hold, got {largest:.2g} below {last} of {name}; use recipe "
+            "full"
         )

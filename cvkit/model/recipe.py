@@ -29,7 +29,7 @@ class Recipe:
 class Probe(Recipe):
     "A head on frozen features."
 
-    name: ClassVar[str] = "probe"
+    name: ClassVar[str] = "probe"  # as text writes it
     C: float = option(0.01, above=0)  # inverse strength of the penalty on the head's weights
     hidden: int = option(0, at_least=0)  # units of a layer between the features and the classes; 0: none
 
@@ -69,7 +69,7 @@ class ClassifierRecipe(NetworkRecipe):
 class Tail(ClassifierRecipe):
     "The head and the last stages of the network."
 
-    name: ClassVar[str] = "tail"
+    name: ClassVar[str] = "tail"  # as text writes it
     epochs: int = option(12, at_least=1)  # at most
     rate: float = option(5e-4, above=0)  # the highest learning rate, of the last layer
     stages: int = option(1, at_least=1)  # at the end of the network that are trained
@@ -79,7 +79,7 @@ class Tail(ClassifierRecipe):
 class Full(ClassifierRecipe):
     "The whole network."
 
-    name: ClassVar[str] = "full"
+    name: ClassVar[str] = "full"  # as text writes it
     crop: int = option(0, at_least=0)  # side of a random window in pixels; 0: the whole square
 
 # %% ../../nbs/05_model/05_recipe.ipynb #2c183f21
@@ -87,7 +87,7 @@ class Full(ClassifierRecipe):
 class Detector(NetworkRecipe):
     "A network that finds boxes."
 
-    name: ClassVar[str] = "detector"
+    name: ClassVar[str] = "detector"  # as text writes it
     epochs: int = option(12, at_least=1)  # all are run
     rate: float = option(2e-3, above=0)  # the highest learning rate, of the last layer
     layer_decay: float = option(0.8, above=0, at_most=1)  # factor of the rate from a layer to the one before

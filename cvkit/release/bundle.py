@@ -37,7 +37,7 @@ def array_bytes(
 
 # %% ../../nbs/07_release/01_bundle.ipynb #d3ce94b7
 REQUIRED = ("name", "task", "classes", "preprocess", "temperature", "digests", "licence")
-FORMAT = 1
+FORMAT = 2
 
 
 def check_spec(

@@ -185,42 +185,94 @@ class Task(Protocol):
     def default_recipe(self) -> Recipe:
         "The recipe when nobody chooses one."
 
-    def check_recipe(self, recipe: Recipe):
+    def check_recipe(
+        self,
+        recipe: Recipe,  # how it shall be trained
+    ):
         "Refuse a recipe that the task cannot be trained by."
 
-    def train(self, job: TrainingJob) -> TrainingResult:
+    def train(
+        self,
+        job: TrainingJob,  # the data set, and what is wanted of the training
+    ) -> TrainingResult:
         "Cross-validate, calibrate, choose thresholds, and fit the network that ships."
 
-    def cross_validation_record(self, job: TrainingJob, result: TrainingResult) -> dict:
+    def cross_validation_record(
+        self,
+        job: TrainingJob,  # the data set, and what is wanted of the training
+        result: TrainingResult,  # of `train`
+    ) -> dict:
         "cv.json: each fold, and all out-of-fold predictions pooled."
 
-    def verdict(self, trained) -> tuple[str, str]:
+    def verdict(
+        self,
+        trained,  # a Trained
+    ) -> tuple[str, str]:
         "Whether it has learned anything, and a sentence; trained: a Trained."
 
-    def worst_predictions(self, manifest: Manifest, oof: dict, classes, most: int = 6) -> list:
+    def worst_predictions(
+        self,
+        manifest: Manifest,  # n images
+        oof: dict,  # arrays of oof.npz, n rows
+        classes,  # c names, in the order of the outputs
+        most: int = 6,  # pictures, at most
+    ) -> list:
         "(picture, caption) of the surest mistakes, out of fold."
 
-    def report_blocks(self, trained) -> list:
+    def report_blocks(
+        self,
+        trained,  # a Trained
+    ) -> list:
         "What the page of a training shows besides its numbers."
 
     def evaluate(
-        self, predictor, manifest: Manifest, *, about: dict, digests: dict, looks: int, seed: int
+        self,
+        predictor,  # a Predictor of the bundle
+        manifest: Manifest,  # n images
+        *,
+        about: dict,  # what is declared of the data set: `positive`, `published`
+        digests: dict,  # name to digest, of what the evaluation rests on
+        looks: int,  # at the hold-out so far, this one among them
+        seed: int,  # of the bootstrap
     ) -> tuple[object, dict]:
         "An evaluation of the bundle on held-out images, and the arrays of holdout.npz."
 
-    def read_evaluation(self, record: dict) -> object:
+    def read_evaluation(
+        self,
+        record: dict,  # plain data of evaluation.json
+    ) -> object:
         "An evaluation from evaluation.json."
 
-    def write_report(self, evaluation, path: Path, *, title: str, worst: list, parts: list) -> Path:
+    def write_report(
+        self,
+        evaluation,  # from `evaluate`
+        path: Path,  # of the page to write
+        *,
+        title: str,  # of the page
+        worst: list,  # (picture, caption) of mistakes
+        parts: list,  # (heading, what is shown) that the page has besides
+    ) -> Path:
         "The page of an evaluation."
 
-    def explainer(self, trained: Path, manifest: Manifest) -> object:
+    def explainer(
+        self,
+        trained: Path,  # folder that train wrote
+        manifest: Manifest,  # n images
+    ) -> object:
         "The trained model, opened for explaining."
 
-    def reference_predictions(self, arrays: dict) -> object:
+    def reference_predictions(
+        self,
+        arrays: dict,  # rows of holdout.npz
+    ) -> object:
         "What serving is compared with; arrays: rows of holdout.npz."
 
-    def monitored_outputs(self, arrays: dict, manifest: Manifest, spec: dict) -> np.ndarray:
+    def monitored_outputs(
+        self,
+        arrays: dict,  # rows of holdout.npz or oof.npz
+        manifest: Manifest,  # n images
+        spec: dict,  # of the bundle, see `check_spec`
+    ) -> np.ndarray:
         "`(n,k)` what monitoring compares, of rows of holdout.npz or oof.npz."
 
 # %% ../../nbs/10_tasks/01_base.ipynb #f6b587cc

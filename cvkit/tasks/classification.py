@@ -22,7 +22,6 @@ from cvkit.tasks.base import (
     fold_record,
     learning_verdict,
     read_out_of_fold,
-    write_out_of_fold,
 )
 
 # %% ../../nbs/10_tasks/02_classification.ipynb #ae11a820
@@ -117,33 +116,54 @@ class ClassificationExplainer:
         self.predicted = oof.get("predicted")  # `(n,)` int, out of fold
         self.used = np.flatnonzero(oof["folds"] >= 0)  # rows that are not held out
 
-    def pictured(self, pixels: np.ndarray) -> np.ndarray:
+    def pictured(
+        self,
+        pixels: np.ndarray,  # `(m,h,w,3)` uint8
+    ) -> np.ndarray:
         "Pixels as they are shown."
         return pixels
 
-    def explained(self, rows: np.ndarray) -> np.ndarray:
+    def explained(
+        self,
+        rows: np.ndarray,  # `(k,)` int, of the manifest
+    ) -> np.ndarray:
         "`(k,)` int: the class that is explained of each."
         return self.predicted[rows]
 
-    def logits(self, pixels: np.ndarray) -> np.ndarray:
+    def logits(
+        self,
+        pixels: np.ndarray,  # `(m,h,w,3)` uint8
+    ) -> np.ndarray:
         "Pixels `(m,h,w,3)` uint8 to logits `(m,c)`."
         tensor = self.predictor.preprocess.tensor
         batches = [pixels[i : i + 32] for i in range(0, len(pixels), 32)]
         return np.concatenate([self.predictor.run(tensor(batch))[0] for batch in batches])
 
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+    def probabilities(
+        self,
+        pixels: np.ndarray,  # `(m,h,w,3)` uint8
+    ) -> np.ndarray:
         "Pixels `(m,h,w,3)` uint8 to calibrated probabilities `(m,c)`."
         from cvkit.serving.predictions import class_probabilities
 
         return class_probabilities(self.logits(pixels), self.predictor.bundle.spec)
 
-    def maps(self, pixels: np.ndarray, explained: np.ndarray, **options) -> object:
+    def maps(
+        self,
+        pixels: np.ndarray,  # `(m,h,w,3)` uint8
+        explained: np.ndarray,  # `(m,)` int: what is explained of each, see `explained`
+        **options,  # of `explain_images`
+    ) -> object:
         "An Explanation of some images."
         from cvkit.evidence.explain import explain_images
 
         return explain_images(self.network, self.predictor.preprocess, pixels, explained, self.logits, **options)
 
-    def chosen_rows(self, images: int, random: np.random.Generator) -> list[int]:
+    def chosen_rows(
+        self,
+        images: int,  # how many, at most
+        random: np.random.Generator,  # of the order
+    ) -> list[int]:
         "The surest mistakes, then images that are right, of each class in turn."
         from cvkit.evidence.classification_report import worst_errors
 
@@ -152,7 +172,10 @@ class ClassificationExplainer:
         right = self.used[self.predicted[self.used] == targets[self.used]]
         return (worst + rows_in_turn(right, targets[right], len(self.classes), images, random))[:images]
 
-    def title(self, row: int) -> str:
+    def title(
+        self,
+        row: int,  # of the manifest
+    ) -> str:
         "What is shown of an image, in words."
         truth = self.manifest.labels[row]
         predicted = self.classes[self.predicted[row]]
@@ -161,7 +184,12 @@ class ClassificationExplainer:
             return f"{truth}, recognised ({probability:.0%} sure)"
         return f"{truth}, taken for {predicted} ({probability:.0%} sure)"
 
-    def randomised(self, pixels: np.ndarray, explained: np.ndarray, explanation) -> dict:
+    def randomised(
+        self,
+        pixels: np.ndarray,  # `(m,h,w,3)` uint8
+        explained: np.ndarray,  # `(m,)` int: what is explained of each, see `explained`
+        explanation,  # of these images, from `maps`
+    ) -> dict:
         "Method to the median rank correlation with the maps of a network whose head is random."
         methods = ("grad-cam", "layer integrated gradients")
         return randomised_head(self, self.network.head.weight, pixels, explained, explanation, methods=methods)
@@ -228,7 +256,7 @@ def _fit_network(job: TrainingJob) -> _Fitted:
         seed=job.seed,
         plan=job.plan,
     )
-    module = fit.network.trunk
+    module = fit.network.backbone
     backbone = replace(
         job.backbone,
         module=module,
@@ -375,7 +403,10 @@ class Classification:
         "A probe: seconds, and the best that small data sets have."
         return Probe()
 
-    def check_recipe(self, recipe: Recipe):
+    def check_recipe(
+        self,
+        recipe: Recipe,  # how it shall be trained
+    ):
         "Refuse what learns boxes."
         if isinstance(recipe, Detector):
             raise ParameterError(
@@ -383,11 +414,18 @@ class Classification:
                 "them"
             )
 
-    def train(self, job: TrainingJob) -> TrainingResult:
+    def train(
+        self,
+        job: TrainingJob,  # the data set, and what is wanted of the training
+    ) -> TrainingResult:
         "Cross-validate, calibrate, choose a threshold and fit."
         return _train_classifier(job)
 
-    def cross_validation_record(self, job: TrainingJob, result: TrainingResult) -> dict:
+    def cross_validation_record(
+        self,
+        job: TrainingJob,  # the data set, and what is wanted of the training
+        result: TrainingResult,  # of `train`
+    ) -> dict:
         "Each fold, and all out-of-fold predictions pooled."
         from cvkit.evidence.classification_metrics import classification_estimates
 
@@ -412,7 +450,10 @@ class Classification:
             more["threshold"] = choice.to_dict()
         return fold_record("accuracy", accuracies, fit.folds, pooled, seconds=fit.seconds, **more)
 
-    def verdict(self, trained) -> tuple[str, str]:
+    def verdict(
+        self,
+        trained,  # a Trained
+    ) -> tuple[str, str]:
         """Whether it has learned anything: accuracy out of fold against always predicting the commonest class; balanced
         accuracy against a half, where a threshold trades one for another."""
         pooled = trained.cv["pooled"]
@@ -432,7 +473,13 @@ class Classification:
             ),
         )
 
-    def worst_predictions(self, manifest: Manifest, oof: dict, classes, most: int = 6) -> list:
+    def worst_predictions(
+        self,
+        manifest: Manifest,  # n images
+        oof: dict,  # arrays of oof.npz, n rows
+        classes,  # c names, in the order of the outputs
+        most: int = 6,  # pictures, at most
+    ) -> list:
         "(picture, caption) of the mistakes with the highest probability, out of fold."
         from cvkit.evidence.classification_report import worst_errors
 
@@ -446,7 +493,10 @@ class Classification:
             worst.append((manifest.picture(i), caption))
         return worst
 
-    def report_blocks(self, trained) -> list:
+    def report_blocks(
+        self,
+        trained,  # a Trained
+    ) -> list:
         "What training shows besides its numbers: confusion."
         from cvkit.evidence.classification_report import confusion_matrix, confusion_table
 
@@ -456,7 +506,14 @@ class Classification:
         return [confusion_table(classes, confusion)]
 
     def evaluate(
-        self, predictor, manifest: Manifest, *, about: dict, digests: dict, looks: int, seed: int
+        self,
+        predictor,  # a Predictor of the bundle
+        manifest: Manifest,  # n images
+        *,
+        about: dict,  # what is declared of the data set: `positive`, `published`
+        digests: dict,  # name to digest, of what the evaluation rests on
+        looks: int,  # at the hold-out so far, this one among them
+        seed: int,  # of the bootstrap
     ) -> tuple[object, dict]:
         "An Evaluation of the bundle on held-out images, and the arrays of holdout.npz."
         from cvkit.data.pixel_cache import cached_pixels
@@ -479,26 +536,49 @@ class Classification:
         )
         return evaluation, {"probabilities": predictions.probabilities, "embedding": predictions.embedding}
 
-    def read_evaluation(self, record: dict) -> object:
+    def read_evaluation(
+        self,
+        record: dict,  # plain data of evaluation.json
+    ) -> object:
         "An Evaluation from evaluation.json."
         from cvkit.evidence.classification_report import Evaluation
 
         return Evaluation.from_dict(record)
 
-    def write_report(self, evaluation, path: Path, *, title: str, worst: list, parts: list) -> Path:
+    def write_report(
+        self,
+        evaluation,  # from `evaluate`
+        path: Path,  # of the page to write
+        *,
+        title: str,  # of the page
+        worst: list,  # (picture, caption) of mistakes
+        parts: list,  # (heading, what is shown) that the page has besides
+    ) -> Path:
         "The page of an evaluation."
         from cvkit.evidence.classification_report import evaluation_report
 
         return evaluation_report(evaluation, path, title, worst, parts)
 
-    def explainer(self, trained: Path, manifest: Manifest) -> ClassificationExplainer:
+    def explainer(
+        self,
+        trained: Path,  # folder that train wrote
+        manifest: Manifest,  # n images
+    ) -> ClassificationExplainer:
         "The trained model, opened for explaining."
         return ClassificationExplainer(trained, manifest)
 
-    def reference_predictions(self, arrays: dict) -> np.ndarray:
+    def reference_predictions(
+        self,
+        arrays: dict,  # rows of holdout.npz
+    ) -> np.ndarray:
         "Probabilities `(n,c)` that serving is compared with; arrays: rows of holdout.npz."
         return arrays["probabilities"]
 
-    def monitored_outputs(self, arrays: dict, manifest: Manifest, spec: dict) -> np.ndarray:
+    def monitored_outputs(
+        self,
+        arrays: dict,  # rows of holdout.npz or oof.npz
+        manifest: Manifest,  # n images
+        spec: dict,  # of the bundle, see `check_spec`
+    ) -> np.ndarray:
         "Probabilities `(n,c)`, which monitoring compares; arrays: rows of holdout.npz or oof.npz."
         return arrays["probabilities"]

@@ -121,12 +121,18 @@ class DetectionExplainer:
         letterbox = letterbox_geometry(width, height, self.preprocess.size)
         return letterbox.place(detection["boxes"][:1])[0], int(detection["labels"][0])
 
-    def explained(self, rows: np.ndarray) -> np.ndarray:
+    def explained(
+        self,
+        rows: np.ndarray,  # `(k,)` int, of the manifest
+    ) -> np.ndarray:
         "`(k,)` int: the index of each image's box among those that are explained."
         self.boxes = [self._surest_box(row) for row in rows]
         return np.arange(len(rows))
 
-    def pictured(self, pixels: np.ndarray) -> np.ndarray:
+    def pictured(
+        self,
+        pixels: np.ndarray,  # `(m,h,w,3)` uint8
+    ) -> np.ndarray:
         "Pixels with the box that is explained."
         from PIL import Image, ImageDraw
 
@@ -137,7 +143,10 @@ class DetectionExplainer:
                 ImageDraw.Draw(picture).rectangle(corners, outline=colour, width=width)
         return np.stack([np.asarray(picture) for picture in pictures])
 
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+    def probabilities(
+        self,
+        pixels: np.ndarray,  # `(m,h,w,3)` uint8
+    ) -> np.ndarray:
         "Pixels `(m,h,w,3)` uint8 to `(m,k)`: how well each of the boxes is found."
         from cvkit.evidence.detection_metrics import overlaps
 
@@ -151,14 +160,23 @@ class DetectionExplainer:
             found.append(np.stack(columns, 1))
         return np.concatenate(found)
 
-    def maps(self, pixels: np.ndarray, explained: np.ndarray, methods=quick_methods) -> object:
+    def maps(
+        self,
+        pixels: np.ndarray,  # `(m,h,w,3)` uint8
+        explained: np.ndarray,  # `(m,)` int: what is explained of each, see `explained`
+        methods=quick_methods,  # names of methods, see `methods`
+    ) -> object:
         "An Explanation of some images."
         from cvkit.evidence.explain import explain_images
 
         cells = scored_cells(self.network, self.preprocess, pixels, self.boxes)
         return explain_images(cells, self.preprocess, pixels, explained, self.probabilities, methods=methods)
 
-    def chosen_rows(self, images: int, random: np.random.Generator) -> list[int]:
+    def chosen_rows(
+        self,
+        images: int,  # how many, at most
+        random: np.random.Generator,  # of the order
+    ) -> list[int]:
         "Images with the surest wrong box, then others."
         from cvkit.data.boxes import true_boxes
         from cvkit.evidence.detection_errors import error_kinds
@@ -176,7 +194,10 @@ class DetectionExplainer:
         others = [int(row) for row in random.permutation(self.used) if row not in worst]
         return worst + others[: images - len(worst)]
 
-    def title(self, row: int) -> str:
+    def title(
+        self,
+        row: int,  # of the manifest
+    ) -> str:
         "What is shown of an image, in words."
         detection = self.detections[row]
         return (
@@ -184,7 +205,12 @@ class DetectionExplainer:
             f"{self.classes[detection['labels'][0]]} ({detection['scores'][0]:.0%} sure)"
         )
 
-    def randomised(self, pixels: np.ndarray, explained: np.ndarray, explanation) -> dict:
+    def randomised(
+        self,
+        pixels: np.ndarray,  # `(m,h,w,3)` uint8
+        explained: np.ndarray,  # `(m,)` int: what is explained of each, see `explained`
+        explanation,  # of these images, from `maps`
+    ) -> dict:
         "Method to the median rank correlation with the maps of a detector whose last layer is random."
         weight = self.network.head.classification_head.cls_logits.weight
         return randomised_head(self, weight, pixels, explained, explanation, methods=("integrated gradients",))
@@ -259,7 +285,10 @@ class Detection:
         "A detector on the backbone."
         return Detector()
 
-    def check_recipe(self, recipe: Recipe):
+    def check_recipe(
+        self,
+        recipe: Recipe,  # how it shall be trained
+    ):
         "Refuse what learns labels of images."
         if not isinstance(recipe, Detector):
             raise ParameterError(
@@ -267,12 +296,19 @@ class Detection:
                 "label an image"
             )
 
-    def train(self, job: TrainingJob) -> TrainingResult:
+    def train(
+        self,
+        job: TrainingJob,  # the data set, and what is wanted of the training
+    ) -> TrainingResult:
         "Cross-validate, choose thresholds and fit."
         self.check_recipe(job.recipe)
         return _train_detector(job)
 
-    def cross_validation_record(self, job: TrainingJob, result: TrainingResult) -> dict:
+    def cross_validation_record(
+        self,
+        job: TrainingJob,  # the data set, and what is wanted of the training
+        result: TrainingResult,  # of `train`
+    ) -> dict:
         "AP50 of each fold, and all out-of-fold detections pooled."
         from cvkit.data.boxes import true_boxes
         from cvkit.evidence.detection_metrics import detection_estimates
@@ -309,7 +345,10 @@ class Detection:
             baseline=_ap50(used_truth, commonest, fit.classes),
         )
 
-    def verdict(self, trained) -> tuple[str, str]:
+    def verdict(
+        self,
+        trained,  # a Trained
+    ) -> tuple[str, str]:
         "What it finds out of fold, against the commonest boxes predicted for every picture."
         m = trained.cv["pooled"]["ap50"]
         recall = trained.cv["pooled"]["recall"]
@@ -325,7 +364,13 @@ class Detection:
             ),
         )
 
-    def worst_predictions(self, manifest: Manifest, oof: dict, classes, most: int = 6) -> list:
+    def worst_predictions(
+        self,
+        manifest: Manifest,  # n images
+        oof: dict,  # arrays of oof.npz, n rows
+        classes,  # c names, in the order of the outputs
+        most: int = 6,  # pictures, at most
+    ) -> list:
         "(picture, caption) of mistakes of each kind, out of fold."
         from cvkit.data.boxes import true_boxes
         from cvkit.evidence.detection_errors import error_kinds, error_pictures
@@ -346,7 +391,10 @@ class Detection:
             visible=lambda i: manifest.may_show(rows[i]),
         )
 
-    def report_blocks(self, trained) -> list:
+    def report_blocks(
+        self,
+        trained,  # a Trained
+    ) -> list:
         "The thresholds, and what they are worth; and what could not be used."
         from cvkit.reports.pages import text
 
@@ -359,7 +407,14 @@ class Detection:
         return blocks + thresholds.blocks()
 
     def evaluate(
-        self, predictor, manifest: Manifest, *, about: dict, digests: dict, looks: int, seed: int
+        self,
+        predictor,  # a Predictor of the bundle
+        manifest: Manifest,  # n images
+        *,
+        about: dict,  # what is declared of the data set: `positive`, `published`
+        digests: dict,  # name to digest, of what the evaluation rests on
+        looks: int,  # at the hold-out so far, this one among them
+        seed: int,  # of the bootstrap
     ) -> tuple[object, dict]:
         "A DetectionEvaluation of the bundle on held-out images, and the arrays of holdout.npz."
         from cvkit.data.pixel_cache import cached_pixels
@@ -382,27 +437,50 @@ class Detection:
         arrays = pack_detections(predictions.rows)
         return evaluation, {"embedding": predictions.embedding, "sizes": np.array(sizes), **arrays}
 
-    def read_evaluation(self, record: dict) -> object:
+    def read_evaluation(
+        self,
+        record: dict,  # plain data of evaluation.json
+    ) -> object:
         "A DetectionEvaluation from evaluation.json."
         from cvkit.evidence.detection_report import DetectionEvaluation
 
         return DetectionEvaluation.from_dict(record)
 
-    def write_report(self, evaluation, path: Path, *, title: str, worst: list, parts: list) -> Path:
+    def write_report(
+        self,
+        evaluation,  # from `evaluate`
+        path: Path,  # of the page to write
+        *,
+        title: str,  # of the page
+        worst: list,  # (picture, caption) of mistakes
+        parts: list,  # (heading, what is shown) that the page has besides
+    ) -> Path:
         "The page of an evaluation."
         from cvkit.evidence.detection_report import detection_report
 
         return detection_report(evaluation, path, title, worst, parts)
 
-    def explainer(self, trained: Path, manifest: Manifest) -> DetectionExplainer:
+    def explainer(
+        self,
+        trained: Path,  # folder that train wrote
+        manifest: Manifest,  # n images
+    ) -> DetectionExplainer:
         "The trained detector, opened for explaining."
         return DetectionExplainer(trained, manifest)
 
-    def reference_predictions(self, arrays: dict) -> list:
+    def reference_predictions(
+        self,
+        arrays: dict,  # rows of holdout.npz
+    ) -> list:
         "Detections of each image that serving is compared with; arrays: rows of holdout.npz."
         return unpack_detections(arrays)
 
-    def monitored_outputs(self, arrays: dict, manifest: Manifest, spec: dict) -> np.ndarray:
+    def monitored_outputs(
+        self,
+        arrays: dict,  # rows of holdout.npz or oof.npz
+        manifest: Manifest,  # n images
+        spec: dict,  # of the bundle, see `check_spec`
+    ) -> np.ndarray:
         "Four numbers an image `(n,4)`, which monitoring compares; arrays: rows of holdout.npz or oof.npz."
         from cvkit.serving.predictions import detection_outputs
 

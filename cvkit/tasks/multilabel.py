@@ -52,17 +52,27 @@ def label_thresholds(
 class MultilabelExplainer(ClassificationExplainer):
     "A trained model of labels, opened for explaining."
 
-    def explained(self, rows: np.ndarray) -> np.ndarray:
+    def explained(
+        self,
+        rows: np.ndarray,  # `(k,)` int, of the manifest
+    ) -> np.ndarray:
         "`(k,)` int: the label that is explained of each."
         return self.oof_probabilities[rows].argmax(1)
 
-    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+    def probabilities(
+        self,
+        pixels: np.ndarray,  # `(m,h,w,3)` uint8
+    ) -> np.ndarray:
         "Pixels `(m,h,w,3)` uint8 to probabilities `(m,c)`, each label by itself."
         from cvkit.stats import sigmoid
 
         return sigmoid(self.logits(pixels))
 
-    def chosen_rows(self, images: int, random: np.random.Generator) -> list[int]:
+    def chosen_rows(
+        self,
+        images: int,  # how many, at most
+        random: np.random.Generator,  # of the order
+    ) -> list[int]:
         "The surest wrong labels, then images of which the surest label is right, of each label in turn."
         from cvkit.evidence.multilabel_report import worst_labels
         from cvkit.model.multilabel_probe import label_truth
@@ -74,7 +84,10 @@ class MultilabelExplainer(ClassificationExplainer):
         turns = rows_in_turn(right, surest[right], len(self.classes), images, random)
         return ([int(self.used[i]) for i in wrong] + turns)[:images]
 
-    def title(self, row: int) -> str:
+    def title(
+        self,
+        row: int,  # of the manifest
+    ) -> str:
         "What is shown of an image, in words."
         k = self.oof_probabilities[row].argmax()
         present = self.manifest.label_sets[row]
@@ -130,7 +143,10 @@ class Multilabel:
         "A head for each label."
         return Probe()
 
-    def check_recipe(self, recipe: Recipe):
+    def check_recipe(
+        self,
+        recipe: Recipe,  # how it shall be trained
+    ):
         "Refuse what learns more than linear heads."
         if not isinstance(recipe, Probe):
             raise ParameterError(
@@ -142,12 +158,19 @@ class Multilabel:
                 f"expected hidden=0, as a head for each label is linear, got {recipe.hidden}; leave the option out"
             )
 
-    def train(self, job: TrainingJob) -> TrainingResult:
+    def train(
+        self,
+        job: TrainingJob,  # the data set, and what is wanted of the training
+    ) -> TrainingResult:
         "Cross-validate, calibrate, choose thresholds and fit."
         self.check_recipe(job.recipe)
         return _train_labels(job)
 
-    def cross_validation_record(self, job: TrainingJob, result: TrainingResult) -> dict:
+    def cross_validation_record(
+        self,
+        job: TrainingJob,  # the data set, and what is wanted of the training
+        result: TrainingResult,  # of `train`
+    ) -> dict:
         "Each fold, and all out-of-fold predictions pooled; labels by thresholds that other folds chose."
         from cvkit.evidence.multilabel_metrics import label_estimates
         from cvkit.model.multilabel_probe import label_truth
@@ -165,7 +188,10 @@ class Multilabel:
         )
         return fold_record("map", fit.scores, fit.folds, pooled, seconds=fit.seconds, thresholds=thresholds.to_dict())
 
-    def verdict(self, trained) -> tuple[str, str]:
+    def verdict(
+        self,
+        trained,  # a Trained
+    ) -> tuple[str, str]:
         "Whether it has learned anything: mean average precision out of fold against a ranking by chance."
         from cvkit.model.multilabel_probe import label_truth
 
@@ -183,7 +209,13 @@ class Multilabel:
             ),
         )
 
-    def worst_predictions(self, manifest: Manifest, oof: dict, classes, most: int = 6) -> list:
+    def worst_predictions(
+        self,
+        manifest: Manifest,  # n images
+        oof: dict,  # arrays of oof.npz, n rows
+        classes,  # c names, in the order of the outputs
+        most: int = 6,  # pictures, at most
+    ) -> list:
         "(picture, caption) of the labels that heads were surest of, and wrong, out of fold."
         from cvkit.evidence.multilabel_report import worst_labels
         from cvkit.model.multilabel_probe import label_truth
@@ -198,12 +230,22 @@ class Multilabel:
             worst.append((manifest.picture(rows[i]), f"{classes[k]} {mistake} ({probabilities[i, k]:.0%})"))
         return worst
 
-    def report_blocks(self, trained) -> list:
+    def report_blocks(
+        self,
+        trained,  # a Trained
+    ) -> list:
         "The thresholds, and what they are worth."
         return label_thresholds(trained.manifest, trained.oof).blocks()
 
     def evaluate(
-        self, predictor, manifest: Manifest, *, about: dict, digests: dict, looks: int, seed: int
+        self,
+        predictor,  # a Predictor of the bundle
+        manifest: Manifest,  # n images
+        *,
+        about: dict,  # what is declared of the data set: `positive`, `published`
+        digests: dict,  # name to digest, of what the evaluation rests on
+        looks: int,  # at the hold-out so far, this one among them
+        seed: int,  # of the bootstrap
     ) -> tuple[object, dict]:
         "A LabelEvaluation of the bundle on held-out images, and the arrays of holdout.npz."
         from cvkit.data.pixel_cache import cached_pixels
@@ -223,26 +265,49 @@ class Multilabel:
         )
         return evaluation, {"probabilities": predictions.probabilities, "embedding": predictions.embedding}
 
-    def read_evaluation(self, record: dict) -> object:
+    def read_evaluation(
+        self,
+        record: dict,  # plain data of evaluation.json
+    ) -> object:
         "A LabelEvaluation from evaluation.json."
         from cvkit.evidence.multilabel_report import LabelEvaluation
 
         return LabelEvaluation.from_dict(record)
 
-    def write_report(self, evaluation, path: Path, *, title: str, worst: list, parts: list) -> Path:
+    def write_report(
+        self,
+        evaluation,  # from `evaluate`
+        path: Path,  # of the page to write
+        *,
+        title: str,  # of the page
+        worst: list,  # (picture, caption) of mistakes
+        parts: list,  # (heading, what is shown) that the page has besides
+    ) -> Path:
         "The page of an evaluation."
         from cvkit.evidence.multilabel_report import label_report
 
         return label_report(evaluation, path, title, worst, parts)
 
-    def explainer(self, trained: Path, manifest: Manifest) -> MultilabelExplainer:
+    def explainer(
+        self,
+        trained: Path,  # folder that train wrote
+        manifest: Manifest,  # n images
+    ) -> MultilabelExplainer:
         "The trained model, opened for explaining."
         return MultilabelExplainer(trained, manifest)
 
-    def reference_predictions(self, arrays: dict) -> np.ndarray:
+    def reference_predictions(
+        self,
+        arrays: dict,  # rows of holdout.npz
+    ) -> np.ndarray:
         "Probabilities `(n,c)` that serving is compared with; arrays: rows of holdout.npz."
         return arrays["probabilities"]
 
-    def monitored_outputs(self, arrays: dict, manifest: Manifest, spec: dict) -> np.ndarray:
+    def monitored_outputs(
+        self,
+        arrays: dict,  # rows of holdout.npz or oof.npz
+        manifest: Manifest,  # n images
+        spec: dict,  # of the bundle, see `check_spec`
+    ) -> np.ndarray:
         "Probabilities `(n,c)`, which monitoring compares; arrays: rows of holdout.npz or oof.npz."
         return arrays["probabilities"]

@@ -96,8 +96,8 @@ class Tail:
         whole = make_network(replace(self.backbone, module=copy.deepcopy(self.backbone.module)), *head)
         whole.head.requires_grad_(True)
         upper = upper_network(
-            whole.trunk,
-            torch.nn.ModuleList(split_backbone(whole.trunk, SIZE, self.recipe.stages)[1]).requires_grad_(True),
+            whole.backbone,
+            torch.nn.ModuleList(split_backbone(whole.backbone, SIZE, self.recipe.stages)[1]).requires_grad_(True),
             whole.head,
         )
 
@@ -106,7 +106,7 @@ class Tail:
 
         told = fit_network(
             upper,
-            whole.trunk,
+            whole.backbone,
             self.lessons,
             recipe=self.recipe,
             plan=self.plan,
