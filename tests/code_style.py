@@ -213,12 +213,14 @@ def documented_lines(text):
 
 
 def undocumented_parameters(text):
-    "(line, what) of each parameter of a public function or method, and field of a public class, without a comment."
+    "(line, what) of each parameter of a public function, and field of a public class, without a comment."
     commented = documented_lines(text)
     for node in ast.parse(text).body:
         if not public(node):
             continue
-        documented = [node] if isinstance(node, functions) else [part for part in node.body if is_face(part)]
+        documented = [node]
+        if isinstance(node, ast.ClassDef):  # a method's words may stand once, at the protocol that it fulfils
+            documented = [part for part in node.body if isinstance(part, functions) and part.name == "__init__"]
         for function in documented:
             for line, name in parameters(function):
                 if not has_comment(line, function.lineno, commented, {n for n, _ in parameters(function)}):
@@ -228,11 +230,6 @@ def undocumented_parameters(text):
             for field in fields:
                 if not has_comment(field.lineno, node.lineno, commented, {other.lineno for other in fields}):
                     yield field.lineno, f"{node.name}: no word on the field {ast.unparse(field.target)}"
-
-
-def is_face(node):
-    "Whether a part of a class is a method that people call."
-    return isinstance(node, functions) and (node.name == "__init__" or not node.name.startswith("_"))
 
 
 def parameters(function):

@@ -17,7 +17,7 @@ settings.register_profile("cvkit", deadline=None)  # time decides no test
 settings.load_profile("cvkit")
 
 
-# Files that start Seldon, pipelines or other environments, for `make test-servers`; so does each test that opens a browser.
+# Files that start Seldon, pipelines or other environments, and with each test that opens a browser `make test-servers`.
 SERVERS = (
     "test_walk",
     "test_walk_tasks",

@@ -202,7 +202,7 @@ def sechidis(marks, shares, random):
     while left:
         rest = np.array(sorted(left))
         count = marks[rest].sum(0)
-        label = min((l for l in range(marks.shape[1]) if count[l]), key=lambda l: count[l], default=None)
+        label = min((k for k in range(marks.shape[1]) if count[k]), key=lambda k: count[k], default=None)
         for i in rest if label is None else rest[marks[rest, label]]:
             most = size if label is None else desired[:, label]
             best = np.flatnonzero(most == most.max())

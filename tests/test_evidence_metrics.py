@@ -312,8 +312,7 @@ def test_no_certainty_from_few_images(n, classes, positive, kind, grouped):
 
 
 def test_faultless_precision_rests_on_what_was_claimed():
-    """Of 100 pairs of photographs 50 are of the class and 12 were predicted to be: faultless, on twelve trials and not on
-    fifty."""
+    "Of 100 pairs of photographs 50 are of the class and 12 were predicted to be: twelve trials, not fifty."
     targets, predicted = np.repeat(np.arange(100) < 50, 2).astype(int), np.repeat(np.arange(100) < 12, 2).astype(int)
     p, groups = np.eye(2)[predicted] * 0.9 + 0.05, np.repeat(np.arange(100), 2)
     exact = clopper_pearson(12, 12)
@@ -482,7 +481,7 @@ bad = [
     (lambda: classification_estimates(y, q[:, :1], ["a", "b"]), r"probabilities \(20, 2\), got \(20, 1\)"),
     (lambda: classification_estimates(y, q * 2, ["a", "b"]), "sum to 1"),
     (lambda: classification_estimates(y, q * np.nan, ["a", "b"]), "sum to 1"),
-    (lambda: classification_estimates(y, q + [[0.7, -0.7]], ["a", "b"]), "from 0 to 1"),
+    (lambda: classification_estimates(y, [*q, [0.7, -0.7]], ["a", "b"]), "from 0 to 1"),
     (lambda: classification_estimates(y + 1, q, ["a", "b"]), "from 0 to 1, got 1 to 2"),
     (lambda: classification_estimates(y.astype(float), q, ["a", "b"]), "float64"),
     (lambda: classification_estimates(y, q, ["a", "b"], "c"), "got 'c'"),

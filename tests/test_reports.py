@@ -79,8 +79,14 @@ def report():
 
 def measured(html, width, script, tmp_path):
     "What a script finds in a page that is as wide as this; `d` is the page's document."
-    frame = f"""<iframe id=f style="width:{width}px;height:900px;border:0" srcdoc="{escape(html)}"></iframe><pre id=o></pre>
-<script>f.onload = () => {{ const d = f.contentDocument, w = f.contentWindow; o.textContent = JSON.stringify({script}) }}</script>"""
+    frame = f"""<iframe id=f style="width:{width}px;height:900px;border:0" srcdoc="{escape(html)}"></iframe>
+<pre id=o></pre>
+<script>
+f.onload = () => {{
+    const d = f.contentDocument, w = f.contentWindow;
+    o.textContent = JSON.stringify({script});
+}}
+</script>"""
     (tmp_path / "frame.html").write_text(frame)
     done = subprocess.run(
         [
@@ -104,8 +110,14 @@ def measured(html, width, script, tmp_path):
 
 @pytest.mark.skipif(not browser, reason="needs Chromium")
 def test_nothing_overflows_and_pictures_stay_large(report, tmp_path):
-    script = """{page: d.documentElement.scrollWidth, row: d.querySelector('.stack tbody tr').offsetWidth, because: d.querySelectorAll(".stack td")[3].offsetWidth,
-        numbers: d.querySelectorAll('table')[1].offsetWidth, pictures: [...d.querySelectorAll('.grid img')].map(i => i.offsetWidth), label: w.getComputedStyle(d.querySelectorAll('.stack td')[3], '::before').content}"""
+    script = """{
+        page: d.documentElement.scrollWidth,
+        row: d.querySelector('.stack tbody tr').offsetWidth,
+        because: d.querySelectorAll(".stack td")[3].offsetWidth,
+        numbers: d.querySelectorAll('table')[1].offsetWidth,
+        pictures: [...d.querySelectorAll('.grid img')].map(i => i.offsetWidth),
+        label: w.getComputedStyle(d.querySelectorAll('.stack td')[3], '::before').content
+    }"""
     small, large = measured(report, 390, script, tmp_path), measured(report, 1280, script, tmp_path)
     assert small["page"] <= 390 and large["page"] <= 1280
     assert small["because"] == small["row"] <= 354 and small["label"] == '"because"', (

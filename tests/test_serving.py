@@ -31,7 +31,7 @@ from cvkit.serving.deployment import _print_manifest, manifest_text, seldon_v1, 
 from cvkit.serving.predictor import Predictor
 from cvkit.serving.reference import fit_reference, project
 from cvkit.serving.seldon_component import SeldonModel
-from cvkit.stats import ks_p_values, ks_statistics, softmax
+from cvkit.stats import softmax
 
 root = Path(__file__).resolve().parents[1]
 classes = ["cracked", "sound", "dirty"]
@@ -269,8 +269,8 @@ def test_processes_that_log_at_once_do_not_mix_lines(tmp_path):
     log, code = (
         tmp_path / "requests.jsonl",
         (
-            "import sys\nfrom cvkit.serving.seldon_component import _append\nsys.stdin.readline()\nfor i in range(1500): "
-            "_append(sys.argv[1], f'{sys.argv[2]}{i:04}' + sys.argv[2] * 500 + chr(10))"
+            "import sys\nfrom cvkit.serving.seldon_component import _append\nsys.stdin.readline()\n"
+            "for i in range(1500): _append(sys.argv[1], f'{sys.argv[2]}{i:04}' + sys.argv[2] * 500 + chr(10))"
         ),
     )
     writers = [

@@ -2,7 +2,6 @@
 the process and by a real Seldon server."""
 
 import base64
-import contextlib
 import json
 import subprocess
 import sys
@@ -279,7 +278,7 @@ def test_labels_by_hand(labeller):
     )
     assert found.labels == [
         [n for n, p, t in zip(names, row, base["thresholds"]) if p >= t] for row in found.probabilities
-    ] and {len(l) for l in found.labels} > {1}
+    ] and {len(labels) for labels in found.labels} > {1}
     again = json.loads(json.dumps(found.to_dict()))["predictions"]
     assert [a["labels"] for a in again] == found.labels and [
         list(a["probabilities"].values()) for a in again
@@ -348,7 +347,7 @@ def test_boxes_by_hand(detector):
         and max(len(r["boxes"]) for r in found.rows) == nms["most"]
     )
     assert [[b["label"] for b in row] for row in found.boxes] == [
-        [names[l] for l, s in zip(r["labels"], r["scores"]) if s >= base["thresholds"][l]] for r in found.rows
+        [names[k] for k, s in zip(r["labels"], r["scores"]) if s >= base["thresholds"][k]] for r in found.rows
     ]
     assert (
         json.loads(json.dumps(found.to_dict()))["predictions"] == [{"boxes": b} for b in found.boxes]
@@ -523,7 +522,7 @@ def test_drift_of_boxes_is_named(detector):
 def test_lines_and_counters_of_labels(labeller, tmp_path):
     model = SeldonModel(str(labeller.bundle.folder), log=str(tmp_path / "log"))
     model.load()
-    for i, file in enumerate(encode(photo(i)) for i in range(12)):
+    for _i, file in enumerate(encode(photo(i)) for i in range(12)):
         answer, metrics = model.answer(file, draw=True)
         expected, line = labeller.predict(file), json.loads((tmp_path / "log").read_text().splitlines()[-1])
         assert answer == {
@@ -533,7 +532,7 @@ def test_lines_and_counters_of_labels(labeller, tmp_path):
         } and (line["labels"], line["answers"]) == (expected.labels[0], expected.probabilities[0].tolist())
         assert [(m["key"], m["value"], m.get("tags")) for m in metrics if m["type"] == "COUNTER"] == [
             ("cvkit_images", 1, None),
-            *(("cvkit_labels", 1, {"label": l}) for l in expected.labels[0]),
+            *(("cvkit_labels", 1, {"label": name}) for name in expected.labels[0]),
         ]
 
 
@@ -581,8 +580,8 @@ def test_served_boxes_are_the_predictors_over_both_protocols(served, detector):
     lines = [json.loads(line) for line in log.read_text().splitlines()[before:]]
     assert {tuple(line) for line in lines} == {
         ("answers", "at", "boxes", "bundle", "milliseconds", "projected")
-    } and np.allclose([l["answers"] for l in lines], [monitored_outputs(f)[0] for f in found] * 2, rtol=1e-12)
-    assert [l["boxes"] for l in lines[:8]] == [
+    } and np.allclose([line["answers"] for line in lines], [monitored_outputs(f)[0] for f in found] * 2, rtol=1e-12)
+    assert [line["boxes"] for line in lines[:8]] == [
         {n: f.labels[0].count(n) for n in names if n in f.labels[0]} for f in found
     ]
 
@@ -619,9 +618,9 @@ def test_what_a_detector_refuses_and_counts(served, detector):
     def count():
         return {
             n: sum(
-                float(l.split()[-1])
-                for l in server.metrics().splitlines()
-                if l.startswith("cvkit_boxes_total") and f'label="{n}"' in l
+                float(line.split()[-1])
+                for line in server.metrics().splitlines()
+                if line.startswith("cvkit_boxes_total") and f'label="{n}"' in line
             )
             for n in names
         }
@@ -665,8 +664,8 @@ row = {
 def answer(move=0, less=0, **more):
     return {
         "boxes": [
-            {"label": names[l], "score": float(s) - less, "box": [float(v) + move for v in b]}
-            for l, s, b in zip(row["labels"], row["scores"], row["boxes"])
+            {"label": names[k], "score": float(s) - less, "box": [float(v) + move for v in b]}
+            for k, s, b in zip(row["labels"], row["scores"], row["boxes"])
         ],
         "width": 200,
         "height": 50,
@@ -694,14 +693,14 @@ def test_boxes_with_nearly_one_score_may_change_places():
         "labels": np.array([0, 0, 1]),
         "scores": np.float32([0.9999, 0.99989, 0.8]),
     }
-    said = [
-        {"label": names[l], "score": float(s), "box": b.tolist()}
-        for l, s, b in zip(three["labels"], three["scores"], three["boxes"])
+    served = [
+        {"label": names[k], "score": float(s), "box": b.tolist()}
+        for k, s, b in zip(three["labels"], three["scores"], three["boxes"])
     ]
     found = [
         serving_parity(
-            [{"boxes": [said[i] for i in order], "width": 100, "height": 20}],
-            [{"boxes": said, "width": 100, "height": 20}],
+            [{"boxes": [served[i] for i in order], "width": 100, "height": 20}],
+            [{"boxes": served, "width": 100, "height": 20}],
             [three],
             names,
             [0.5] * 3,
@@ -709,11 +708,11 @@ def test_boxes_with_nearly_one_score_may_change_places():
         for order in ((0, 1, 2), (1, 0, 2), (2, 1, 0))
     ]
     assert found == [0, 0, 0]
-    said[1] = {**said[1], "box": said[0]["box"]}
+    served[1] = {**served[1], "box": served[0]["box"]}
     assert (
         serving_parity(
-            [{"boxes": said, "width": 100, "height": 20}],
-            [{"boxes": said, "width": 100, "height": 20}],
+            [{"boxes": served, "width": 100, "height": 20}],
+            [{"boxes": served, "width": 100, "height": 20}],
             [three],
             names,
             [0.5] * 3,

@@ -293,7 +293,8 @@ random = np.random.default_rng(0)
 t = (random.random(1_000_000) < .3).astype(int); s = 1 / (1 + np.exp(-(random.normal(size=1_000_000) + 2 * t - 1)))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 e = classification_estimates(t, np.stack([1 - s, s], 1), ["a", "b"], "b", replicates=4)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, e["auroc"].low < e["auroc"].value < e["auroc"].high)
+more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(more / 1024, e["auroc"].low < e["auroc"].value < e["auroc"].high)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,5 @@
-"""Blood cells (BCCD, 364 pictures, MIT licence), by the commands: a detector in five folds with its intervals, and which
-kinds of cells are there as labels.
+"""Blood cells (BCCD, 364 pictures, MIT licence), by the commands: a detector in five folds with its intervals, and
+which kinds of cells are there as labels.
 
     python tests/benchmarks/bccd.py FOLDER   # FOLDER holds Annotations and JPEGImages; bccd.json beside this file
 

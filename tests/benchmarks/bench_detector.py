@@ -7,7 +7,6 @@
 little.
 """
 
-import dataclasses
 import os
 import platform
 import time
