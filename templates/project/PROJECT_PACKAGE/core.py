@@ -13,7 +13,7 @@ from cvkit.data.preprocess import decode_image
 
 # %% ../nbs/00_core.ipynb #9f6c16f9
 def brightness(
-    manifest, # of n images
-) -> np.ndarray: # `(n,)` from 0, black, to 1, white
+    manifest,  # of n images
+) -> np.ndarray:  # `(n,)` from 0, black, to 1, white
     "Mean brightness of each image."
     return np.array([decode_image(manifest.read(i)).mean() / 255 for i in range(len(manifest))])
