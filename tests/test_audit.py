@@ -55,9 +55,8 @@ def test_without_attributes_nothing_can_be_told(run):
 
 
 def test_stress_is_out_of_fold_unless_told(run):
-    top, manifest = run
+    top, _ = run
     found = stress("train", "ingest", out="stress", images=20)
-    oof = read_out_of_fold("train", manifest)
     assert not (top / "train/ledger.jsonl").exists() and "Out of fold" in found.judged
     record = json.loads((top / "stress/stress.json").read_text())
     assert set(record["curves"]) == {
@@ -71,14 +70,14 @@ def test_stress_is_out_of_fold_unless_told(run):
     } and all(len(v) == 5 for v in record["curves"].values())
     held = stress("train", "ingest", out="held", images=20, on="holdout")
     looks = Ledger(top / "train/ledger.jsonl").looks
-    assert [l["purpose"] for l in looks] == ["stress"] and "look 1" in held.judged
+    assert [look["purpose"] for look in looks] == ["stress"] and "look 1" in held.judged
     (top / "train/ledger.jsonl").unlink()
 
 
 def test_stress_refuses_heads_that_are_not_the_trainings(run, tmp_path):
     import shutil
 
-    top, manifest = run
+    top, _ = run
     shutil.copytree(top / "train", tmp_path / "other")
     kept = dict(np.load(tmp_path / "other/oof.npz"))
     kept["embedding"] = kept["embedding"] + np.random.default_rng(0).normal(0, 1, kept["embedding"].shape)

@@ -1,6 +1,5 @@
 "`cvkit check` and `cvkit split`: what is planted is found, what is clean is left alone, and exit codes say so."
 
-import io
 import json
 from pathlib import Path
 
@@ -36,7 +35,8 @@ def changed(picture, way, random):
         x, y = random.integers(0, int(0.05 * w) + 1), random.integers(0, int(0.05 * h) + 1)
         return picture.crop((x, y, x + int(0.95 * w), y + int(0.95 * h))), {}
     if way == "brighter":
-        return picture.point(lambda v, by=random.uniform(1.1, 1.3): min(255, int(v * by))), {}
+        factor = random.uniform(1.1, 1.3)
+        return picture.point(lambda value: min(255, int(value * factor))), {}
     return ImageOps.mirror(picture) if random.random() < 0.5 else ImageOps.flip(picture), {}
 
 
@@ -193,7 +193,8 @@ def planted_cells(folder, brighter, random):
     "ELPV with one class 12 % brighter, 40 copies, 10 exchanged labels and 5 broken files."
     package = pytest.importorskip(
         "elpv_dataset",
-        reason="no test on solar cells: the package elpv-dataset is not installed, see demo_requirements in settings.ini",
+        reason="no test on solar cells: the package elpv-dataset is not installed, see demo_requirements in "
+        "settings.ini",
     )
     root = Path(package.__file__).parent / "data"
     table = pd.read_csv(root / "labels.csv", sep=r"\s+", names=["uri", "probability", "type"])
@@ -220,7 +221,7 @@ def planted_cells(folder, brighter, random):
 @pytest.mark.parametrize("brighter", ["defective", "functional"])
 def test_what_is_planted_in_solar_cells_is_found(brighter, tmp_path, capsys):
     folder = tmp_path / "cells"
-    planted, swapped = planted_cells(folder, brighter, np.random.default_rng(len(brighter)))
+    planted, _ = planted_cells(folder, brighter, np.random.default_rng(len(brighter)))
     cvkit.ingest(str(folder), out="ingest")
     assert main(["check", "ingest", "--out", "check", "--no-network"]) == 1
     findings = json.loads(Path("check/findings.json").read_text())

@@ -273,7 +273,7 @@ def cell_traits(files):
 def cells():
     "400 cells by lot (of 2,624, to be quick), as gray images, and their labels."
     pytest.importorskip("elpv_dataset")
-    from cvkit.commands.ingest import load_elpv
+    from cvkit.data.examples import load_elpv
 
     manifest = load_elpv().manifest
     rows = np.sort(np.random.default_rng(0).permutation(len(manifest))[:400])

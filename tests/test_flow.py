@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from cvkit.commands import cli
-from cvkit.core import DataError, NotebookError, ParameterError
+from cvkit.core import NotebookError, ParameterError
 from cvkit.pipeline import graph
-from cvkit.pipeline.graph import STAGES, claim_folder, data_state, stage_keys, template
+from cvkit.pipeline.graph import STAGES, claim_folder, stage_keys, template
 from cvkit.pipeline.notebooks import check_parameters, notebook_parameters, run_notebook
 
 command = Path(sys.executable).with_name("cvkit")

@@ -19,7 +19,7 @@ PLAN = "device=cpu,layout=channels_last,precision=float32,threads=1,batch=16"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     "A third of the surfaces, with the share of three people who called it brick."
-    from cvkit.commands.ingest import load_surfaces
+    from cvkit.data.examples import load_surfaces
 
     top, before = (
         tmp_path_factory.mktemp("verbs"),

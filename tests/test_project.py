@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,7 +13,6 @@ import pytest
 import yaml
 from test_wheel import outside, wheel  # noqa: F401
 
-from cvkit.commands import new
 from cvkit.commands.new import new
 from cvkit.core import DataError, ParameterError
 from cvkit.data.manifest import Dataset
@@ -263,7 +261,7 @@ def test_test_passes_and_notices_what_is_wrong(made, ran):
 
 
 @pytest.mark.slow
-def test_both_commands_do_their_own_set_up(tmp_path, wheel):
+def test_both_commands_do_their_own_set_up(tmp_path, wheel):  # noqa: F811
     "From nothing but Python and a wheel: minutes, and gigabytes from the index."
     made = new("roof-damage", out=tmp_path / "roof-damage").folder
     where = {"CVKIT": str(wheel), "PYTHON": sys.executable, "PYTHONPATH": ""}

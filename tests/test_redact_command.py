@@ -117,7 +117,7 @@ def test_names_are_escaped(scenes, tmp_path):
 
 @pytest.mark.slow
 def test_cost_is_paired_and_nothing_covered_costs_nothing(scenes, tmp_path):
-    manifest, marks = scenes
+    manifest, _ = scenes
     nothing = redact(manifest, out=tmp_path / "none", detectors={"none": lambda pixels: []}, cost=True).cost
     assert (
         nothing.changed == {"original": 0, "redacted": 0}

@@ -15,8 +15,8 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from cvkit.commands.datasheet import check_croissant, datasheet, find_records
-from cvkit.commands.ingest import load_elpv, load_surfaces
 from cvkit.core import DataError, digest_file, read_json, write_json
+from cvkit.data.examples import load_elpv, load_surfaces
 from cvkit.data.ingest import ingest_table
 from cvkit.data.manifest import Dataset
 from cvkit.release.croissant import CONTEXT

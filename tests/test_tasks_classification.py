@@ -226,6 +226,6 @@ def test_refusals(ingested, tmp_path, monkeypatch):
 
 
 def surfaces(top):
-    from cvkit.commands.ingest import load_surfaces
+    from cvkit.data.examples import load_surfaces
 
     return load_surfaces(top / "images").manifest.take(range(0, 768, 8))

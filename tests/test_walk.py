@@ -64,7 +64,7 @@ def read(*parts):
 
 
 def test_the_table_names_every_stage_and_what_keeps_it_from_production(walked):
-    folder, run, said = walked
+    folder, _, said = walked
     for stage in STAGES:
         found = re.search(rf"^{stage} +(\d+\.\d)  \S.*  (run/{stage}/\S+)$", said, re.M)
         assert found and float(found[1]) > 0 and (folder / found[2]).exists(), stage
@@ -176,7 +176,7 @@ def test_every_stage_is_a_run_with_its_notebook_its_commit_and_its_numbers(walke
     for stage in STAGES:
         record = read(run, stage, "run.json")
         kept = {f.path for f in client.list_artifacts(record["run"])}
-        assert f"{stage}.ipynb" in kept and set(map(lambda name: Path(name).name, record["files"])) <= kept, stage
+        assert f"{stage}.ipynb" in kept and {Path(name).name for name in record["files"]} <= kept, stage
         tags, metrics = client.get_run(record["run"]).data.tags, client.get_run(record["run"]).data.metrics
         assert {"git.commit", "git.dirty", "cvkit.version"} <= tags.keys() and metrics["seconds"] > 0
     e = read(run, "summary.json")["holdout"]["accuracy"]
@@ -222,7 +222,7 @@ def test_a_second_walk_redoes_nothing_and_looks_no_second_time(walked):
 
 
 def test_a_folder_belongs_to_one_data_set(walked):
-    folder, run, _ = walked
+    folder, _, _ = walked
     done = cvkit(folder, "demo", "--data", "elpv", "--out", "run")
     assert done.returncode == 1 and "its hold-out and its ledger are those of 'surfaces'" in done.stderr
 
@@ -303,7 +303,7 @@ def test_ctrl_c_in_training_keeps_what_was_finished(tmp_path):
     process, said = start(tmp_path, env, "train ...")
     time.sleep(3)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=240)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 130 and "interrupted; what was finished is kept" in err and "Traceback" not in err
     assert (tmp_path / "run/ingest/done.json").exists() and not (tmp_path / "run/train/done.json").exists()
     end = time.monotonic() + 10

@@ -49,7 +49,7 @@ class Requirement:
 class Checkup:
     "All that was looked at."
 
-    findings: list[Requirement]
+    findings: list[Requirement]  # in the order they were looked at
 
     @property
     def ok(self) -> bool:  # whether nothing is in the way
@@ -184,7 +184,7 @@ def cpu_flags(
     machine: str = "",  # such as `"x86_64"` or `"arm64"`
 ) -> set[str]:  # as the kernel calls them, and `neon`
     "What the processor can do beyond the minimum."
-    line = next((l for l in cpuinfo.splitlines() if l.startswith(("flags", "Features"))), "")
+    line = next((text for text in cpuinfo.splitlines() if text.startswith(("flags", "Features"))), "")
     flags = set(line.partition(":")[2].split())
     return flags | ({"neon"} if "asimd" in flags or machine in ("arm64", "aarch64") else set())
 

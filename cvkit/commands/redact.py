@@ -101,7 +101,11 @@ def make_scenes(
     for kind, sizes in SIZES.items():
         (folder / kind).mkdir(parents=True, exist_ok=True)
         for i, (size, light, turn) in enumerate(
-            (s, l, t) for s in sizes for l in ("day", "night") for t in (0, 30) for _ in range(repeats)
+            (size, light, turn)
+            for size in sizes
+            for light in ("day", "night")
+            for turn in (0, 30)
+            for _ in range(repeats)
         ):
             pixels, box = _scene(kind, sizes[size], light, turn * random.choice([-1, 1]), random)
             uri = f"{kind}/{i:03}.png"
@@ -187,11 +191,11 @@ def _measure_cost(manifest, redacted, seed):
     before = manifest.take(kept)
     backbone = load_backbone()
     folds = make_splits(before, seed=seed).folds(before)
-    said = [
-        fit_probe(extract_features(m, backbone).embedding, before.targets, folds, before.classes).oof_probabilities
-        for m in (before, redacted.manifest)
-    ]
-    return redaction_cost(before.targets, *said, before.groups, seed)
+    probabilities = []
+    for images in (before, redacted.manifest):
+        embedding = extract_features(images, backbone).embedding
+        probabilities.append(fit_probe(embedding, before.targets, folds, before.classes).oof_probabilities)
+    return redaction_cost(before.targets, *probabilities, before.groups, seed)
 
 
 def _measure_recall(files, boxes, marks, subgroups, seed):

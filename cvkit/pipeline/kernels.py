@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from select import select
@@ -47,16 +47,12 @@ def _import_steps(commands: Sequence[str]) -> Iterator[str]:
     from cvkit.release.tracking import mlflow_module
 
     for name in (*SERVER_IMPORTS[:2], *commands, *SERVER_IMPORTS[2:]):
-        try:
+        with suppress(ImportError):
             import_module(name)
-        except ImportError:
-            pass
         yield name
     for load in (mlflow_module, shap_module):  # these silence warnings while they import
-        try:
+        with suppress(ImportError):
             load()
-        except ImportError:
-            pass
         yield load.__name__
 
 
@@ -156,7 +152,11 @@ def _request_kernel(arguments: list[str], env: dict[str, str], cwd: str) -> _For
 class ForkProvisioner(_provisioning.LocalProvisioner):
     "Start kernels as forks of the kernel server that `warm_kernels` keeps."
 
-    async def launch_kernel(self, cmd, **kwargs):
+    async def launch_kernel(
+        self,
+        cmd: list[str],  # command line of an ordinary kernel; what stands from `-f` on is handed to the forked one
+        **kwargs,  # as Jupyter passes them: env and cwd
+    ):
         arguments = cmd[cmd.index("-f") :]
         env = dict(kwargs.get("env", os.environ))
         cwd = str(kwargs.get("cwd") or Path.cwd())

@@ -60,8 +60,8 @@ def told(step, values):
 
 def test_pasted_digits(tmp_path, monkeypatch):
     monkeypatch.setenv("CVKIT_CACHE", str(tmp_path / "cache"))
-    from cvkit.commands.ingest import load_pasted_digits
     from cvkit.data.boxes import true_boxes
+    from cvkit.data.examples import load_pasted_digits
     from cvkit.model.backbones import load_backbone
     from cvkit.model.detector_network import letterboxed
     from cvkit.model.detector_training import cross_fit_detector

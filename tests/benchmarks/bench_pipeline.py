@@ -88,7 +88,7 @@ def test_forked_kernels_against_ordinary_ones(tmp_path):
 
 
 def test_five_folds_for_the_price_of_one_fit(tmp_path, monkeypatch):
-    from cvkit.commands.ingest import load_elpv
+    from cvkit.data.examples import load_elpv
     from cvkit.data.splits import make_splits
     from cvkit.model.backbones import backbone_graph, load_backbone
     from cvkit.model.features import extract_features

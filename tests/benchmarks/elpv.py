@@ -35,8 +35,8 @@ def locked(work):
     import elpv_dataset
     import pandas as pd
 
-    from cvkit.commands.ingest import load_elpv
     from cvkit.commands.split import look_for_copies
+    from cvkit.data.examples import load_elpv
     from cvkit.data.splits import Splits, make_splits
 
     manifest = load_elpv().manifest
