@@ -447,9 +447,9 @@ def test_eight_pictures_are_learned_by_heart(tmp_path, digits):
 
 def test_refusals(digits, backbone, lessons, tmp_path):
     folds = np.arange(16) % 2
-    with pytest.raises(ParameterError, match="got smoothing"):
+    with pytest.raises(ParameterError, match="expected an option of Detector, got 'smoothing'"):
         parse_recipe("detector:smoothing=0.05,patience=3")
-    with pytest.raises(ParameterError, match="got balance"):
+    with pytest.raises(ParameterError, match="expected an option of Detector, got 'balance'"):
         parse_recipe("detector:balance=sampling")
     with pytest.raises(ParameterError, match="expected the recipe detector, which learns boxes, got tail"):
         Detection().check_recipe(Tail())

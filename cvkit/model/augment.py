@@ -24,7 +24,7 @@ def positions(
         return 0, 4
     return (0, 6) if recipe.flip else (0,)
 
-
+# %% ../../nbs/05_model/07_augment.ipynb #45f3ca4b
 def in_position(
     pixels: np.ndarray,  # `(...,h,w,k)`; square where it is turned
     position: int,  # 0 to 7

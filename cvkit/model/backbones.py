@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PACKAGED', 'packaged_weights', 'state_digest', 'Backbone', 'create_network', 'load_backbone', 'as_feature_map',
            'make_network', 'network_state', 'load_network', 'strip_graph', 'export_to_onnx', 'export_graph',
-           'backbone_graph', 'graph_path', 'attach_head', 'parity']
+           'graph_path', 'backbone_graph', 'attach_head', 'parity']
 
 # %% ../../nbs/05_model/01_backbones.ipynb #8bb46d27
 import contextlib
@@ -94,7 +94,21 @@ class Backbone:
             f"{self.weights_source} ({self.weights_licence})"
         )
 
+# %% ../../nbs/05_model/01_backbones.ipynb #3bec8a1b
+def create_network(
+    name: str,  # of a timm model
+    size: int,  # side of its input, in pixels
+):  # timm's network with random weights, always the same
+    "timm's network of that name, with the size where it is made for one."
+    timm = need("timm", "train")
+    torch = need("torch", "train")
+    cfg = timm.models.get_pretrained_cfg(name)
+    options = {"img_size": size} if cfg is not None and cfg.fixed_input_size else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return timm.create_model(name, **options)
 
+# %% ../../nbs/05_model/01_backbones.ipynb #715e0c39
 def _nearest(name: str, names: list[str]) -> str:
     "The names that come closest, as a question."
     return f"did you mean {', '.join(difflib.get_close_matches(name, names, 3, 0.3)) or 'another name'}?"
@@ -134,20 +148,6 @@ def _read_weights(model, path: str | Path):
     model.load_state_dict({k: state[k] for k in wanted})
 
 
-def create_network(
-    name: str,  # of a timm model
-    size: int,  # side of its input, in pixels
-):  # timm's network with random weights, always the same
-    "timm's network of that name, with the size where it is made for one."
-    timm = need("timm", "train")
-    torch = need("torch", "train")
-    cfg = timm.models.get_pretrained_cfg(name)
-    options = {"img_size": size} if cfg is not None and cfg.fixed_input_size else {}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return timm.create_model(name, **options)
-
-# %% ../../nbs/05_model/01_backbones.ipynb #8779da71
 def load_backbone(
     name: str = "tf_efficientnet_lite0",  # of a timm model
     # `"packaged"`, a .safetensors or .pth path, or None (`"none"`) for random ones, always the same
@@ -215,7 +215,7 @@ def as_feature_map(
     h, w = grid or (int(tokens.shape[1] ** 0.5),) * 2
     return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], h, w)
 
-
+# %% ../../nbs/05_model/01_backbones.ipynb #22e3adfa
 @lru_cache(1)
 def _network_class() -> type:
     torch = need("torch", "train")
@@ -277,7 +277,7 @@ def network_state(
     }
     return network.state_dict(), architecture
 
-
+# %% ../../nbs/05_model/01_backbones.ipynb #72d37012
 def load_network(
     folder,  # `train/` of a bundle: weights.safetensors and architecture.json
 ):  # torch module, in evaluation mode
@@ -305,7 +305,7 @@ def strip_graph(
             del part.metadata_props[:]
     return model.SerializeToString(deterministic=True)
 
-# %% ../../nbs/05_model/01_backbones.ipynb #79243e0c
+# %% ../../nbs/05_model/01_backbones.ipynb #5751351a
 def export_to_onnx(
     network,  # torch module: images `(n,3,size,size)` float32 to a tensor for each output
     size: int,  # side of its images, in pixels
@@ -330,7 +330,7 @@ def export_to_onnx(
         )
     return program.model_proto
 
-
+# %% ../../nbs/05_model/01_backbones.ipynb #dbfd3820
 def export_graph(
     network,  # timm's network, in evaluation mode; its parameters are not changed
     size: int,  # side of its images, in pixels
@@ -353,15 +353,7 @@ def export_graph(
 
     return strip_graph(export_to_onnx(BackboneOutputs().eval(), size, list(outputs)))
 
-
-def backbone_graph(
-    backbone: Backbone,  # to be exported
-) -> Path:  # an ONNX file in the cache: `images` to `embedding` and `feature_map`
-    "The backbone as an ONNX graph, exported once."
-    path = graph_path(backbone)
-    return path if path.exists() else write_atomic(path, export_graph(backbone.module, backbone.preprocess.size))
-
-
+# %% ../../nbs/05_model/01_backbones.ipynb #6e4fe820
 def graph_path(
     backbone: Backbone,  # to be exported
     part: str = "",  # of the network, where it is not the whole
@@ -370,6 +362,14 @@ def graph_path(
     version = need("torch", "train").__version__.split("+")[0]
     names = [backbone.name, backbone.weights_digest[:24], str(backbone.preprocess.size), part, f"torch{version}"]
     return cache_folder("backbones") / f"{'-'.join(name for name in names if name)}.onnx"
+
+# %% ../../nbs/05_model/01_backbones.ipynb #b56e7f81
+def backbone_graph(
+    backbone: Backbone,  # to be exported
+) -> Path:  # an ONNX file in the cache: `images` to `embedding` and `feature_map`
+    "The backbone as an ONNX graph, exported once."
+    path = graph_path(backbone)
+    return path if path.exists() else write_atomic(path, export_graph(backbone.module, backbone.preprocess.size))
 
 # %% ../../nbs/05_model/01_backbones.ipynb #2fd60d53
 def _add_layer(graph, name: str, *, inputs: str, output: str, weight: np.ndarray, bias: np.ndarray):

@@ -157,7 +157,7 @@ def _training_data(manifest: Manifest, backbone: Backbone, recipe: Tail | Full, 
 
     return TrainingData(draw, labels, manifest.targets, keys)
 
-
+# %% ../../nbs/05_model/10_cross_validation.ipynb #28d1c0ff
 def small_images(
     manifest: Manifest,  # n images
     side: int,  # of the square that the network sees, or of its windows, in pixels

@@ -246,7 +246,7 @@ def select_boxes(
         selected.append(torch.stack([torch.full_like(keep, i), label[keep], anchor[keep]], 1))
     return torch.cat(selected).cpu().numpy()
 
-
+# %% ../../nbs/05_model/12_detector_network.ipynb #5e917615
 def detect_boxes(
     network,  # from `make_detector`
     images: np.ndarray,  # `(n,3,size,size)` float32
@@ -341,7 +341,7 @@ def anchor_of(
     near = distance <= distance.min().clamp(min=1.0)
     return int(torch.where(near, scores[0, label], -1.0).argmax())
 
-
+# %% ../../nbs/05_model/12_detector_network.ipynb #edfc5ea8
 def box_score(
     network,  # from `make_detector`
     images,  # torch `(n,3,size,size)` float32
@@ -367,7 +367,7 @@ def detector_state(
         "weights_digest": backbone.weights_digest,
     }
 
-
+# %% ../../nbs/05_model/12_detector_network.ipynb #44f13d81
 def load_detector(
     folder,  # `train/` of a bundle: weights.safetensors and architecture.json
 ):  # torch module, in evaluation mode

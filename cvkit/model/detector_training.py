@@ -162,7 +162,7 @@ def pack_detections(
             packed[name][i, : len(detection["scores"])] = detection[name]
     return packed
 
-
+# %% ../../nbs/05_model/13_detector_training.ipynb #064571b6
 def unpack_detections(
     packed: dict,  # boxes, labels and scores from `pack_detections`
 ) -> list:  # n dicts

@@ -27,7 +27,7 @@ class Features:
     def __repr__(self):
         return f"Features of {len(self.images)} images, {self.embedding.shape[1]} each"
 
-
+# %% ../../nbs/05_model/02_features.ipynb #36b9595c
 def embedding_store(
     backbone: Backbone,  # whose embeddings
 ) -> Store:  # of `(d,)` float32
@@ -35,7 +35,7 @@ def embedding_store(
     name = digest_json([backbone.name, backbone.weights_digest, backbone.preprocess.digest])[:24]
     return Store(cache_folder("embeddings", name), (backbone.width,), np.float32)
 
-# %% ../../nbs/05_model/02_features.ipynb #7a7b13dc
+# %% ../../nbs/05_model/02_features.ipynb #7ad35917
 def single_thread_session(
     graph,  # path of an ONNX file
 ):  # onnxruntime's InferenceSession, on one thread
@@ -45,7 +45,7 @@ def single_thread_session(
     options.intra_op_num_threads = 1
     return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
-
+# %% ../../nbs/05_model/02_features.ipynb #94832a5d
 def extract_features(
     manifest: Manifest,  # n images
     backbone: Backbone,  # from `load_backbone`

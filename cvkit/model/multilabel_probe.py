@@ -134,7 +134,46 @@ class LabelProbeFit:
         ]
         return fragment(table(rows, caption=repr(self)))
 
-# %% ../../nbs/05_model/11_multilabel_probe.ipynb #6b5458de
+# %% ../../nbs/05_model/11_multilabel_probe.ipynb #b0e8aacf
+def mean_average_precision(
+    truth: np.ndarray,  # `(n,c)` int8: 1 present, 0 absent, -1 not known
+    scores: np.ndarray,  # `(n,c)`, larger for present
+) -> float:  # 0 to 1; nan where no label occurs
+    "Average precision, mean of the labels that occur."
+    average_precision = need("sklearn.metrics", "train").average_precision_score
+    values = []
+    for k in np.flatnonzero((truth == 1).any(0)):
+        known = truth[:, k] >= 0
+        values.append(average_precision(truth[known, k], scores[known, k]))
+    return float(np.mean(values)) if values else np.nan
+
+# %% ../../nbs/05_model/11_multilabel_probe.ipynb #4002f3e2
+def calibrate_labels(
+    logits: np.ndarray,  # `(n,c)` out of fold
+    truth: np.ndarray,  # `(n,c)` int8: 1 present, 0 absent, -1 not known
+    folds: np.ndarray,  # `(n,)` int; -1: takes no part
+    # probabilities `(n,c)`, nan where an image takes no part; scale and shift of each label `(c,2)`, fitted on all
+    # folds
+) -> tuple[np.ndarray, np.ndarray]:
+    "Out-of-fold probabilities, the calibration of each fold from the others."
+
+    used = folds >= 0
+    probabilities = np.full(logits.shape, np.nan)
+    for name in np.unique(folds[used]):
+        scale, shift = _platt_of_labels(logits, truth, used & (folds != name)).T
+        probabilities[folds == name] = sigmoid(scale * logits[folds == name] + shift)
+    return probabilities, _platt_of_labels(logits, truth, used)
+
+
+def _platt_of_labels(logits: np.ndarray, truth: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    "Scale and shift of each label `(c,2)`, fitted on some rows."
+    calibration = []
+    for k, column in enumerate(truth.T):
+        known = rows & (column >= 0)
+        calibration.append(fit_platt(logits[known, k], column[known] == 1))
+    return np.array(calibration)
+
+# %% ../../nbs/05_model/11_multilabel_probe.ipynb #b5055fc4
 def _check_folds(embedding: np.ndarray, truth: np.ndarray, folds: np.ndarray, classes: tuple) -> np.ndarray:
     "Refuse what cannot be cross-validated."
     if not len(embedding) == len(truth) == len(folds):
@@ -166,45 +205,6 @@ def _check_folds(embedding: np.ndarray, truth: np.ndarray, folds: np.ndarray, cl
                 f"not to, got {present[k]} and {absent[k]}; add images, use fewer folds, or leave the class out"
             )
     return names
-
-
-def mean_average_precision(
-    truth: np.ndarray,  # `(n,c)` int8: 1 present, 0 absent, -1 not known
-    scores: np.ndarray,  # `(n,c)`, larger for present
-) -> float:  # 0 to 1; nan where no label occurs
-    "Average precision, mean of the labels that occur."
-    average_precision = need("sklearn.metrics", "train").average_precision_score
-    values = []
-    for k in np.flatnonzero((truth == 1).any(0)):
-        known = truth[:, k] >= 0
-        values.append(average_precision(truth[known, k], scores[known, k]))
-    return float(np.mean(values)) if values else np.nan
-
-# %% ../../nbs/05_model/11_multilabel_probe.ipynb #b0e8aacf
-def calibrate_labels(
-    logits: np.ndarray,  # `(n,c)` out of fold
-    truth: np.ndarray,  # `(n,c)` int8: 1 present, 0 absent, -1 not known
-    folds: np.ndarray,  # `(n,)` int; -1: takes no part
-    # probabilities `(n,c)`, nan where an image takes no part; scale and shift of each label `(c,2)`, fitted on all
-    # folds
-) -> tuple[np.ndarray, np.ndarray]:
-    "Out-of-fold probabilities, the calibration of each fold from the others."
-
-    used = folds >= 0
-    probabilities = np.full(logits.shape, np.nan)
-    for name in np.unique(folds[used]):
-        scale, shift = _platt_of_labels(logits, truth, used & (folds != name)).T
-        probabilities[folds == name] = sigmoid(scale * logits[folds == name] + shift)
-    return probabilities, _platt_of_labels(logits, truth, used)
-
-
-def _platt_of_labels(logits: np.ndarray, truth: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    "Scale and shift of each label `(c,2)`, fitted on some rows."
-    calibration = []
-    for k, column in enumerate(truth.T):
-        known = rows & (column >= 0)
-        calibration.append(fit_platt(logits[known, k], column[known] == 1))
-    return np.array(calibration)
 
 
 def fit_label_probe(

@@ -135,7 +135,7 @@ class Activations:
     def __repr__(self):
         return f"Activations {self.rows[0].shape} in {count(len(self.rows), 'orientation')}"
 
-
+# %% ../../nbs/05_model/08_partial_finetuning.ipynb #25399745
 def _lower_graph(backbone: Backbone, lower, last: str) -> Path:
     "The part below as an ONNX graph, exported once."
     path = graph_path(backbone, last)

@@ -71,7 +71,7 @@ class PlanOptions:
     def complete(self) -> bool:  # whether nothing is left that a trial would find
         return {"device", "layout", "precision", "threads"} <= set(self.chosen)
 
-
+# %% ../../nbs/05_model/04_plan.ipynb #0b8ff033
 def parse_plan_options(
     text: "str | PlanOptions | None",  # such as `"precision=float32,batch=16"`; or PlanOptions
 ) -> PlanOptions:  # checked

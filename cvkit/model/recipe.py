@@ -24,7 +24,7 @@ class Recipe:
     def to_dict(self) -> dict:  # the name and all options
         return {"name": self.name, **asdict(self)}
 
-
+# %% ../../nbs/05_model/05_recipe.ipynb #66ab2875
 @dataclass(frozen=True, kw_only=True)
 class Probe(Recipe):
     "A head on frozen features."
@@ -49,7 +49,7 @@ class NetworkRecipe(Recipe):
     flip: bool = option(False)  # above and below too
     turns: bool = option(False)  # and by quarter turns
 
-
+# %% ../../nbs/05_model/05_recipe.ipynb #f4789ded
 @dataclass(frozen=True, kw_only=True)
 class ClassifierRecipe(NetworkRecipe):
     "What trainings of a classifier have besides."
@@ -64,7 +64,7 @@ class ClassifierRecipe(NetworkRecipe):
     head: str = option("probe", choices=("probe", "random"))  # what the head starts as
     C: float = option(0.01, above=0)  # inverse strength of the penalty of that probe
 
-
+# %% ../../nbs/05_model/05_recipe.ipynb #5b39b7d2
 @dataclass(frozen=True, kw_only=True)
 class Tail(ClassifierRecipe):
     "The head and the last stages of the network."

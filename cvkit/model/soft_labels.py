@@ -20,7 +20,7 @@ class SoftLabels:
     attribute: str  # name of a column of the data set
     class_name: str = ""  # of which it is the probability; the class of interest by default
 
-
+# %% ../../nbs/05_model/06_soft_labels.ipynb #ebaadda2
 def parse_soft_labels(
     text: "str | SoftLabels | None",  # such as `"probability"` or `"probability=defective"`; or a SoftLabels
 ) -> SoftLabels | None:  # None: learn from the labels

@@ -69,7 +69,7 @@ def save_state(
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return write_atomic(path, lambda part: save(whole, part, {"about": json.dumps(record)}))
 
-
+# %% ../../nbs/05_model/09_training_loop.ipynb #907a33e8
 def load_state(
     path,  # of a file that `save_state` wrote
 ) -> tuple[dict, dict]:  # name to tensor, plain data

@@ -208,7 +208,7 @@ class Task(Protocol):
         self,
         trained,  # a Trained
     ) -> tuple[str, str]:
-        "Whether it has learned anything, and a sentence; trained: a Trained."
+        "Whether it has learned anything, and a sentence."
 
     def worst_predictions(
         self,
@@ -265,7 +265,7 @@ class Task(Protocol):
         self,
         arrays: dict,  # rows of holdout.npz
     ) -> object:
-        "What serving is compared with; arrays: rows of holdout.npz."
+        "What serving is compared with."
 
     def monitored_outputs(
         self,
@@ -273,7 +273,7 @@ class Task(Protocol):
         manifest: Manifest,  # n images
         spec: dict,  # of the bundle, see `check_spec`
     ) -> np.ndarray:
-        "`(n,k)` what monitoring compares, of rows of holdout.npz or oof.npz."
+        "What monitoring compares, `(n,k)`."
 
 # %% ../../nbs/10_tasks/01_base.ipynb #f6b587cc
 def learning_verdict(
@@ -309,7 +309,7 @@ def peak_memory() -> dict:  # process, and card where there is one
         memory["card"] = round(torch.cuda.max_memory_allocated() / 2**20)
     return memory
 
-
+# %% ../../nbs/10_tasks/01_base.ipynb #f63a3c5f
 def fold_record(
     metric: str,  # the one number that a fold is judged by
     scores,  # `(k,)` of each fold
