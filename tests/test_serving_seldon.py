@@ -429,8 +429,8 @@ def as_answers(p):
 
 def test_parity_is_the_largest_difference_anywhere():
     found = serving_parity(
-        as_answers([*rows, [0, 0, 0], [0, -0.02, 0.02]]),
-        as_answers([*rows, [0.001, -0.001, 0], [0, 0, 0]]),
+        as_answers(rows + np.array([[0, 0, 0], [0, -0.02, 0.02]])),
+        as_answers(rows + np.array([[0.001, -0.001, 0], [0, 0, 0]])),
         rows,
         classes,
     )

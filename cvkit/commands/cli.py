@@ -219,6 +219,14 @@ def main(
     if words[0] not in commands:
         return _unknown(words[0], list(commands), "command")
     command = commands[words[0]]
-    if command.subcommands:
-        return _run_subcommand(command, words[1:])
-    return _call_and_show(load_command(command.name), words[1:], f"cvkit {command.name}")
+    try:
+        if command.subcommands:
+            return _run_subcommand(command, words[1:])
+        return _call_and_show(load_command(command.name), words[1:], f"cvkit {command.name}")
+    except ImportError as error:  # what the command imports is not installed
+        from cvkit.core import MissingExtra
+
+        if not isinstance(error, MissingExtra):
+            raise
+        print(f"cvkit {command.name}: {error}", file=sys.stderr)
+        return 1
