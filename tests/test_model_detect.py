@@ -464,7 +464,7 @@ def test_refusals(digits, backbone, lessons, tmp_path):
         cross_fit_detector(digits, backbone, quick, folds=alone.astype(int), folder=tmp_path, plan=PLAN)
     plain = dataclasses.replace(digits, table=digits.table.drop(columns="boxes").assign(label="a"))
     with pytest.raises(DataError, match="expected a manifest with boxes, got one for classification"):
-        cross_fit_detector(plain, backbone, quick, folds, tmp_path)
+        cross_fit_detector(plain, backbone, quick, folds=folds, folder=tmp_path)
     with pytest.raises(DataError, match="expected a manifest with boxes, got one for classification"):
         true_boxes(plain)
     upside = dataclasses.replace(digits, table=digits.table.copy())
