@@ -261,7 +261,7 @@ def test_test_passes_and_notices_what_is_wrong(made, ran):
 
 
 @pytest.mark.slow
-def test_both_commands_do_their_own_set_up(tmp_path, wheel):  # noqa: F811
+def test_both_commands_do_their_own_set_up(tmp_path, wheel):
     "From nothing but Python and a wheel: minutes, and gigabytes from the index."
     made = new("roof-damage", out=tmp_path / "roof-damage").folder
     where = {"CVKIT": str(wheel), "PYTHON": sys.executable, "PYTHONPATH": ""}

@@ -156,7 +156,9 @@ def claim_folder(
 ERASE = "\r\x1b[2K"  # the last line of a terminal
 
 
-def print_line(line: str):
+def print_line(
+    line: str,  # without a newline at its end
+):
     "Print a line at once, from whichever process, over what `watching` shows."
     if sys.stderr.isatty():
         print(ERASE, end="", file=sys.stderr, flush=True)
