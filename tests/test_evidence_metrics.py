@@ -481,7 +481,7 @@ bad = [
     (lambda: classification_estimates(y, q[:, :1], ["a", "b"]), r"probabilities \(20, 2\), got \(20, 1\)"),
     (lambda: classification_estimates(y, q * 2, ["a", "b"]), "sum to 1"),
     (lambda: classification_estimates(y, q * np.nan, ["a", "b"]), "sum to 1"),
-    (lambda: classification_estimates(y, [*q, [0.7, -0.7]], ["a", "b"]), "from 0 to 1"),
+    (lambda: classification_estimates(y, q + np.array([[0.7, -0.7]]), ["a", "b"]), "from 0 to 1"),
     (lambda: classification_estimates(y + 1, q, ["a", "b"]), "from 0 to 1, got 1 to 2"),
     (lambda: classification_estimates(y.astype(float), q, ["a", "b"]), "float64"),
     (lambda: classification_estimates(y, q, ["a", "b"], "c"), "got 'c'"),

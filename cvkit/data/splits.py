@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from itertools import combinations, product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from ..core import DataError, ParameterError, digest_json, need, read_json, rng,
 from .checks import check_manifest
 from .duplicates import find_duplicates, find_units
 from .manifest import Manifest, writing_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # %% ../../nbs/04_data/16_splits.ipynb #5ce364b4
 def _fact_text(value: object) -> object:

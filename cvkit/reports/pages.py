@@ -15,6 +15,7 @@ from html import escape
 from html.parser import HTMLParser
 from importlib.resources import files
 from io import BytesIO
+from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -248,7 +249,7 @@ def table(
 def _cells_of(tokens: list, kind: str, parser) -> list[str]:
     "The plain text of all cells of a kind (`th` or `td`) among tokens of markdown-it."
     cells = []
-    for opened, content in zip(tokens, tokens[1:]):
+    for opened, content in pairwise(tokens):
         if opened.type == f"{kind}_open":
             cells.append(plain_text(parser.renderer.render([content], parser.options, {})))
     return cells

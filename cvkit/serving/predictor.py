@@ -213,7 +213,10 @@ class Predictor:
 class PyfuncModel:
     "What MLflow calls."
 
-    def __init__(self, predictor: Predictor):
+    def __init__(
+        self,
+        predictor: Predictor,  # of the registered bundle
+    ):
         self.predictor = predictor
 
     def predict(
