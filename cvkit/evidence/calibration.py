@@ -221,9 +221,16 @@ def _cross_fitted_scores(
 ) -> dict[str, Estimate]:
     "Precision, recall, F1 and, where there are costs, the mean cost of cross-fitted decisions."
     units = units_of(len(truth), groups)
-    statistics = {"f1": lambda weights: class_rates(weights, truth, predicted)[2]}
+
+    def f1(weights: np.ndarray) -> np.ndarray:
+        return class_rates(weights, truth, predicted)[2]
+
+    def mean_cost(weights: np.ndarray) -> np.ndarray:
+        return weights @ costs / weights.sum(1)
+
+    statistics = {"f1": f1}
     if costs is not None:
-        statistics["cost an image"] = lambda weights: weights @ costs / weights.sum(1)
+        statistics["cost an image"] = mean_cost
     bootstrapped = bootstraps(statistics, units, seed=seed)
 
     groups = np.full(len(truth), "") if groups is None else np.asarray(groups)

@@ -35,8 +35,10 @@ def _compressed(picture: Image.Image) -> Image.Image:
 
 
 def _cropped(picture: Image.Image) -> Image.Image:
-    left, top = round(picture.width * 0.04), round(picture.height * 0.01)
-    right, bottom = round(picture.width * 0.99), round(picture.height * 0.96)
+    left = round(picture.width * 0.04)
+    top = round(picture.height * 0.01)
+    right = round(picture.width * 0.99)
+    bottom = round(picture.height * 0.96)
     return picture.crop((left, top, right, bottom))
 
 
