@@ -1,7 +1,6 @@
 """What leaves training: a bundle that notices every byte, a store that several may use, and an alias that must be
 earned."""
 
-import json
 import os
 import resource
 import shutil
@@ -26,7 +25,7 @@ from cvkit.core import BundleError, PolicyError, TrackingError, digest_file
 from cvkit.release.bundle import Bundle, array_bytes, check_spec, write_bundle
 from cvkit.release.policy import Verdict
 from cvkit.release.registry import find_version, promote, register
-from cvkit.release.tracking import mlflow_module, ping, prepare_store, tracked_run
+from cvkit.release.tracking import mlflow_module, ping, tracked_run
 
 spec = dict(
     name="colour",
@@ -238,7 +237,7 @@ def test_a_pickle_in_its_place_is_not_opened(copy):
         digests = {n: digest_file(copy / n) for n in files[1:]}
         (copy / "MANIFEST.sha256").write_text("".join(f"{d}  {n}\n" for n, d in sorted(digests.items())))
         with pytest.raises(BundleError, match="expected plain arrays"):
-            Bundle.load(copy).reference
+            _ = Bundle.load(copy).reference
 
 
 said = [

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from markdown_it import MarkdownIt
 
 import cvkit
 from cvkit.core import DataError, PolicyError, digest_file, read_json, write_json
+from cvkit.data.licences import licence_allows
 from cvkit.release.approvals import read_approvals, record_approval
 from cvkit.release.model_card import check_card, model_card, stale_quotes, verdicts_page
-from cvkit.release.policy import ROLES, Policy, Verdict, judge, licence_allows, more_needed, same_person
+from cvkit.release.policy import ROLES, Policy, Verdict, judge
+from cvkit.release.policy_rules import more_needed, same_person
 from cvkit.stats import bootstrap, bootstrap_weights, clopper_pearson, wilson
 from cvkit.task_info import TASK_INFO
 
@@ -653,14 +656,17 @@ from pathlib import Path
 from cvkit.release.approvals import record_approval
 Path(sys.argv[1], sys.argv[2]).touch()
 while len(list(Path(sys.argv[1]).glob("ready*"))) < 2: time.sleep(.001)
-for i in range(40): record_approval(Path(sys.argv[1], "approvals.jsonl"), "Legal", f"{sys.argv[2]} {i}", "production", {"bundle": "a" * 64, "policy": "d" * 64})
+path = Path(sys.argv[1], "approvals.jsonl")
+digests = {"bundle": "a" * 64, "policy": "d" * 64}
+for i in range(40):
+    record_approval(path, "Legal", f"{sys.argv[2]} {i}", "production", digests)
 """
     both = [subprocess.Popen([sys.executable, "-c", code, tmp_path, f"ready {i}"]) for i in range(2)]
     assert [p.wait(60) for p in both] == [0, 0]
     names = [json.loads(line)["name"] for line in (tmp_path / "approvals.jsonl").read_text().splitlines()]
     assert read_approvals(tmp_path / "approvals.jsonl")[0]["name"] == names[-1]
     assert sorted(names) == sorted(f"ready {p} {i}" for p in range(2) for i in range(40))
-    assert any(a[:7] != b[:7] for a, b in zip(names[1:-1], names[2:])), "they did sign at once"
+    assert any(a[:7] != b[:7] for a, b in pairwise(names[1:])), "they did sign at once"
 
 
 refused = [
@@ -872,12 +878,10 @@ def test_every_quote_resolves_and_a_changed_file_makes_the_card_stale(evidence, 
 def test_evidence_and_verdicts_of_another_bundle_are_refused(evidence):
     for path in evidence:
         kept = read_json(path)
-        for digests in ({"bundle": "f" * 64}, {}):
+        for digests, named in (({"bundle": "f" * 64}, "f" * 12), ({}, "none")):
             write_json(path, {**kept, "digests": digests})
-            with pytest.raises(
-                DataError,
-                match=f"expected {path.name} of bundle aaaaaaaaaaaa, but it speaks of {'f' * 12 if digests else 'none'}",
-            ):
+            message = f"expected {path.name} of bundle aaaaaaaaaaaa, but it speaks of {named}"
+            with pytest.raises(DataError, match=message):
                 card_of(evidence)
         write_json(path, kept)
     with pytest.raises(DataError, match="expected verdicts on bundle"):
@@ -1048,8 +1052,8 @@ def test_every_look_of_a_real_ledger_stands_on_the_card(evidence, tmp_path):
     card = card_of(evidence, looks=ledger.looks)
     rows = re.findall(r"^\| (\d) \| (.+) \| (\S+) \| `(\w+)` \| (.+) \|$", body(card), re.M)
     assert rows == [
-        (str(i), who, l["at"], l["bundle"][:12], what)
-        for i, (l, who, what) in enumerate(
+        (str(i), who, look["at"], look["bundle"][:12], what)
+        for i, (look, who, what) in enumerate(
             zip(ledger.looks, ("Ada", r"Lin \| \<b\>", "Ada"), ("evaluate", r"tune \*more\*", "evaluate")), 1
         )
     ]
@@ -1058,7 +1062,7 @@ def test_every_look_of_a_real_ledger_stands_on_the_card(evidence, tmp_path):
         and "looked at 1 time when this model was evaluated, 3 by now" in card.markdown
     )
     words = " ".join(Page(card.html).words)
-    assert "Lin | <b>" in words and "tune *more*" in words and all(l["at"] in words for l in ledger.looks)
+    assert "Lin | <b>" in words and "tune *more*" in words and all(look["at"] in words for look in ledger.looks)
     assert (
         Page(card.html).headings == Page(card_of(evidence).html).headings
         and "Every look" not in card_of(evidence).markdown

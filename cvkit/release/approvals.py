@@ -7,7 +7,8 @@ __all__ = ['DECISIONS', 'APPROVAL_FIELDS', 'record_approval', 'Approvals', 'read
 
 # %% ../../nbs/07_release/05_approvals.ipynb #e8669980
 from ..core import PolicyError, append_chained, read_chained, utc_now
-from .policy import ROLES, STAGE_NAMES, same_person
+from .policy import ROLES, STAGE_NAMES
+from .policy_rules import same_person
 
 # %% ../../nbs/07_release/05_approvals.ipynb #49b912f0
 DECISIONS = ("approve", "refuse")
@@ -108,7 +109,7 @@ def read_approvals(
     bundle: str | None = None,  # digest; keep only the approvals that speak of this bundle
     stage: str | None = None,  # keep only those for this stage
     head: str = "",  # digest of a line that was once the last, kept elsewhere
-    # role, name, stage, decision, note, author, digests, at, before, digest; the last decision of each role on each stage
+    # role, name, stage, decision, note, author, digests, at, before, digest; the last of each role on each stage
 ) -> Approvals:
     "The approvals that count; refuses a file whose chain is broken, or that no longer holds `head`."
     entries = read_chained(path, noun="approval", fields=APPROVAL_FIELDS, head=head, error=PolicyError)

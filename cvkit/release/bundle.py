@@ -7,15 +7,21 @@ __all__ = ['REQUIRED', 'FORMAT', 'array_bytes', 'check_spec', 'read_listing', 'c
 
 # %% ../../nbs/07_release/01_bundle.ipynb #d5a11f71
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 
 from ..core import BundleError, atomic_folder, digest_bytes, digest_file, need, plain
 from ..task_info import TASK_INFO
+
+if TYPE_CHECKING:
+    from cvkit.data.preprocess import Preprocess
 
 # %% ../../nbs/07_release/01_bundle.ipynb #e7083a7f
 def array_bytes(
@@ -25,12 +31,13 @@ def array_bytes(
     out = BytesIO()
     with ZipFile(out, "w", ZIP_STORED) as archive:
         for name in sorted(arrays):
-            item, array = BytesIO(), np.asarray(arrays[name], order="C")
+            array = np.asarray(arrays[name], order="C")
             if array.dtype.hasobject:
                 raise BundleError(
                     f"expected plain numbers or text in array {name!r}, got {array.dtype} objects, which only a "
                     "pickle could hold; convert it"
                 )
+            item = BytesIO()
             np.lib.format.write_array(item, array, allow_pickle=False)
             archive.writestr(ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), item.getvalue())
     return out.getvalue()
@@ -46,7 +53,7 @@ def check_spec(
 ) -> dict:  # the same
     "Refuse a description that a server could misread."
 
-    def expect(ok, what, came):
+    def expect(ok: bool, what: str, came: object):
         if not ok:
             raise BundleError(
                 f"expected {what} in {where}, got {came!r:.80}; train again with `cvkit train`, or correct what you "
@@ -82,98 +89,126 @@ def check_spec(
         temperature,
     )
     expect(isinstance(spec["digests"], dict), "a mapping of names to digests", spec["digests"])
-    _check_answers(spec, expect)
+    _check_output_rules(spec, expect)
     return spec
 
 
-def _number(value):
+def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _between(value, low, high):
+def _between(value: object, low: float, high: float) -> bool:
     return _number(value) and low < value < high
 
 
-def _rising(values, strictly):  # numbers from 0 to 1, each at least as large as the one before
-    return (
-        isinstance(values, (list, tuple))
-        and len(values) > 1
-        and all(_number(v) and 0 <= v <= 1 for v in values)
-        and all(a < b or (a == b and not strictly) for a, b in zip(values, values[1:]))
-    )
+def _rising(values: object, *, strictly: bool) -> bool:
+    "Whether these are two or more numbers from 0 to 1, each at least as large as the one before."
+    if not isinstance(values, (list, tuple)) or len(values) < 2:
+        return False
+    if not all(_number(v) and 0 <= v <= 1 for v in values):
+        return False
+    return all(a < b or (a == b and not strictly) for a, b in pairwise(values))
 
 
-def _check_answers(spec, expect):
-    "What makes an answer of the graph's numbers: each task has its own, and no other."
-    task, classes, known = (
-        spec["task"],
-        spec["classes"],
-        {
-            key: [name for name, info in TASK_INFO.items() if key in info.spec_keys]
-            for key in ("threshold", "isotonic", "thresholds", "nms")
-        },
-    )
-    for key, tasks in known.items():
+def _check_output_rules(spec: dict, expect: Callable):
+    "What turns the graph's numbers into an answer: each task has its own keys, and no other."
+    task = spec["task"]
+    for key in ("threshold", "isotonic", "thresholds", "nms"):
+        tasks = [name for name, info in TASK_INFO.items() if key in info.spec_keys]
         expect(task in tasks or spec.get(key) is None, f"`{key}` for {' or '.join(tasks)} only", spec.get(key))
-    cut, stairs, thresholds, nms = (spec.get(key) for key in known)
+    _check_positive_class(spec, expect)
+    if "thresholds" not in TASK_INFO[task].spec_keys:
+        return
+    _check_class_thresholds(spec, expect)
+    if "nms" in TASK_INFO[task].spec_keys:
+        _check_boxes(spec, expect)
+
+
+def _check_positive_class(spec: dict, expect: Callable):
+    "The threshold and the isotonic calibration of the positive class among two."
+    threshold = spec.get("threshold")
+    isotonic = spec.get("isotonic")
+    unused = threshold is None and isotonic is None
     expect(
-        (cut is None and stairs is None) or (len(classes) == 2 and spec.get("positive")),
+        unused or (len(spec["classes"]) == 2 and spec.get("positive")),
         "two classes and which is `positive` beside `threshold` or `isotonic`",
         spec.get("positive"),
     )
-    expect(cut is None or _between(cut, 0, 1), "a `threshold` between 0 and 1", cut)
-    rises = (
-        isinstance(stairs, dict)
-        and _rising(stairs.get("x"), True)
-        and _rising(stairs.get("y"), False)
-        and len(stairs["x"]) == len(stairs["y"])
-    )
-    expect(stairs is None or rises, "`isotonic` with rising x and as many y that do not fall, from 0 to 1,", stairs)
-    if "thresholds" not in TASK_INFO[task].spec_keys:
-        return
-    apart = (
-        isinstance(thresholds, (list, tuple))
-        and len(thresholds) == len(classes)
-        and all(_between(t, 0, 1) for t in thresholds)
-    )
-    expect(apart, f"`thresholds`, a number between 0 and 1 for each of {', '.join(classes)},", thresholds)
+    expect(threshold is None or _between(threshold, 0, 1), "a `threshold` between 0 and 1", threshold)
     expect(
-        spec["temperature"] == 1, f"temperature 1 for {task}, whose calibration is in its graph,", spec["temperature"]
+        isotonic is None or _isotonic_knots(isotonic),
+        "`isotonic` with rising x and as many y that do not fall, from 0 to 1,",
+        isotonic,
     )
-    if "nms" not in TASK_INFO[task].spec_keys:
-        return
-    whole = (
-        isinstance(nms, dict)
-        and _between(nms.get("iou"), 0, 1)
-        and _number(nms.get("score"))
-        and 0 <= nms["score"] < 1
-        and isinstance(nms.get("most"), int)
-        and _between(nms["most"], 0, float("inf"))
-    )
-    expect(whole, "`nms` with iou and score between 0 and 1 and most, a number of boxes,", nms)
+
+
+def _isotonic_knots(isotonic: object) -> bool:
+    if not isinstance(isotonic, dict):
+        return False
+    x = isotonic.get("x")
+    y = isotonic.get("y")
+    return _rising(x, strictly=True) and _rising(y, strictly=False) and len(x) == len(y)
+
+
+def _check_class_thresholds(spec: dict, expect: Callable):
+    "One threshold a class, and no temperature, where several classes may hold at once."
+    classes = spec["classes"]
+    thresholds = spec.get("thresholds")
+    listed = isinstance(thresholds, (list, tuple)) and len(thresholds) == len(classes)
     expect(
-        isinstance(spec["preprocess"], dict) and spec["preprocess"].get("resize") == "letterbox",
+        listed and all(_between(t, 0, 1) for t in thresholds),
+        f"`thresholds`, a number between 0 and 1 for each of {', '.join(classes)},",
+        thresholds,
+    )
+    expect(
+        spec["temperature"] == 1,
+        f"temperature 1 for {spec['task']}, whose calibration is in its graph,",
+        spec["temperature"],
+    )
+
+
+def _check_boxes(spec: dict, expect: Callable):
+    "What a detector's graph does with overlapping boxes, and the one resize whose boxes can be mapped back."
+    nms = spec.get("nms")
+    preprocess = spec["preprocess"]
+    expect(_whole_nms(nms), "`nms` with iou and score between 0 and 1 and most, a number of boxes,", nms)
+    expect(
+        isinstance(preprocess, dict) and preprocess.get("resize") == "letterbox",
         "preprocess with resize letterbox, from which boxes find back to the picture,",
-        spec["preprocess"],
+        preprocess,
     )
+
+
+def _whole_nms(nms: object) -> bool:
+    if not isinstance(nms, dict):
+        return False
+    score = nms.get("score")
+    most = nms.get("most")
+    if not _between(nms.get("iou"), 0, 1) or not _number(score) or not 0 <= score < 1:
+        return False
+    return isinstance(most, int) and _between(most, 0, float("inf"))
 
 # %% ../../nbs/07_release/01_bundle.ipynb #4dfd7bd4
 def read_listing(
     folder,  # of a bundle
 ) -> dict[str, str]:  # relative path to digest
     "What MANIFEST.sha256 lists."
-    path, listed, before = Path(folder) / "MANIFEST.sha256", {}, ""
+    path = Path(folder) / "MANIFEST.sha256"
     data = path.read_bytes()
+    listed = {}
+    before = ""
     for number, line in enumerate(data.decode("utf-8", "replace").removesuffix("\n").split("\n"), 1):
         digest, _, name = line.partition("  ")
+        hexadecimal = len(digest) == 64 and set(digest) <= set("0123456789abcdef")
         inside = name == Path(name).as_posix() and not Path(name).is_absolute() and ".." not in Path(name).parts
-        if len(digest) != 64 or set(digest) - set("0123456789abcdef") or not inside or name <= before:
+        if not hexadecimal or not inside or name <= before:
             raise BundleError(
                 f"expected a digest, two spaces and a path inside the bundle, sorted by path, on line {number} of "
                 f"{path}, got {line!r:.90}; "
                 "do not serve it, fetch or write the bundle again"
             )
-        listed[name], before = digest, name
+        listed[name] = digest
+        before = name
     if data != _listing(listed):
         raise BundleError(
             f"expected {path} to end with a whole line, but it is cut short; do not serve it, fetch or write the "
@@ -182,15 +217,16 @@ def read_listing(
     return listed
 
 
-def _listing(digests):
+def _listing(digests: dict[str, str]) -> bytes:
     return "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()
 
-
+# %% ../../nbs/07_release/01_bundle.ipynb #920b4bd5
 def compare_with_listing(
     folder,  # of a bundle
 ):
     "Raise at the first file that is missing, changed, not listed, or a link; files under train/ may be absent."
-    folder, listed = Path(folder), read_listing(folder)
+    folder = Path(folder)
+    listed = read_listing(folder)
     there = [(p, p.relative_to(folder).as_posix()) for p in sorted(folder.rglob("*"))]
     link = next((name for path, name in there if path.is_symlink()), None)
     if link:
@@ -202,13 +238,14 @@ def compare_with_listing(
         path = folder / name
         if not path.exists() and name.startswith("train/"):
             continue
-        found = digest_file(path) if path.is_file() else "nothing"
-        if found != digest:
+        actual = digest_file(path) if path.is_file() else "nothing"
+        if actual != digest:
             raise BundleError(
-                f"{name} in {folder} was changed: expected {digest[:12]}, found {found[:12]}; do not serve it, fetch "
+                f"{name} in {folder} was changed: expected {digest[:12]}, found {actual[:12]}; do not serve it, fetch "
                 "or write the bundle again"
             )
-    extra = next((name for path, name in there if not path.is_dir() and name not in {*listed, "MANIFEST.sha256"}), None)
+    expected = {*listed, "MANIFEST.sha256"}
+    extra = next((name for path, name in there if not path.is_dir() and name not in expected), None)
     if extra:
         raise BundleError(f"{extra} in {folder} is not in the manifest; remove it, or write the bundle again")
 
@@ -287,22 +324,28 @@ class Bundle:
     def _repr_html_(self):
         from cvkit.reports.pages import code, definition, fragment
 
-        least = self.spec.get("thresholds") or [
-            self.spec.get("threshold") if c == self.spec.get("positive") else None for c in self.classes
+        positive = self.spec.get("positive")
+        thresholds = self.spec.get("thresholds") or [
+            self.spec.get("threshold") if c == positive else None for c in self.classes
         ]
-        said = ", ".join(c if t is None else f"{c} (from {t:.3g})" for c, t in zip(self.classes, least))
+        classes = [c if t is None else f"{c} (from {t:.3g})" for c, t in zip(self.classes, thresholds)]
         return fragment(
             definition({
                 "bundle": self.spec["name"],
                 "digest": code(self.digest[:12]),
                 "task": self.spec["task"],
-                "classes": said,
+                "classes": ", ".join(classes),
                 "licence": self.spec["licence"],
                 "files": ", ".join(self.files),
             })
         )
 
-# %% ../../nbs/07_release/01_bundle.ipynb #f340beb6
+# %% ../../nbs/07_release/01_bundle.ipynb #6918eec4
+def _json_bytes(value: object) -> bytes:
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False, default=plain)
+    return (text + "\n").encode()
+
+
 def write_bundle(
     folder,  # where it shall stand; replaced when it exists
     model: bytes,  # the ONNX graph
@@ -312,13 +355,8 @@ def write_bundle(
 ) -> Bundle:  # verified
     "Write a bundle, whole or not at all."
 
-    def text(value):
-        return (
-            json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False, default=plain) + "\n"
-        ).encode()
-
     try:
-        files = {"model.onnx": model, "bundle.json": text({"format": FORMAT, **check_spec(spec)})}
+        files = {"model.onnx": model, "bundle.json": _json_bytes({"format": FORMAT, **check_spec(spec)})}
     except (TypeError, ValueError) as error:
         raise BundleError(
             f"expected plain data without nan in the bundle's spec, but {error}; correct what you pass"
@@ -326,14 +364,14 @@ def write_bundle(
     if reference:
         files["reference.npz"] = array_bytes(reference)
     if network:
-        state = {k: v.detach().cpu().contiguous() for k, v in network[0].items()}
-        files |= {
-            "train/weights.safetensors": need("safetensors.torch", "train").save(state),
-            "train/architecture.json": text(network[1]),
-        }
+        state, architecture = network
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        files["train/weights.safetensors"] = need("safetensors.torch", "train").save(tensors)
+        files["train/architecture.json"] = _json_bytes(architecture)
     with atomic_folder(folder) as part:
         for name, data in files.items():
             (part / name).parent.mkdir(exist_ok=True)
             (part / name).write_bytes(data)
-        (part / "MANIFEST.sha256").write_bytes(_listing({name: digest_bytes(data) for name, data in files.items()}))
+        digests = {name: digest_bytes(data) for name, data in files.items()}
+        (part / "MANIFEST.sha256").write_bytes(_listing(digests))
     return Bundle.load(folder)

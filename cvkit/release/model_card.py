@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import DataError, digest_file, need, read_json, write_atomic
-from ..data.licences import hub_licence, licence_terms
-from .policy import Policy, judge, licence_allows
+from ..data.licences import hub_licence, licence_allows, licence_terms
+from .policy import Policy, judge
 from ..task_info import TASK_INFO
 
 # %% ../../nbs/07_release/07_model_card.ipynb #a071dd5c

@@ -6,6 +6,7 @@
 __all__ = ['STAGE_NAMES', 'ROLES', 'RISKS', 'METRICS', 'DECLARED', 'KINDS', 'ANSWERS', 'Policy', 'Verdict', 'judge']
 
 # %% ../../nbs/07_release/04_policy.ipynb #f153a9f6
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,9 +14,9 @@ from typing import Literal
 
 import cvkit
 from ..core import PolicyError, digest_bytes, need
-from ..data.licences import USES, licence_allows
+from ..data.licences import USES
 from ..data.manifest import STATUSES
-from .policy_rules import JUDGES, demand, more_needed, same_person
+from .policy_rules import JUDGES, demand
 from ..task_info import TASK_INFO, small_is_good
 
 # %% ../../nbs/07_release/04_policy.ipynb #db2cb218
@@ -49,7 +50,7 @@ KINDS = {
 }
 
 
-def _schema():
+def _schema() -> type:
     "Strict pydantic models of the table."
     from typing import Annotated, Union
 
@@ -57,7 +58,7 @@ def _schema():
 
     strict = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, str_min_length=1, str_strip_whitespace=True)
 
-    def rule(kind):
+    def rule(kind: str) -> type:
         return create_model(
             kind,
             __config__=strict,
@@ -68,13 +69,8 @@ def _schema():
             **KINDS[kind],
         )
 
-    stages = create_model(
-        "stages",
-        __config__=strict,
-        **dict.fromkeys(
-            STAGE_NAMES, (list[Annotated[Union[tuple(map(rule, KINDS))], Field(discriminator="kind")]], ...)
-        ),
-    )
+    any_rule = Annotated[Union[tuple(map(rule, KINDS))], Field(discriminator="kind")]
+    stages = create_model("stages", __config__=strict, **dict.fromkeys(STAGE_NAMES, (list[any_rule], ...)))
     return create_model(
         "policy",
         __config__=strict,
@@ -86,14 +82,14 @@ def _schema():
     )
 
 # %% ../../nbs/07_release/04_policy.ipynb #7e9d7c58
-def _read_yaml(path):
+def _read_yaml(path: Path) -> dict:
     "A mapping from a YAML file in which no key stands twice."
     import yaml
 
     class Loader(yaml.SafeLoader):
         pass
 
-    def mapping(loader, node):
+    def mapping(loader: Loader, node: yaml.MappingNode) -> dict:
         keys = [str(key.value) for key, _ in node.value]
         for twice in (k for k in keys if keys.count(k) > 1):
             raise PolicyError(
@@ -104,91 +100,108 @@ def _read_yaml(path):
 
     Loader.add_constructor("tag:yaml.org,2002:map", mapping)
     try:
-        found = yaml.load(path.read_text(encoding="utf-8"), Loader)
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except OSError as error:
         raise PolicyError(
             f"expected a policy in {path}, but got: {error.strerror.lower()}; leave the policy out to use cvkit's own"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PolicyError(f"expected YAML in {path}, but {' '.join(str(error).split())}; correct the file") from None
-    if not isinstance(found, dict):
+    if not isinstance(data, dict):
         raise PolicyError(
             f"expected a policy in {path} (name, owner, risk_level, intended_use, stages), got "
-            f"{type(found).__name__}; see cvkit's own policy.yaml"
+            f"{type(data).__name__}; see cvkit's own policy.yaml"
         )
-    return found
+    return data
 
 
-def _explain(error, data):
+_TOP_KEYS = ("name", "owner", "risk_level", "intended_use", "stages")
+_ERROR_WORDS = {  # what pydantic's own words say less plainly
+    "model_type": "should be a mapping",
+    "model_attributes_type": "should be a mapping",
+    "string_too_short": "is empty",
+    "finite_number": "should be a finite number",
+    "invalid_key": "is no text, put it in quotes",
+}
+
+
+def _explain(error: dict, data: dict) -> str:
     "One pydantic error in words that name the rule."
-    loc, came, place, where, kind = list(error["loc"]), error.get("input"), data, "", None
-    if loc[:1] == ["stages"] and len(loc) > 2:
-        place, kind = data["stages"][loc[1]][loc[2]], loc[3] if len(loc) > 3 else None
-        where, loc = (
-            f"{loc[1]}, rule {place.get('rule', loc[2] + 1) if isinstance(place, dict) else loc[2] + 1}: ",
-            loc[4:],
-        )
-    name, is_key = ".".join(map(str, loc)), error["type"] in ("extra_forbidden", "missing")
-    known = (
-        ["rule", "kind", "role", "why", *KINDS[kind]]
-        if kind in KINDS
-        else [*STAGE_NAMES, "name", "owner", "risk_level", "intended_use", "stages"]
-    )
-    if error["type"] == "union_tag_invalid":
-        is_key, name, known = True, str(place["kind"]), list(KINDS)
-    near = get_close_matches(name.split(".")[-1], known, 1)
+    location = list(error["loc"])
+    rule = data
+    where = ""
+    kind = None
+    if location[:1] == ["stages"] and len(location) > 2:
+        _, stage, index = location[:3]
+        rule = data["stages"][stage][index]
+        kind = location[3] if len(location) > 3 else None
+        label = rule.get("rule", index + 1) if isinstance(rule, dict) else index + 1
+        where = f"{stage}, rule {label}: "
+        location = location[4:]
+    name = ".".join(map(str, location))
     if error["type"] in ("missing", "union_tag_not_found"):
         return f"{where}{name or 'kind'} is missing"
-    if is_key:
-        return f"{where}unknown {'kind' if error['type'] == 'union_tag_invalid' else 'key'} {name!r}, " + (
-            f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-        )
-    words = {
-        "model_type": "should be a mapping",
-        "model_attributes_type": "should be a mapping",
-        "string_too_short": "is empty",
-        "finite_number": "should be a finite number",
-        "invalid_key": "is no text, put it in quotes",
-    }
-    said = words.get(error["type"], error["msg"].replace("Input should be", "should be"))
-    number = (
-        " (YAML takes 1e-4 for text; write 1.0e-4)"
-        if error["type"] == "float_type" and isinstance(came, str) and "e" in came.lower()
-        else ""
-    )
-    return f"{where}{name or 'kind'} {said}, got {came!r:.60}{number}"
+    if error["type"] == "union_tag_invalid":
+        return f"{where}unknown kind {_suggest(str(rule['kind']), list(KINDS))}"
+    if error["type"] == "extra_forbidden":
+        known = ["rule", "kind", "role", "why", *KINDS[kind]] if kind in KINDS else [*STAGE_NAMES, *_TOP_KEYS]
+        return f"{where}unknown key {_suggest(name, known)}"
+    return f"{where}{name or 'kind'} {_explain_value(error)}"
 
 
-def _contradictions(stages):
+def _suggest(name: str, known: list[str]) -> str:
+    "An unknown name with the nearest known one, or with all of them."
+    near = get_close_matches(name.split(".")[-1], known, 1)
+    if near:
+        return f"{name!r}, did you mean {near[0]!r}?"
+    return f"{name!r}, known are {', '.join(known)}"
+
+
+def _explain_value(error: dict) -> str:
+    "What a value should be, and what it is."
+    came = error.get("input")
+    expected = _ERROR_WORDS.get(error["type"], error["msg"].replace("Input should be", "should be"))
+    text = f"{expected}, got {came!r:.60}"
+    if error["type"] == "float_type" and isinstance(came, str) and "e" in came.lower():
+        text += " (YAML takes 1e-4 for text; write 1.0e-4)"
+    return text
+
+
+def _contradictions(stages: dict[str, list[dict]]) -> Iterator[str]:
     "What single rules may say but a policy must not."
     for stage, rules in stages.items():
         if not rules:
             yield f"{stage}: no rules, so everything would pass; write at least one"
-        names = [r["rule"] for r in rules]
-        yield from (
-            f"{stage}: two rules are named {n!r}; rename one" for n in sorted({n for n in names if names.count(n) > 1})
+        names = [rule["rule"] for rule in rules]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield f"{stage}: two rules are named {name!r}; rename one"
+        for rule in rules:
+            for problem in _rule_problems(rule):
+                yield f"{stage}, rule {rule['rule']}: {problem}"
+
+
+def _rule_problems(rule: dict) -> Iterator[str]:
+    "What is wrong with one rule whose types are right."
+    for key, value in rule.items():
+        if value == []:
+            yield f"{key} is empty; name at least one"
+    kind = rule["kind"]
+    if kind == "looks" and rule["at_most"] < 1:
+        yield f"at_most should be 1 or more, got {rule['at_most']}; an evaluation is a look"
+    if kind not in ("metric", "parity", "monitored"):
+        return
+    name = rule.get("metric", kind)
+    if kind == "metric" and name not in METRICS[rule.get("task", "classification")]:
+        yield (
+            f"{name} is no metric of {rule['task']}, which has {', '.join(METRICS[rule['task']])}; name the task of "
+            "the models that it speaks of, such as task: detection"
         )
-        for r in rules:
-            yield from (f"{stage}, rule {r['rule']}: {k} is empty; name at least one" for k, v in r.items() if v == [])
-            if r["kind"] == "looks" and r["at_most"] < 1:
-                yield (
-                    f"{stage}, rule {r['rule']}: at_most should be 1 or more, got {r['at_most']}; an evaluation is a "
-                    "look"
-                )
-            if r["kind"] not in ("metric", "parity", "monitored"):
-                continue
-            name = r.get("metric", r["kind"])
-            if r["kind"] == "metric" and name not in METRICS[r.get("task", "classification")]:
-                yield (
-                    f"{stage}, rule {r['rule']}: {name} is no metric of {r['task']}, which has "
-                    f"{', '.join(METRICS[r['task']])}; name the task of the models that it speaks of, such as task: "
-                    "detection"
-                )
-            side = "at_most" if r["kind"] != "metric" or small_is_good(name) else "at_least"
-            if {"at_least", "at_most"} & set(r) != {side}:
-                yield f"{stage}, rule {r['rule']}: {name} takes {side}, and only that"
-            elif not 0 <= r[side] <= (float("inf") if name == "log_loss" else 1):
-                yield f"{stage}, rule {r['rule']}: {side} should lie in 0 to 1, got {r[side]:g}; a share of 85 % is 0.85"
+    side = "at_most" if kind != "metric" or small_is_good(name) else "at_least"
+    most = float("inf") if name == "log_loss" else 1
+    if {"at_least", "at_most"} & set(rule) != {side}:
+        yield f"{name} takes {side}, and only that"
+    elif not 0 <= rule[side] <= most:
+        yield f"{side} should lie in 0 to 1, got {rule[side]:g}; a share of 85 % is 0.85"
 
 # %% ../../nbs/07_release/04_policy.ipynb #c53dd048
 @dataclass
@@ -209,23 +222,19 @@ class Policy:
     ) -> "Policy":  # checked
         "Read a policy and refuse what it should not say."
         path = Path(path or Path(cvkit.__file__).parent / "policy.yaml")
-        data, refused = _read_yaml(path), need("pydantic", "train").ValidationError
+        data = _read_yaml(path)
+        refused = need("pydantic", "train").ValidationError
         try:
-            found = _schema().model_validate(data).model_dump(exclude_none=True)
+            fields = _schema().model_validate(data).model_dump(exclude_none=True)
         except refused as error:
             wrong = [_explain(e, data) for e in error.errors()]
         else:
-            wrong = list(_contradictions(found["stages"]))
+            wrong = list(_contradictions(fields["stages"]))
+        if len(wrong) > 1:
+            raise PolicyError("\n  ".join([f"expected a policy in {path}, but correct these:", *wrong]))
         if wrong:
-            raise PolicyError(
-                "\n  ".join([
-                    f"expected a policy in {path}, but correct these:"
-                    if len(wrong) > 1
-                    else f"expected a policy in {path}, but",
-                    *wrong,
-                ])
-            )
-        return cls(**found, digest=digest_bytes(path.read_bytes()))
+            raise PolicyError(f"expected a policy in {path}, but\n  {wrong[0]}")
+        return cls(**fields, digest=digest_bytes(path.read_bytes()))
 
     def to_dict(self) -> dict:
         return dict(vars(self))
@@ -245,8 +254,8 @@ class Policy:
             "governs models that": self.intended_use,
         })
 
-        def row(r):
-            return {"rule": r["rule"], "role": r["role"], "demands": demand(r), "why": r["why"]}
+        def row(rule: dict) -> dict:
+            return {"rule": rule["rule"], "role": rule["role"], "demands": demand(rule), "why": rule["why"]}
 
         return fragment(head, *[section(stage, table([row(r) for r in rules])) for stage, rules in self.stages.items()])
 
@@ -277,10 +286,9 @@ class Verdict:
     def sentence(self) -> str:  # for the head of a page
         "The verdict in words."
         roles = list(dict.fromkeys(r["role"] for r in self.reasons))
-        return (
-            f"{self.stage.capitalize()} {ANSWERS[self.verdict]}: {len(self.answers) - len(self.reasons)} of "
-            f"{len(self.answers)} rules hold"
-        ) + (f"; {', '.join(roles)} can change that." if roles else ".")
+        holding = f"{len(self.answers) - len(self.reasons)} of {len(self.answers)} rules hold"
+        text = f"{self.stage.capitalize()} {ANSWERS[self.verdict]}: {holding}"
+        return f"{text}; {', '.join(roles)} can change that." if roles else f"{text}."
 
     def to_dict(self) -> dict:
         return {**vars(self), "reasons": self.reasons}
@@ -290,43 +298,50 @@ class Verdict:
             return f"{self.stage}: pass, all {len(self.answers)} rules hold"
         lines = [f"{self.stage}: {'refused' if self.verdict == 'fail' else 'insufficient evidence'}"]
         for role in dict.fromkeys(r["role"] for r in self.reasons):
-            lines += [f"  {role}"] + [
-                f"    {r['answer']:12} {r['rule']}: {r['text']}" for r in self.reasons if r["role"] == role
-            ]
+            lines.append(f"  {role}")
+            mine = [r for r in self.reasons if r["role"] == role]
+            lines += [f"    {r['answer']:12} {r['rule']}: {r['text']}" for r in mine]
         return "\n".join(lines)
 
     def blocks(self) -> list:  # tables: what is missing, by role, and what holds
         "The answers as parts of a page."
         from cvkit.reports.pages import Block, badge, table, text
 
-        def row(a):
-            return {"role": a["role"], "rule": a["rule"], "answer": badge(a["answer"]), "because": a["text"]}
+        def row(answer: dict) -> dict:
+            return {
+                "role": answer["role"],
+                "rule": answer["rule"],
+                "answer": badge(answer["answer"]),
+                "because": answer["text"],
+            }
 
-        order = sorted(
-            self.reasons, key=lambda a: (a["answer"] != "fail", ROLES.index(a["role"]) if a["role"] in ROLES else 9)
-        )
-        held = [a for a in self.answers if a["answer"] == "pass"]
-        return [
-            *([Block("<h3>What keeps it from passing</h3>"), table(list(map(row, order)))] if order else []),
-            *([Block("<h3>What holds</h3>"), table(list(map(row, held)))] if held else [text("No rule holds.")]),
-        ]
+        def refusals_first(answer: dict) -> tuple[bool, int]:
+            role = answer["role"]
+            return answer["answer"] != "fail", ROLES.index(role) if role in ROLES else 9
+
+        blocks = []
+        if self.reasons:
+            rows = [row(a) for a in sorted(self.reasons, key=refusals_first)]
+            blocks += [Block("<h3>What keeps it from passing</h3>"), table(rows)]
+        held = [row(a) for a in self.answers if a["answer"] == "pass"]
+        if held:
+            return [*blocks, Block("<h3>What holds</h3>"), table(held)]
+        return [*blocks, text("No rule holds.")]
 
     def _repr_html_(self):
         from cvkit.reports.pages import fragment, verdict
 
         return fragment(verdict(self.verdict, self.sentence), *self.blocks())
 
-
-def _applying(rules, task):
+# %% ../../nbs/07_release/04_policy.ipynb #c072c2ed
+def _applying(rules: list[dict], task: str) -> list[dict]:
     "The rules that speak of a task; where numbers are demanded of other tasks only, what is missing."
     numbers = [r for r in rules if r["kind"] == "metric"]
     mine = [r for r in numbers if r.get("task", "classification") == task]
-    silent = (
-        {"rule": "how good", "kind": "unsaid", "role": numbers[0]["role"], "task": task}
-        if numbers and not mine
-        else None
-    )
-    return [r for r in rules if r["kind"] != "metric" or r in mine] + [silent] * bool(silent)
+    applying = [r for r in rules if r["kind"] != "metric" or r in mine]
+    if numbers and not mine:
+        applying.append({"rule": "how good", "kind": "unsaid", "role": numbers[0]["role"], "task": task})
+    return applying
 
 
 def judge(
@@ -339,16 +354,17 @@ def judge(
     "Judge evidence by the rules of a stage."
     if stage not in policy.stages:
         raise PolicyError(f"expected a stage of policy {policy.name!r} ({', '.join(policy.stages)}), got {stage!r}")
-    seen, answers, task = {**evidence, "policy": policy, "stage": stage}, [], evidence.get("task", "classification")
-    for rule in _applying(policy.stages[stage], task):
-        for one in [{**rule, "role": role} for role in rule.get("roles", [rule["role"]])]:
-            answer, text = JUDGES[rule["kind"]](one, seen)
-            answers.append({"rule": rule["rule"], "role": one["role"], "answer": answer, "text": text})
+    seen = {**evidence, "policy": policy, "stage": stage}
+    answers = []
+    for rule in _applying(policy.stages[stage], evidence.get("task", "classification")):
+        for role in rule.get("roles", [rule["role"]]):
+            answer, text = JUDGES[rule["kind"]]({**rule, "role": role}, seen)
+            answers.append({"rule": rule["rule"], "role": role, "answer": answer, "text": text})
     given = {a["answer"] for a in answers}
-    return Verdict(
-        stage,
-        "fail" if "fail" in given else "pass" if given == {"pass"} else "insufficient",
-        answers,
-        policy.digest,
-        evidence.get("bundle", ""),
-    )
+    if "fail" in given:
+        verdict = "fail"
+    elif given == {"pass"}:
+        verdict = "pass"
+    else:
+        verdict = "insufficient"
+    return Verdict(stage, verdict, answers, policy.digest, evidence.get("bundle", ""))

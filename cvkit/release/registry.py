@@ -50,7 +50,7 @@ class ModelVersion:
             })
         )
 
-
+# %% ../../nbs/07_release/06_registry.ipynb #fb1bfb7f
 def register(
     bundle,  # a Bundle, or the folder of one
     name: str,  # of the registered model
@@ -76,11 +76,10 @@ def register(
             "cvkit.licence": bundle.spec["licence"],
             **{f"cvkit.{k}": v for k, v in bundle.spec["digests"].items()},
         }
+        version_tags = {key: str(value) for key, value in {**about, **(tags or {})}.items()}
         with redirect_stderr(StringIO()):  # MLflow announces the version there
-            found = run.mlflow.register_model(
-                info.model_uri, name, tags={k: str(v) for k, v in {**about, **(tags or {})}.items()}
-            )
-        return ModelVersion(name, int(found.version), bundle.digest, run.id)
+            registered = run.mlflow.register_model(info.model_uri, name, tags=version_tags)
+        return ModelVersion(name, int(registered.version), bundle.digest, run.id)
 
 # %% ../../nbs/07_release/06_registry.ipynb #3e63dcd9
 def find_version(
@@ -89,14 +88,14 @@ def find_version(
 ) -> ModelVersion:  # as MLflow has it now
     "Look a version up by number or alias."
     prepare_store()
-    mlflow, number = mlflow_module(), str(version).isdigit()
+    mlflow = mlflow_module()
     client = mlflow.MlflowClient()
+    number = str(version).isdigit()
     try:
-        found = (
-            client.get_model_version(name, str(version))
-            if number
-            else client.get_model_version_by_alias(name, str(version))
-        )
+        if number:
+            found = client.get_model_version(name, str(version))
+        else:
+            found = client.get_model_version_by_alias(name, str(version))
     except mlflow.MlflowException as error:
         raise TrackingError(
             f"expected version or alias {version!r} of model {name!r} in the registry, but "

@@ -22,7 +22,7 @@ def tracking_uri() -> str:  # an MLflow tracking URI
     "The store that `MLFLOW_TRACKING_URI` names, or SQLite in the working folder."
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
-
+# %% ../../nbs/07_release/02_tracking.ipynb #1b5f1311
 def mlflow_module():  # the `mlflow` module, pointed at the store
     "MLflow with its telemetry off, pointed at the store."
     quiet = {
@@ -41,12 +41,12 @@ def mlflow_module():  # the `mlflow` module, pointed at the store
         mlflow.set_tracking_uri(tracking_uri())
     return mlflow
 
-# %% ../../nbs/07_release/02_tracking.ipynb #1b5f1311
+# %% ../../nbs/07_release/02_tracking.ipynb #e200790d
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def ping(
-    uri: str,  # of a server, or of a file, which needs no knocking
+    uri: str,  # of a server, or of a file, which needs no ping
     seconds: float = 3,  # patience
 ):
     "Raise unless the server of a tracking URI answers."
@@ -75,17 +75,17 @@ def ping(
         ) from None
 
 
-def _ask_health(uri, seconds):
+def _ask_health(uri: str, seconds: float):
     "Any answer below 500 is a server that lives, be it 401."
     from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import urlopen
 
     parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]  # without user and password
+    health = f"{parts.scheme}://{host}{parts.path.rstrip('/')}/health"
     try:
-        urlopen(
-            f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/health", timeout=seconds
-        ).close()
+        urlopen(health, timeout=seconds).close()
     except HTTPError as error:
         if error.code >= 500:
             raise OSError(f"answer {error.code} {error.reason}") from None
@@ -94,7 +94,7 @@ def _ask_health(uri, seconds):
 
 # %% ../../nbs/07_release/02_tracking.ipynb #33d5cd6b
 @contextmanager
-def _alone(folder):
+def _alone(folder: Path):
     "Hold a lock on a folder; it goes when the process goes."
     import fcntl
 
@@ -154,7 +154,7 @@ class Run:
 
     def metrics(self, values: dict):  # name to a number, an Estimate or its dictionary; None is left out
         "Log metrics in one call."
-        self.mlflow.log_metrics(dict(_flat(values)))
+        self.mlflow.log_metrics(_flat(values))
 
     def tags(self, values: dict):  # name to text
         "Set tags."
@@ -162,22 +162,28 @@ class Run:
 
     def file(self, path, folder: str | None = None):  # a file or folder to keep with the run
         "Keep a file or a folder with the run."
-        (self.mlflow.log_artifacts if Path(path).is_dir() else self.mlflow.log_artifact)(str(path), folder)
+        if Path(path).is_dir():
+            self.mlflow.log_artifacts(str(path), folder)
+        else:
+            self.mlflow.log_artifact(str(path), folder)
 
     def __repr__(self):
         return f"Run {self.id}"
 
 
-def _flat(values):
-    "Names and numbers; an estimate gives its value and both ends."
+def _flat(values: dict) -> dict[str, float]:
+    "Names and numbers; an estimate gives its value and both ends, and what is undefined is left out."
+    numbers = {}
     for name, value in values.items():
-        value = value.to_dict() if hasattr(value, "to_dict") else value
-        parts = (
-            {name: value.get("value"), f"{name}.low": value.get("low"), f"{name}.high": value.get("high")}
-            if isinstance(value, dict)
-            else {name: value}
-        )
-        yield from ((k, float(v)) for k, v in parts.items() if v is not None and v == v)
+        if hasattr(value, "to_dict"):
+            value = value.to_dict()
+        if isinstance(value, dict):
+            numbers[name] = value.get("value")
+            numbers[f"{name}.low"] = value.get("low")
+            numbers[f"{name}.high"] = value.get("high")
+        else:
+            numbers[name] = value
+    return {name: float(number) for name, number in numbers.items() if number is not None and number == number}
 
 # %% ../../nbs/07_release/02_tracking.ipynb #9326bfbf
 @contextmanager
@@ -190,7 +196,8 @@ def tracked_run(
 ):
     "An MLflow run for the length of a `with` block."
     prepare_store(experiment)
-    mlflow, git = mlflow_module(), git_state(code)
+    mlflow = mlflow_module()
+    git = git_state(code)
     mlflow.set_experiment(experiment)
     with mlflow.start_run(run_name=name, nested=mlflow.active_run() is not None) as active:
         run = Run(active.info.run_id, mlflow)
