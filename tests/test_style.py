@@ -13,8 +13,25 @@ modules = [(path, path.read_text(encoding="utf-8")) for path in code_style.modul
 
 
 # What still breaks a rule, by module and chapter: each is to be opened and then comes off its list.
-WAITING = set()
-CROWDED = set()
+WAITING = {"release/croissant", "release/dataset_card", "release/model_card"}
+CROWDED = {
+    "07_release/07_model_card.ipynb",
+    "07_release/08_croissant.ipynb",
+    "07_release/09_dataset_card.ipynb",
+    "13_commands/02_split.ipynb",
+    "13_commands/06_run_evidence.ipynb",
+    "13_commands/09_approve.ipynb",
+    "13_commands/11_serve.ipynb",
+    "13_commands/12_monitor.ipynb",
+    "13_commands/13_out_of_fold.ipynb",
+    "13_commands/17_check.ipynb",
+    "13_commands/18_redact.ipynb",
+    "13_commands/19_datasheet.ipynb",
+    "13_commands/20_demo.ipynb",
+    "13_commands/23_new.ipynb",
+    "13_commands/24_doctor.ipynb",
+    "13_commands/25_cli.ipynb",
+}
 
 
 def name_of(path):
