@@ -32,6 +32,7 @@ setup(
         "cvkit": ["*.css", "*.yaml", "reports/*.css", "reports/templates/*.html"],
         "cvkit.templates": ["*.ipynb", "project/**"],
     },
+    exclude_package_data={"cvkit.templates": ["project/.ruff_cache/**"]},
     entry_points={
         "console_scripts": ["cvkit=cvkit.commands.cli:main"],
         "jupyter_client.kernel_provisioners": ["cvkit-forked=cvkit.pipeline.kernels:ForkProvisioner"],

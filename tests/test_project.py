@@ -132,7 +132,9 @@ def test_the_template_and_its_stages_hold_parameters():
 
 
 def test_a_failed_attempt_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(new, "_installed_from", lambda: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        "cvkit.commands.new._installed_from", lambda: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(OSError):
         new("roofs", out=tmp_path / "roofs")
     monkeypatch.undo()
@@ -192,7 +194,7 @@ def test_folders_that_are_refused_and_taken(tmp_path, monkeypatch):
 
 def test_make_reads_the_place_that_pip_wrote(tmp_path, monkeypatch):
     place = "propertyai-cvkit @ git+https://git.example/a$b/cvkit@1db60a5#subdirectory=kit"
-    monkeypatch.setattr(new, "_installed_from", lambda: place)
+    monkeypatch.setattr("cvkit.commands.new._installed_from", lambda: place)
     folder = new("roofs", out=tmp_path / "roofs").folder
     (folder / "Makefile").write_text((folder / "Makefile").read_text() + "\nshow:\n\t@printf '%s' '$(CVKIT)'\n")
     assert make(folder, "show") == place

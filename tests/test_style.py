@@ -40,7 +40,7 @@ def name_of(path):
 
 def ruff(*words):
     done = subprocess.run(
-        [sys.executable, "-m", "ruff", *words, "."], cwd=root, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "ruff", *words, "--no-cache", "."], cwd=root, capture_output=True, text=True, timeout=120
     )
     return done.returncode, done.stdout[-3000:] + done.stderr[-3000:]
 

@@ -104,7 +104,7 @@ def _template_folder():
 def _template_files():
     "Path in the new project to the file that is copied there."
     top = _template_folder()
-    skip = {"__pycache__", ".ipynb_checkpoints"}
+    skip = {"__pycache__", ".ipynb_checkpoints", ".ruff_cache"}
     inside = {
         p.relative_to(top / "project").as_posix(): p
         for p in sorted((top / "project").rglob("*"))
