@@ -138,6 +138,16 @@ def test_a_kernel_server_that_died_is_not_waited_for(tmp_path):
         assert int(shown(run_notebook(path, progress=False))) == os.getpid(), "an ordinary kernel"
 
 
+def test_what_a_kernel_server_imports_prints_nothing_and_compiles_no_grammar():
+    code = (
+        "import sys; from cvkit.pipeline.kernels import _import_steps\n"
+        "loaded = list(_import_steps(['cvkit.commands.train']))\n"
+        "assert {'torch', 'timm'} <= set(loaded) & set(sys.modules); print('rfc3987_syntax' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
 def test_forked_kernels_end_with_the_process_that_wanted_them(tmp_path):
     import signal
     import time

@@ -363,7 +363,7 @@ HEADS = {
     "exact_duplicate": "The same picture",
     "group_straddles": "Groups on both sides",
     "suspect_label": "Labels that a model does not believe",
-    "shortcut": "Told by something else",
+    "shortcut": "Shortcuts",
     "bad_box": "Boxes to mend",
     "quality": "Quality",
     "unreadable": "Files that cannot be used",

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib import import_module
 from pathlib import Path
 from select import select
 from tempfile import TemporaryDirectory
@@ -48,9 +47,9 @@ def _import_steps(commands: Sequence[str]) -> Iterator[str]:
 
     for name in (*SERVER_IMPORTS[:2], *commands, *SERVER_IMPORTS[2:]):
         with suppress(ImportError):
-            import_module(name)
+            need(name, "train")  # as everywhere: without warnings, and without rfc3987_syntax
         yield name
-    for load in (mlflow_module, shap_module):  # these silence warnings while they import
+    for load in (mlflow_module, shap_module):
         with suppress(ImportError):
             load()
         yield load.__name__
