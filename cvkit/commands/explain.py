@@ -51,7 +51,7 @@ def explain(
         examples.scores,
         faithfulness=faithfulness,
         randomisation=examples.randomised,
-        title=f"How {explainer.predictor.bundle.spec['name']} decides",
+        title=f"Explanations of {explainer.predictor.bundle.spec['name']}",
         visible=[manifest.may_show(row) for row in examples.rows],
         pictures=explainer.pictured(examples.pixels),
     )

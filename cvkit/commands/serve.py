@@ -186,7 +186,7 @@ def _write_served(out: Path, served: Served, policy: str):
     from cvkit.reports.pages import page
 
     report = page(
-        f"What {served.server['metadata']['name']} answers",
+        f"Serving parity of {served.server['metadata']['name']}",
         *served.blocks(),
         subtitle="A real Seldon server on this machine, asked about hold-out images over both protocols.",
         answer=(_parity_answer(served.parity, policy), f"{served}."),
