@@ -229,6 +229,113 @@ def test_a_parameter_that_does_not_fit_is_refused_before_anything_runs(tmp_path,
     assert words in str(error.value) and sorted(p.name for p in tmp_path.iterdir()) == ["job.ipynb"]
 
 
+UNTYPED = """
+import os
+from pathlib import Path
+%matplotlib inline
+size = 2 * 112
+out = Path('runs')
+data = os.environ.get('DATA', 'photos')
+width, height = 640, 480
+first = second = 1
+limit: int | None = None
+classes: list | None = None
+quick: bool | None = None
+title: str | None = None
+mode: Literal['fast', 'best'] = 'fast'
+data_frame: pd.DataFrame = None
+model.name = 'a'
+counts[0] = 1
+nothing = None
+"""
+
+
+@pytest.mark.parametrize(
+    "given, taken",
+    [
+        ({"size": "64"}, 64),
+        ({"out": "other"}, "other"),
+        ({"data": "houses"}, "houses"),
+        ({"height": "100"}, 100),
+        ({"second": "3"}, 3),
+        ({"limit": "100"}, 100),
+        ({"limit": "None"}, None),
+        ({"limit": "null"}, None),
+        ({"classes": "['a']"}, ["a"]),
+        ({"quick": "false"}, False),
+        ({"title": "100"}, "100"),
+        ({"title": "None"}, None),
+        ({"mode": "best"}, "best"),
+        ({"nothing": "100"}, 100),
+        ({"nothing": "a 1"}, "a 1"),
+    ],
+)
+def test_text_becomes_the_annotated_type_and_never_text_for_a_number(tmp_path, given, taken):
+    (found,) = check_parameters(notebook(tmp_path, UNTYPED), given).values()
+    assert found == taken and type(found) is type(taken)
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ({"limit": "many"}, "expected limit of job.ipynb to be int | None, got str 'many'; correct it"),
+        ({"limit": "1.5"}, "to be int | None, got float 1.5"),
+        ({"mode": "slow"}, "to be Literal['fast', 'best'] such as 'fast', got str 'slow'"),
+        ({"width": "wide"}, "to be int such as 640, got str 'wide'"),
+        ({"name": "a"}, "takes no parameter 'name'"),
+    ],
+)
+def test_a_value_outside_the_annotation_is_refused(tmp_path, given, words):
+    with pytest.raises(ParameterError) as error:
+        check_parameters(notebook(tmp_path, UNTYPED), given)
+    assert words in str(error.value)
+
+
+def test_a_computed_default_is_left_alone_and_beside_it_others_are_set(tmp_path):
+    path = notebook(tmp_path, "size = 2 * 112\nwidth, height = 640, 480", "print(size, width, height)")
+    done = nbformat.read(run_notebook(path, parameters={"height": "4"}, progress=False), 4)
+    assert [o.text for cell in done.cells for o in cell.get("outputs", [])] == ["224 640 4\n"]
+
+
+def test_a_notebook_that_names_no_language_runs(tmp_path):
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print(1)")])
+    nbformat.write(made, tmp_path / "job.ipynb")
+    done = nbformat.read(run_notebook(tmp_path / "job.ipynb", progress=False), 4)
+    assert done.cells[0].outputs[0].text == "1\n"
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("", "expected a Jupyter notebook in {path}, got an empty file; save it again from Jupyter"),
+        ("a,b", "expected a Jupyter notebook in {path}, got 3 bytes that are none"),
+        ("[]", "got 2 bytes that are none"),
+        ('{"cells": 3, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}', "bytes that are none"),
+        (
+            '{"cells": [], "nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": {"language": "R"}}}',
+            "expected a notebook in Python at {path}, got one in R; cvkit runs Python only",
+        ),
+    ],
+)
+def test_what_is_no_python_notebook_is_refused_in_a_sentence(tmp_path, content, words):
+    path = tmp_path / "job.ipynb"
+    path.write_text(content)
+    with pytest.raises(NotebookError) as error:
+        notebook_parameters(path)
+    assert words.format(path=path) in str(error.value)
+
+
+def test_several_parameters_cells_and_broken_lines_are_refused(tmp_path):
+    path = notebook(tmp_path, "a = 1", "b = 2")
+    two = nbformat.read(path, 4)
+    two.cells[1].metadata["tags"] = ["parameters"]
+    nbformat.write(two, path)
+    with pytest.raises(NotebookError, match="expected one cell tagged parameters in .*, found 2"):
+        notebook_parameters(path)
+    with pytest.raises(NotebookError, match="got .* in line 2 of the cell; correct it"):
+        notebook_parameters(notebook(tmp_path, "a = 1\nb = = 2"))
+
+
 def test_a_notebook_without_parameters_takes_none(tmp_path):
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")])
     nbformat.write(made, tmp_path / "job.ipynb")
