@@ -16,9 +16,8 @@ import numpy as np
 from ..core import DataError, digest_bytes, need, write_atomic, write_json
 from ..data.licences import Licences, hub_licence, manifest_licences, terms_row, terms_table
 from .croissant import croissant, croissant_tables, croissant_text, parquet_bytes
-from .model_card import table as markdown_table
-from .model_card import words
 from .policy import Policy, judge
+from ..reports.markdown import markdown_list, markdown_table, markdown_text
 
 # %% ../../nbs/07_release/09_dataset_card.ipynb #88d9d665
 USED_FOR = {"development": "research", "production": "commercial production"}
@@ -329,7 +328,11 @@ class Datasheet:
         "The card, with front matter that the Hub reads."
         front = need("yaml", "train").safe_dump(self.front, sort_keys=False, allow_unicode=True, width=10**6)
         body = [f"## {title}\n\n" + "\n\n".join(map(_as_markdown, blocks)) for title, blocks in self.parts]
-        return f"---\n{front}---\n\n# {words(self.name)}\n\n{words(self.sentence)}\n\n" + "\n\n".join(body) + "\n"
+        return (
+            f"---\n{front}---\n\n# {markdown_text(self.name)}\n\n{markdown_text(self.sentence)}\n\n"
+            + "\n\n".join(body)
+            + "\n"
+        )
 
     @property
     def html(self) -> str:  # a self-contained page
@@ -391,11 +394,11 @@ def _as_markdown(block):
     if isinstance(block, dict):
         return markdown_table(("", ""), list(block.items()))
     if isinstance(block, str):
-        return words(block)
+        return markdown_text(block)
     if isinstance(block[0], str):
-        return "\n".join(f"- {words(line)}" for line in block)
+        return markdown_list(block)
     return markdown_table(
-        tuple(words(k) for k in block[0]), [[_plain(row.get(k, "-")) for k in block[0]] for row in block]
+        tuple(markdown_text(k) for k in block[0]), [[_plain(row.get(k, "-")) for k in block[0]] for row in block]
     )
 
 
