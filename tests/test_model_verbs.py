@@ -4,6 +4,7 @@ other."""
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -79,7 +80,9 @@ def test_trained_judged_and_explained(made, recipe, backbone, options):
         "embedding",
         "feature_map",
     ]
-    evaluation = cvkit.evaluate(out, manifest, out=top / f"{recipe}-evaluate")
+    evaluation = cvkit.evaluate(trained, manifest, out=top / f"{recipe}-evaluate")  # as the folder
+    (predicted,) = cvkit.predict(trained, manifest.path(0)).predictions.values()
+    assert predicted["label"] in manifest.classes and Path(trained) == out
     assert 0 <= evaluation.metrics["accuracy"].low <= evaluation.metrics["accuracy"].value
     oof, held = np.load(out / "oof.npz"), np.load(top / f"{recipe}-evaluate" / "holdout.npz")
     row = {key: i for i, key in enumerate(oof["images"])}

@@ -34,6 +34,13 @@ class Trained:
     oof: dict  # arrays with a row an image, out of fold
 
     @property
+    def folder(self) -> Path:  # that train wrote
+        return self.bundle.folder.parent
+
+    def __fspath__(self) -> str:  # so that a command that takes this folder takes what `train` returned
+        return str(self.folder)
+
+    @property
     def folds(self) -> np.ndarray:  # `(n,)` int, -1 in the hold-out
         return self.oof["folds"]
 
@@ -51,7 +58,7 @@ class Trained:
 
     def next_steps(self) -> list[tuple[str, str]]:  # (why, what to write)
         "What to do now, the most important first."
-        return _next_steps(self.manifest, self.bundle.folder.parent)
+        return _next_steps(self.manifest, self.folder)
 
     def to_dict(self) -> dict:  # plain data
         return {

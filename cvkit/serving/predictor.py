@@ -72,24 +72,19 @@ def upright_size(
 # %% ../../nbs/08_serving/04_predictor.ipynb #a0ffb28f
 def _read_image(
     image,  # bytes, a path or an array
-    index: int,  # its position in the list, for the error
     preprocess: Preprocess,  # of the bundle
     with_size: bool,  # whether the size of the picture is needed
 ) -> tuple:  # `(size,size,3)` uint8, and (width, height) of the picture or None
-    "One image, resized; an error names its file or its position."
+    "One image, resized."
     is_file = isinstance(image, (str, Path))
     if not is_file and not isinstance(image, (bytes, bytearray, np.ndarray)):
-        raise DataError(f"image {index}: expected bytes, a path or an array, got {type(image).__name__}; read it first")
-    name = image if is_file else f"image {index}"
+        raise DataError(f"expected bytes, a path or an array, got {type(image).__name__}; read it first")
     try:
         data = Path(image).read_bytes() if is_file else image
-        pixels = preprocess.pixels(data)
-        size = upright_size(data) if with_size else None
-    except DataError as error:
-        raise DataError(f"{name}: {error}") from None
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read ({error.strerror.lower()}); check the path") from None
-    return pixels, size
+    except (OSError, ValueError) as error:  # a path with a null byte is a ValueError
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"cannot be read ({reason.lower()}); check the path") from None
+    return preprocess.pixels(data), upright_size(data) if with_size else None
 
 
 def _check_pixels(
@@ -131,6 +126,21 @@ class Predictor:
             need("simplejpeg", "train")  # now, and not at the first request
         self.session = _open_graph(self.bundle.folder / "model.onnx", self.task, self.classes, threads)
         self.outputs = [node.name for node in self.session.get_outputs()]
+
+    def read(
+        self,
+        image,  # bytes, a path, or a `(h,w,3)` or `(h,w)` uint8 array
+    ) -> tuple:  # `(size,size,3)` uint8 for `predict_pixels`, and (width, height) of the picture where boxes need it
+        "Decode and resize one image."
+        return _read_image(image, self.preprocess, self.info.has_boxes)
+
+    def _read_named(self, image: object, index: int) -> tuple:
+        "The same; an error names the file or its position."
+        name = image if isinstance(image, (str, Path)) else f"image {index}"
+        try:
+            return self.read(image)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from None
 
     def run(
         self,
@@ -195,8 +205,7 @@ class Predictor:
         "Predict for image files or arrays."
         is_one = isinstance(images, (bytes, bytearray, str, Path)) or getattr(images, "ndim", 0) in (2, 3)
         images = [images] if is_one or not hasattr(images, "__iter__") else list(images)
-        with_size = self.info.has_boxes
-        read = [_read_image(image, i, self.preprocess, with_size) for i, image in enumerate(images)]
+        read = [self._read_named(image, i) for i, image in enumerate(images)]
         pixels = np.array([pixels for pixels, _ in read])
         return self.predict_pixels(pixels, batch, [size for _, size in read])
 
