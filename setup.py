@@ -29,7 +29,7 @@ setup(
     packages=[*find_packages(include=["cvkit", "cvkit.*"]), "cvkit.templates"],
     package_dir={"cvkit.templates": "templates"},
     package_data={
-        "cvkit": ["*.css", "*.yaml", "reports/*.css", "reports/templates/*.html"],
+        "cvkit": ["*.css", "*.yaml", "reports/*.css", "reports/templates/*"],
         "cvkit.templates": ["*.ipynb", "project/**"],
     },
     exclude_package_data={"cvkit.templates": ["project/.ruff_cache/**"]},

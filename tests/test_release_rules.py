@@ -755,7 +755,7 @@ spec = dict(
 
 
 def card_of(evidence, spec=spec, **more):
-    return model_card(spec, bundle, evidence[0], Policy.load(), 1000, evidence[1], **more)
+    return model_card(spec, bundle, evidence[0], Policy.load(), images=1000, explanation=evidence[1], **more)
 
 
 class Page(HTMLParser):
@@ -885,7 +885,7 @@ def test_evidence_and_verdicts_of_another_bundle_are_refused(evidence):
                 card_of(evidence)
         write_json(path, kept)
     with pytest.raises(DataError, match="expected verdicts on bundle"):
-        card_of(evidence, verdicts=[Verdict("production", "pass", [], "d" * 64, "f" * 64)])
+        card_of(evidence, verdicts={"production": Verdict("production", "pass", [], "d" * 64, "f" * 64)})
 
 
 def test_verdicts_that_are_given_are_the_ones_shown(evidence):
@@ -980,7 +980,7 @@ def test_hostile_names_stay_names(evidence, name):
     )
     front = yaml.safe_load(card.markdown[4:].split("\n---\n", 1)[0])
     assert (
-        list(front) == ["license", "license_name", "library_name", "pipeline_tag", "tags", "model-index"]
+        list(front) == ["library_name", "license", "license_name", "pipeline_tag", "tags", "model-index"]
         and front["license"] == "other"
         and front["model-index"][0]["name"] == shown
     )
@@ -1018,7 +1018,7 @@ def test_little_is_known(evidence):
         bundle,
         evidence[0],
         Policy.load(),
-        1000,
+        images=1000,
     )
     front = yaml.safe_load(card.markdown.split("---\n")[1])
     assert "model-index" not in front
@@ -1034,7 +1034,8 @@ def test_little_is_known(evidence):
         "| Accuracy | undefined here | none | 4 |",
     ):
         assert words in card.markdown
-    dirty = model_card({**spec, "code": dict(commit="e" * 40, dirty=True)}, bundle, evidence[0], Policy.load(), 1000)
+    changed = {**spec, "code": dict(commit="e" * 40, dirty=True)}
+    dirty = model_card(changed, bundle, evidence[0], Policy.load(), images=1000)
     assert "with uncommitted changes" in dirty.markdown and "git checkout" not in dirty.markdown
 
 

@@ -108,7 +108,12 @@ def test_the_wheel_carries_what_is_no_module(wheel):
     carried = ZipFile(wheel)
     kept = [
         p
-        for p in (*root.glob("cvkit/*.yaml"), *root.glob("cvkit/*.css"), *root.glob("templates/**/*"))
+        for p in (
+            *root.glob("cvkit/*.yaml"),
+            *root.glob("cvkit/*.css"),
+            *root.glob("cvkit/reports/templates/*"),
+            *root.glob("templates/**/*"),
+        )
         if p.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & set(p.parts)
     ]
     places = {

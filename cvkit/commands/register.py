@@ -53,9 +53,9 @@ def register(
         bundle.digest,
         evaluation,
         rules,
-        len(manifest),
-        explanation if explanation.exists() else None,
-        verdicts,
+        images=len(manifest),
+        explanation=explanation if explanation.exists() else None,
+        verdicts=verdicts,
         looks=looks_at_holdout(run, read_json(evaluation)),
     )
     quoted = [path for path in (evaluation, explanation) if path.exists()]

@@ -57,11 +57,6 @@ def markdown_table(
     return Markdown("\n".join(f"| {' | '.join(line)} |" for line in [head, rule, *cells]))
 
 # %% ../../nbs/03_reports/03_markdown.ipynb #9b7742ae
-def _finalize(value):
-    "What a template writes for a value."
-    return value if value == "" else markdown_text(value)
-
-
 @cache
 def markdown_templates():  # a jinja2 Environment
     "The templates of Markdown pages, in which names from outside stay names."
@@ -69,7 +64,7 @@ def markdown_templates():  # a jinja2 Environment
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cvkit.reports", "templates"),
         undefined=jinja2.StrictUndefined,
-        finalize=_finalize,
+        finalize=markdown_text,
         trim_blocks=True,
         lstrip_blocks=True,
     )
