@@ -3469,6 +3469,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                          'cvkit/release/registry.py'),
                                         'cvkit.release.registry.ModelVersion.uri': ( '07_release/registry.html#modelversion.uri',
                                                                                      'cvkit/release/registry.py'),
+                                        'cvkit.release.registry.check_model_name': ( '07_release/registry.html#check_model_name',
+                                                                                     'cvkit/release/registry.py'),
                                         'cvkit.release.registry.find_version': ( '07_release/registry.html#find_version',
                                                                                  'cvkit/release/registry.py'),
                                         'cvkit.release.registry.promote': ('07_release/registry.html#promote', 'cvkit/release/registry.py'),

@@ -4,6 +4,7 @@ other."""
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,7 @@ def test_trained_judged_and_explained(made, recipe, backbone, options):
 
 def test_a_probe_with_a_hidden_layer_is_judged_and_explained(made):
     top, manifest = made
+    manifest = replace(manifest, dataset=replace(manifest.dataset, name="photos:2024"))
     trained = cvkit.train(
         manifest,
         out=top / "mlp",
@@ -112,6 +114,7 @@ def test_a_probe_with_a_hidden_layer_is_judged_and_explained(made):
         trained.bundle.spec["recipe"]["hidden"] == 6
         and read_json(trained.bundle.folder / "train" / "architecture.json")["hidden"] == 6
     )
+    assert trained.bundle.spec["name"] == "photos-2024", "a name that MLflow takes"
     assert trained.bundle.spec["parity_torch"]["max_abs_logit"] < 1e-4
     assert cvkit.evaluate(top / "mlp", manifest, out=top / "mlp-evaluate").metrics["accuracy"].n
     assert cvkit.explain(top / "mlp", manifest, out=top / "mlp-explain", images=2, judged=4).verdict
@@ -184,3 +187,10 @@ def test_a_killed_verb_run_again_writes_the_same_bundle(made):
     digests = [child(out, 0) for out in ("killed", "whole")]
     assert all(found.returncode == 0 for found in digests), digests[0].stderr
     assert digests[0].stdout.split()[-1] == digests[1].stdout.split()[-1]
+
+
+def test_a_name_that_cannot_be_registered_is_refused_before_anything_is_computed(made):
+    top, manifest = made
+    with pytest.raises(cvkit.core.TrackingError, match="expected a model name without / and :, got 'photos:2024'"):
+        cvkit.train(manifest, out=top / "named", name="photos:2024")
+    assert not (top / "named").exists()

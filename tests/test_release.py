@@ -579,3 +579,18 @@ def test_a_real_server_takes_runs_and_files(started, monkeypatch, tmp_path):
         run.file(tmp_path / "note.txt")
     assert mlflow_module().get_run(run.id).data.metrics == {"accuracy": 0.5}
     assert [p.read_text() for p in (started[1] / "artifacts").rglob("note.txt")] == ["sent"]
+
+
+@pytest.mark.parametrize("name", ["what?", pytest.param("100% #1", marks=pytest.mark.slow)])
+def test_the_store_lies_in_the_working_folder_whatever_its_name(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    code = (
+        "from cvkit.release.tracking import tracked_run\n"
+        "with tracked_run('train') as run: run.metrics({'accuracy': 1.0})\n"
+        "assert run.mlflow.search_runs(experiment_names=['cvkit'])['metrics.accuracy'].tolist() == [1.0]"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True, timeout=120)
+    assert sorted(path.name for path in folder.iterdir() if "mlflow.lock" not in path.name) == ["mlflow.db", "mlruns"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]

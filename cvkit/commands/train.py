@@ -172,7 +172,7 @@ def train(
     backbone: str = "tf_efficientnet_lite0",  # a timm model
     weights: str = "packaged",  # packaged, none, or a path to a .safetensors or .pth file
     size: int = 224,  # side of the input in pixels
-    name: str = "",  # of the model; the data set's by default
+    name: str = "",  # of the model, without / and :; the data set's by default, with - in their places
     splits: str = "",  # folder that split wrote; drawn and stored here by default
     allow_leak: bool = False,  # train although the split leaks, and state by how much that flatters the score
     decoder: str = "pillow",  # or simplejpeg: faster for JPEG files, and served with the same
@@ -195,9 +195,11 @@ def train(
     from cvkit.model.plan import parse_plan_options
     from cvkit.model.recipe import parse_recipe
     from cvkit.model.soft_labels import parse_soft_labels
+    from cvkit.release.registry import check_model_name
 
     out = Path(out or default_output_dir(manifest, "train"))
     manifest, about = load_manifest(manifest)
+    name = check_model_name(name or manifest.dataset.name.replace("/", "-").replace(":", "-"))
     task = task_of(manifest)
     recipe = parse_recipe(recipe) if recipe else task.default_recipe()
     task.check_recipe(recipe)
@@ -229,7 +231,7 @@ def train(
     leaks = _certified(job, allow_leak)
     if splits:
         drawn.save(out / "splits")
-    return _train(job, leaks, name or manifest.dataset.name)
+    return _train(job, leaks, name)
 
 
 def _certified(job: TrainingJob, allow_leak: bool) -> object:

@@ -20,7 +20,13 @@ from ..core import TrackingError, git_state, need, private_folder
 # %% ../../nbs/07_release/02_tracking.ipynb #8eced5d3
 def tracking_uri() -> str:  # an MLflow tracking URI
     "The store that `MLFLOW_TRACKING_URI` names, or SQLite in the working folder."
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if given:
+        return given
+    folder = Path.cwd()
+    if "?" in str(folder):  # where an address ends, however it is quoted
+        return "sqlite:///mlflow.db"
+    return f"sqlite:///{folder / 'mlflow.db'}"
 
 # %% ../../nbs/07_release/02_tracking.ipynb #1b5f1311
 def mlflow_module():  # the `mlflow` module, pointed at the store
