@@ -191,6 +191,43 @@ def test_shuffles_keep_units_whole(units, seed):
     assert shuffle_units(units, 3, np.random.default_rng(seed)).max() < len(units)
 
 
+def test_a_unit_takes_its_side_with_all_its_classes():
+    "Houses that hold one image of each class, others of one class: no unit is cut, and each kind keeps its count."
+    units = np.concatenate([np.repeat(np.arange(30), 2), np.arange(30, 50)])
+    labels = np.concatenate([np.tile(["a", "b"], 30), np.repeat(["a", "b"], 10)])
+    first = np.isin(units, [*range(9), 30, 31, 45])
+    parts = _shuffled(first, units, labels, 20, np.random.default_rng(0))
+    for row in parts:
+        assert all(len(set(row[units == unit])) == 1 for unit in set(units))
+        assert [row[:60].sum(), row[60:70].sum(), row[70:].sum()] == [18, 2, 1]
+    assert (parts[1:] != first).any(1).all()
+
+
+def test_rare_combinations_of_classes_are_exchanged_together():
+    "Nine houses over a and b, nine over b and c: neither has ten, so one permutation takes both."
+    units = np.repeat(np.arange(18), 2)
+    labels = np.concatenate([np.tile(["a", "b"], 9), np.tile(["b", "c"], 9)])
+    parts = _shuffled(units < 6, units, labels, 50, np.random.default_rng(0))
+    assert (parts.sum(1) == 12).all()
+    assert len(set(parts[1:, :18].sum(1))) > 1
+
+
+def test_a_class_that_is_absent_from_a_part_weighs_nothing():
+    first = np.array([[True, False, True, True], [True, False, True, False]])
+    weights = _part_weights(first, np.array(list("aabb")))
+    assert weights.T.tolist() == [[1, -1, 0, 0], [0.5, -0.5, 0.5, -0.5]]
+
+
+def test_a_planted_shift_is_found_in_groups_that_span_classes():
+    random = np.random.default_rng(0)
+    units = np.repeat(np.arange(100), 4)
+    labels = np.tile(list("abcd"), 100)
+    held = (random.permutation(100) < 30)[units]
+    trait = random.normal(size=100)[units] + random.normal(size=400) + 1.5 * held
+    found = compare_parts({"t": trait}, np.where(held, "holdout", "development"), units, labels)
+    assert {s.trait: s.answer for s in found} == {"t": "fail", "label": "pass"}
+
+
 # ---- representation
 
 DECLARED = {"a": 0.5, "b": 0.3, "c": 0.2}

@@ -135,6 +135,71 @@ def test_a_shuffled_unit_takes_the_labels_of_one_unit(units, seed):
         assert sorted(t.pop() for t in taken.values()) == sorted(set(units))
 
 
+HOUSES = {
+    "one label each": ([0, 0, 1, 1, 2], list("aabbb")),
+    "each holds both": ([0, 0, 1, 1, 2, 2], list("ababab")),
+    "mixed and unequal": ([0, 0, 0, 1, 1, 1, 2, 2, 3, 4], list("aabbbaccbc")),
+    "alone": ([0, 1, 2, 3], list("aabc")),
+}
+
+
+@pytest.mark.parametrize("name", HOUSES)
+def test_exchanged_labels_keep_what_the_groups_fix(name):
+    """Units of one label hold one label again; of the others, the label counts of units of one size are those that were
+    there."""
+    units, labels = (np.array(x) for x in HOUSES[name])
+    mixed = {u for u in units if len(set(labels[units == u])) > 1}
+
+    def counts(values, size):
+        of_size = [u for u in mixed if (units == u).sum() == size]
+        return sorted("".join(sorted(values[units == u])) for u in of_size)
+
+    for rows in shuffle_units(units, 30, np.random.default_rng(0), labels):
+        exchanged = labels[rows]
+        assert all(len(set(exchanged[units == u])) == 1 for u in set(units) - mixed)
+        for size in (2, 3):
+            assert counts(exchanged, size) == counts(labels, size)
+
+
+def test_each_order_of_what_may_be_exchanged_is_as_likely():
+    "Two houses of two images, a and b in one, b and c in the other: two orders of houses by four inside."
+    units, labels = np.array([0, 0, 1, 1]), np.array(list("abbc"))
+    rows = shuffle_units(units, 8000, np.random.default_rng(0), labels)
+    orders, times = np.unique(rows, axis=0, return_counts=True)
+    assert len(orders) == 8
+    assert np.abs(times - 1000).max() < 5 * 1000**0.5
+
+
+def test_without_differing_labels_the_draws_are_as_before():
+    "The labels are read only where they differ inside a unit."
+    units = np.repeat(np.arange(20), np.arange(20) % 3 + 1)
+    labels = np.array(list("ab") * 10)[units]
+    plain = shuffle_units(units, 9, np.random.default_rng(5))
+    assert (shuffle_units(units, 9, np.random.default_rng(5), labels) == plain).all()
+
+
+def test_a_trait_of_whole_groups_is_seen_where_groups_of_one_size_differ():
+    "Sixty houses of ten images, nine of one class: the camera of the house tells the class."
+    units = np.repeat(np.arange(60), 10)
+    mostly = np.where(units % 2 == 0, "a", "b")
+    labels = np.where(np.tile(np.arange(10), 60) == 0, np.where(mostly == "a", "b", "a"), mostly)
+    camera = np.where(mostly == "a", "A", "B")
+    found = one(camera, labels, "camera", units=units)
+    assert found.severity in ("error", "warning") and found.auroc == pytest.approx(0.9, abs=0.01)
+
+
+def test_what_exchange_cannot_tell_is_no_pass():
+    "Twenty houses, each of another size and nearly of one class: no exchange changes what the camera of a house tells."
+    sizes = np.arange(20, 40)
+    units = np.repeat(np.arange(20), sizes)
+    first = np.append(True, np.diff(units) != 0)
+    labels = np.where((units % 2 == 0) ^ first, "a", "b")
+    camera = np.where(units % 2 == 0, "A", "B")
+    found = one(camera, labels, "camera", units=units)
+    assert found.auroc <= found.chance and found.severity == "warning"
+    assert "too few groups of one size differ" in found.detail
+
+
 # ---- what is found
 
 

@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 
 from ..core import DataError, ParameterError, rng
-from .shortcuts import shuffle_units
+from .shortcuts import shuffle_units, varies_inside
 from ..stats import effective_count, holm, wilson_interval
 
 # %% ../../nbs/04_data/14_shift.ipynb #b5135ce9
@@ -123,13 +123,44 @@ def _part_weights(
 ) -> np.ndarray:  # `(n,r)` float32
     "Weights for `distances`; each stratum counts by its share in both parts together."
     weights = np.zeros(first.T.shape, np.float32)
+    compared = np.zeros(len(first))  # share of the images whose stratum is in both parts
     for stratum in np.unique(strata):
         rows = strata == stratum
         inside = first[:, rows].T
         of_first = inside / np.maximum(inside.sum(0), 1)
         of_second = ~inside / np.maximum((~inside).sum(0), 1)
-        weights[rows] = rows.mean() * (of_first - of_second)
+        in_both = inside.any(0) & ~inside.all(0)
+        weights[rows] = rows.mean() * (of_first - of_second) * in_both
+        compared += rows.mean() * in_both
+    fewer = (compared > 0) & (compared < 1 - 1e-9)
+    weights[:, fewer] /= compared[fewer]
     return weights
+
+
+_FEWEST = 10  # units of the same classes that are exchanged among themselves
+
+
+def _exchange_strata(
+    units: np.ndarray,  # `(n,)` int
+    labels: np.ndarray,  # `(n,)`
+) -> np.ndarray:  # `(n,)` int
+    "Which units take each other's part: those of one class, those of the same several classes, and all the others."
+    unit_of_row = np.unique(units, return_inverse=True)[1]
+    classes, label_of_row = np.unique(labels, return_inverse=True)
+    spans = varies_inside(units, labels)
+    if not spans.any():
+        return label_of_row
+    position = np.cumsum(spans) - 1  # of a unit among those that span classes
+    rows = np.flatnonzero(spans[unit_of_row])
+    holds = np.zeros((spans.sum(), len(classes)), bool)
+    holds[position[unit_of_row[rows]], label_of_row[rows]] = True
+    _, combination, units_of_combination = np.unique(holds, axis=0, return_inverse=True, return_counts=True)
+    combination = combination.reshape(-1)
+    frequent = units_of_combination[combination] >= _FEWEST
+    of_unit = len(classes) + np.where(frequent, 1 + combination, 0)
+    strata = label_of_row.copy()
+    strata[rows] = of_unit[position[unit_of_row[rows]]]
+    return strata
 
 
 def _shuffled(
@@ -139,11 +170,17 @@ def _shuffled(
     times: int,
     random: np.random.Generator,
 ) -> np.ndarray:  # `(1+times,n)` bool
-    "Parts as they are and shuffled, whole units, within strata."
+    """Parts as they are and shuffled: a unit changes its part with all its images, whatever their strata.
+
+    Units of one stratum are exchanged with their like, so that each part keeps its count of them; units that span
+    strata are exchanged in one permutation (exchangeability blocks, Winkler et al. 2015). Images are exchanged inside
+    a unit only where the unit itself stands in both parts.
+    """
     parts = np.tile(first, (times + 1, 1))
-    for stratum in np.unique(strata):
-        rows = np.flatnonzero(strata == stratum)
-        parts[1:, rows] = first[rows][shuffle_units(units[rows], times, random)]
+    exchanged = _exchange_strata(units, strata)
+    for stratum in np.unique(exchanged):
+        rows = np.flatnonzero(exchanged == stratum)
+        parts[1:, rows] = first[rows][shuffle_units(units[rows], times, random, first[rows])]
     return parts
 
 

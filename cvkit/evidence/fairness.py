@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core import DataError, ParameterError, count, need, rng
+from ..data.shortcuts import shuffle_units
 from .classification_metrics import check_predictions, ratio_or_nan
 from cvkit.stats import (
     MINIMUM,
@@ -275,9 +276,8 @@ def parity(
     by_chance = {name: [] for name in differences}
     random = rng(seed, "parity")
     once = np.ones((1, len(values)))
-    _, first_of_unit = np.unique(units, return_index=True)
     for _ in range(shuffles):
-        shuffled = values[first_of_unit][random.permutation(len(first_of_unit))][units]
+        shuffled = values[shuffle_units(units, 1, random, values)[0]]
         members = [(shuffled == name) & rows for name in used]
         for name, statistic in _parity_statistics(measures, members).items():
             by_chance[name].append(float(statistic(once)[0]))
