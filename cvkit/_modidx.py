@@ -3578,6 +3578,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'cvkit.reports.pages._plot_image': ('03_reports/pages.html#_plot_image', 'cvkit/reports/pages.py'),
                                      'cvkit.reports.pages._table_label': ('03_reports/pages.html#_table_label', 'cvkit/reports/pages.py'),
                                      'cvkit.reports.pages._templates': ('03_reports/pages.html#_templates', 'cvkit/reports/pages.py'),
+                                     'cvkit.reports.pages.answer_words': ('03_reports/pages.html#answer_words', 'cvkit/reports/pages.py'),
                                      'cvkit.reports.pages.badge': ('03_reports/pages.html#badge', 'cvkit/reports/pages.py'),
                                      'cvkit.reports.pages.bullets': ('03_reports/pages.html#bullets', 'cvkit/reports/pages.py'),
                                      'cvkit.reports.pages.code': ('03_reports/pages.html#code', 'cvkit/reports/pages.py'),

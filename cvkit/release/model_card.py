@@ -15,6 +15,7 @@ from ..data.licences import hub_licence, licence_allows, licence_terms
 from ..evidence.faithfulness import BASELINES
 from .policy import Policy, Verdict, judge
 from ..reports.markdown import Markdown, markdown_code, markdown_templates, markdown_text
+from ..reports.pages import answer_words
 from ..task_info import TASK_INFO, TaskInfo
 
 # %% ../../nbs/07_release/07_model_card.ipynb #9278ca7b
@@ -114,12 +115,9 @@ def _lowest_slice(task: TaskInfo, evaluation: dict) -> str:
     )
 
 # %% ../../nbs/07_release/07_model_card.ipynb #54b98979
-_ANSWERS = {"insufficient": "insufficient evidence"}
-
-
 def _bold_answer(answer: str) -> Markdown:
     "An answer in words."
-    return Markdown(f"**{markdown_text(_ANSWERS.get(answer, answer))}**")
+    return Markdown(f"**{markdown_text(answer_words(answer))}**")
 
 
 def _stage_rows(verdicts: list[Verdict]) -> list[tuple]:
@@ -178,7 +176,7 @@ def _outside_classes(spec: dict) -> str:
     if not TASK_INFO[spec["task"]].one_label:
         thresholds = [f"{name} {threshold:.2f}" for name, threshold in zip(spec["classes"], spec["thresholds"])]
         return (
-            "anything else gets none of them, or a wrong one. What is said depends on the thresholds: "
+            "anything else gets none of them, or a wrong one. What it predicts depends on the thresholds: "
             f"{', '.join(thresholds)}."
         )
     text = "an image of anything else gets one of them too."
@@ -412,7 +410,7 @@ def _as_page(subject: _Subject, body: Markdown) -> str:
     "The same as HTML, with badges for answers."
     from cvkit.reports.pages import TONES, markdown, page
 
-    badges = {_ANSWERS.get(answer, answer): answer for answer in TONES}
+    badges = {answer_words(answer): answer for answer in TONES}
     footer = (
         f"Model card of bundle {subject.bundle[:12]}, made by cvkit register. Its numbers quote the evidence by digest."
     )
