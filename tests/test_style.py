@@ -17,12 +17,6 @@ WAITING = {"release/croissant", "release/dataset_card"}
 CROWDED = {
     "07_release/08_croissant.ipynb",
     "07_release/09_dataset_card.ipynb",
-    "13_commands/02_split.ipynb",
-    "13_commands/06_run_evidence.ipynb",
-    "13_commands/09_approve.ipynb",
-    "13_commands/11_serve.ipynb",
-    "13_commands/12_monitor.ipynb",
-    "13_commands/13_out_of_fold.ipynb",
     "13_commands/17_check.ipynb",
     "13_commands/18_redact.ipynb",
     "13_commands/19_datasheet.ipynb",

@@ -13,7 +13,7 @@ from .run_evidence import evidence_of
 from .why import why
 from ..core import digest_file
 
-# %% ../../nbs/13_commands/09_approve.ipynb #dee0bec7
+# %% ../../nbs/13_commands/09_approve.ipynb #33b2fa4b
 @dataclass(frozen=True, repr=False)
 class Approval:
     "A signature, and what is still missing at the stage."
@@ -32,7 +32,7 @@ class Approval:
     def _repr_html_(self):
         return self.verdict._repr_html_()
 
-
+# %% ../../nbs/13_commands/09_approve.ipynb #dee0bec7
 def _signed_digests(run: Path, bundle: str, policy: str) -> dict[str, str]:
     "Digests of what is signed: bundle, policy, and the evaluation where there is one."
     from cvkit.release.policy import Policy

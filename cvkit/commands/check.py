@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from .ingest import default_output_dir, load_manifest, shown_image
-from .split import look_for_copies
 from ..core import DataError, count, digest_file, digest_json, read_json, write_atomic, write_json
 from ..data.checks import Finding, Findings
-from ..data.duplicates import find_units
+from ..data.duplicates import find_units, scan_near_duplicates
 from ..data.manifest import Manifest
 from ..pipeline.run_records import keep_record
 from ..tasks.base import read_out_of_fold
@@ -490,7 +489,7 @@ def check(
         embedding = None
     else:
         embedding = oof["embedding"] if oof else _embed_by_backbone(manifest)
-    scan, near = look_for_copies(manifest, embedding)
+    scan, near = scan_near_duplicates(manifest, embedding)
     inputs = _Inputs(
         manifest,
         scan,

@@ -90,7 +90,7 @@ def _gallery(manifest: Manifest, findings) -> str:
         footer="Made by cvkit ingest.",
     )
 
-
+# %% ../../nbs/13_commands/01_ingest.ipynb #5430aa3c
 def _enough(manifest: Manifest, most_lost: float) -> Manifest:
     "A run fails where too much of its source cannot be used."
     is_note = manifest.rejected["reason"].str.startswith("kept: ")  # on a line that was read

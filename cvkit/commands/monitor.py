@@ -19,7 +19,7 @@ from ..pipeline.run_records import keep_record
 from ..tasks.base import read_out_of_fold
 from ..tasks.registry import TASKS
 
-# %% ../../nbs/13_commands/12_monitor.ipynb #869a6765
+# %% ../../nbs/13_commands/12_monitor.ipynb #e16bb9c6
 @dataclass(frozen=True, repr=False)
 class Monitored:
     "Whether requests have drifted, and what the monitor that says so is worth."

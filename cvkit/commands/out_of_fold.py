@@ -66,7 +66,7 @@ class OutOfFold:
             return f"{label}, recognised"
         return f"{label}, taken for {predicted} ({self.probabilities[row, self.predicted[row]]:.0%} sure)"
 
-
+# %% ../../nbs/13_commands/13_out_of_fold.ipynb #626e743e
 def load_out_of_fold(
     trained: str,  # folder that train wrote
     manifest: str,  # folder that ingest wrote, or a Manifest

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..core import DataError, read_json
 
-# %% ../../nbs/13_commands/06_run_evidence.ipynb #92d041c3
+# %% ../../nbs/13_commands/06_run_evidence.ipynb #a0aa5b0c
 def looks_at_holdout(
     run: str,  # folder of the run
     evaluation: dict,  # record of an evaluation
@@ -18,25 +18,23 @@ def looks_at_holdout(
     "The ledger's looks at the hold-out of an evaluation, the latest included."
     from cvkit.data.ledger import Ledger
 
-    return [
-        look
-        for look in Ledger(Path(run) / "train" / "ledger.jsonl").looks
-        if look["splits"] == evaluation.get("digests", {}).get("holdout")
-    ]
+    ledger = Ledger(Path(run) / "train" / "ledger.jsonl")
+    holdout = evaluation.get("digests", {}).get("holdout")
+    return [look for look in ledger.looks if look["splits"] == holdout]
+
+# %% ../../nbs/13_commands/06_run_evidence.ipynb #92d041c3
+def _read_record(path: Path, key: str, digest: str) -> dict:
+    "A stage's record, where it speaks of this digest; empty otherwise."
+    record = read_json(path) if path.exists() else {}
+    speaks_of = record.get("digests", {}).get(key)
+    return record if speaks_of == digest else {}
 
 
-def _certificate(run, bundle):
-    "The leak certificate, where it speaks of the splits that the bundle was trained on."
-    path = Path(run) / "train" / "leaks.json"
-    found = read_json(path) if path.exists() else {}
-    return found if found.get("digests", {}).get("splits") == bundle.spec["digests"]["splits"] else {}
-
-
-def _erased(path, bundle):
+def _erased(path: Path, bundle: str) -> list[dict]:
     "Images that the bundle learned from and that were forgotten since."
-    return (
-        [e for e in read_json(path) if e["bundle"] == bundle.digest and e["role"] == "learned"] if path.exists() else []
-    )
+    if not path.exists():
+        return []
+    return [image for image in read_json(path) if image["bundle"] == bundle and image["role"] == "learned"]
 
 
 def evidence_of(
@@ -54,25 +52,25 @@ def evidence_of(
         )
     bundle = Bundle.load(run / "train" / "bundle")
 
-    def read(*parts):
-        record = read_json(run.joinpath(*parts)) if run.joinpath(*parts).exists() else {}
-        return record if record.get("digests", {}).get("bundle") == bundle.digest else {}
+    def read(stage: str, name: str) -> dict:
+        return _read_record(run / stage / name, "bundle", bundle.digest)
 
     evaluation = read("evaluate", "evaluation.json")
-    found = {
+    run_record = run / "train" / "run.json"
+    evidence = {
         "task": bundle.spec["task"],
         "dataset": bundle.spec["dataset"],
         "pii": bundle.spec.get("pii"),
         "licences": bundle.spec.get("licences"),
-        "erased": _erased(run / "train" / "erased.json", bundle),
+        "erased": _erased(run / "train" / "erased.json", bundle.digest),
         "bundle": bundle.digest,
         "metrics": evaluation.get("metrics", {}),
         "looks": len(looks_at_holdout(run, evaluation)) or evaluation.get("looks"),
         "explanation": read("explain", "explanation.json"),
-        "leaks": _certificate(run, bundle),
+        "leaks": _read_record(run / "train" / "leaks.json", "splits", bundle.spec["digests"]["splits"]),
         "parity": read("serve", "parity.json"),
         "drift": read("monitor", "drift.json"),
         "approvals": read_approvals(run / "approvals.jsonl", bundle.digest),
-        "author": read_json(run / "train" / "run.json")["author"] if (run / "train" / "run.json").exists() else None,
+        "author": read_json(run_record)["author"] if run_record.exists() else None,
     }
-    return {k: v for k, v in found.items() if v not in (None, {})}
+    return {name: value for name, value in evidence.items() if value not in (None, {})}

@@ -20,17 +20,14 @@ from ..core import DataError, private_folder, read_json, write_atomic, write_jso
 from ..pipeline.run_records import keep_record
 from ..tasks.registry import TASKS
 
-# %% ../../nbs/13_commands/11_serve.ipynb #25bf7a23
-STAGES = ("production", "staging", "development")  # highest first; an alias is named after its stage
-
-
+# %% ../../nbs/13_commands/11_serve.ipynb #5252a227
 def difference_text(
     difference: float,  # at least 0
 ) -> str:  # such as `"6.0e-08"`, or `"0"`
     "A difference in two digits."
     return f"{difference:.1e}" if difference else "0"
 
-# %% ../../nbs/13_commands/11_serve.ipynb #98d43141
+# %% ../../nbs/13_commands/11_serve.ipynb #1187221e
 @dataclass(frozen=True, repr=False)
 class Served:
     "What the server answered, and the alias that was earned."
@@ -204,6 +201,9 @@ def _write_served(out: Path, served: Served, policy: str):
     )
 
 # %% ../../nbs/13_commands/11_serve.ipynb #acb66056
+STAGES = ("production", "staging", "development")  # highest first; an alias is named after its stage
+
+
 def _promote(run: Path, policy: str) -> str | None:
     "Move the alias of the highest stage whose rules pass; None where none does."
     from cvkit.release.registry import ModelVersion, promote

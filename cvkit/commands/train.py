@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from .ingest import default_output_dir, load_manifest
-from .split import certify_splits, look_for_copies, stored_splits
 from ..core import DataError, count, write_atomic, write_json
+from ..data.duplicates import scan_near_duplicates
 from ..data.manifest import Manifest
-from ..data.splits import Splits
+from ..data.splits import Splits, stored_splits
 from ..pipeline.run_records import keep_record
 from ..task_info import TASK_INFO
 from ..tasks.base import TrainingJob, TrainingResult, write_out_of_fold, write_trained_bundle
@@ -207,12 +207,11 @@ def train(
     soft_labels = parse_soft_labels(soft_labels)
     threshold_rule = parse_threshold_rule(threshold)
     backbone = load_backbone(backbone, weights, size, decoder)
-    scan, near_duplicates = look_for_copies(manifest)
+    scan, near_duplicates = scan_near_duplicates(manifest)
     if splits:
         drawn = Splits.load(splits)
     else:
-        copies = (scan, near_duplicates)
-        drawn = stored_splits(manifest, out / "splits", copies, holdout=holdout, folds=folds, seed=seed)
+        drawn = stored_splits(manifest, out / "splits", scan, near_duplicates, holdout=holdout, folds=folds, seed=seed)
     job = TrainingJob(
         manifest=manifest,
         splits=drawn,
@@ -236,7 +235,10 @@ def train(
 
 def _certified(job: TrainingJob, allow_leak: bool) -> object:
     "The leak certificate of the splits, kept beside them; splits that leak are refused."
-    leaks = certify_splits(job.manifest, job.splits, (job.scan, job.near_duplicates))
+    from cvkit.evidence.leaks import certify, rehearse
+
+    rehearsal = rehearse(job.manifest, job.scan)
+    leaks = certify(job.manifest, job.splits, job.scan, job.near_duplicates, rehearsal)
     if leaks.verdict == "fail" and not allow_leak:
         flatters = " and read by how much that flatters the score" if job.manifest.task_info.one_label else ""
         raise DataError(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VIEWS', 'ORIENTATIONS', 'LIMITS', 'find_duplicates', 'find_units', 'fingerprints', 'propose_pairs', 'NearDuplicates',
-           'find_near_duplicates', 'known_near_duplicates']
+           'find_near_duplicates', 'known_near_duplicates', 'scan_near_duplicates']
 
 # %% ../../nbs/04_data/12_duplicates.ipynb #dc615b3a
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ import numpy as np
 from ..core import DataError, cache_folder, digest_bytes, digest_json, need, progress, read_json, write_json
 from .manifest import Manifest
 from .pixel_cache import work_ahead
-from .scan import MEASURES, SIDE, Scan
+from .scan import MEASURES, SIDE, Scan, scan_images
 
 # %% ../../nbs/04_data/12_duplicates.ipynb #6f5844c2
 def find_duplicates(
@@ -544,3 +544,12 @@ def known_near_duplicates(
         np.array([pair[2] for pair in pairs]),
         [pair[3] for pair in pairs],
     )
+
+# %% ../../nbs/04_data/12_duplicates.ipynb #afeb69ce
+def scan_near_duplicates(
+    manifest: Manifest,  # n images
+    embedding: np.ndarray | None = None,  # `(n,d)` float32 of a network: proposes further candidates
+) -> tuple[Scan, NearDuplicates]:  # of the n images
+    "What was measured of all images, and which of them were made from one another."
+    scan = scan_images(manifest)
+    return scan, known_near_duplicates(manifest, scan, embedding)

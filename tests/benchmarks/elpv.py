@@ -35,7 +35,7 @@ def locked(work):
     import elpv_dataset
     import pandas as pd
 
-    from cvkit.commands.split import look_for_copies
+    from cvkit.data.duplicates import scan_near_duplicates
     from cvkit.data.examples import load_elpv
     from cvkit.data.splits import Splits, make_splits
 
@@ -53,7 +53,7 @@ def locked(work):
         folds=5,
         seed=0,
         by=("probability", "cell_type"),
-        near_duplicates=look_for_copies(manifest)[1].pairs,
+        near_duplicates=scan_near_duplicates(manifest)[1].pairs,
     )
     splits.save(work / "lock")
     return manifest, probability, splits
