@@ -4,6 +4,8 @@ leave."""
 import json
 import logging
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -359,12 +361,12 @@ def test_hostile_names_stay_names(tmp_path, name):
                 group=[text] * 6,
                 **{f"attribute.{text}": [text] * 6},
             ),
-            dict(
+            findings=dict(
                 findings=[dict(kind="shortcut", severity="warning", paths=[text], detail=text)],
                 answers=[dict(question=text, answer=text, said=text)],
             ),
-            dict(verdict="pass", sentence=text, counts={text: {"holdout": dict(sets=1, images=2)}}, gaps=[text]),
-            {text: dict(value=0.9, low=0.8, high=0.95, n=40)},
+            leaks=dict(verdict="pass", sentence=text, counts={text: {"holdout": dict(sets=1, images=2)}}, gaps=[text]),
+            redaction={text: dict(value=0.9, low=0.8, high=0.95, n=40)},
             stale=[text],
         )
 
@@ -414,7 +416,9 @@ def test_hugging_face_reads_the_card(tmp_path):
 
 
 def test_page_and_card_say_the_same(tmp_path):
-    sheet = make_datasheet(tiles(tmp_path), [dict(kind="quality", severity="warning", paths=["0.png"], detail="dark")])
+    sheet = make_datasheet(
+        tiles(tmp_path), findings=[dict(kind="quality", severity="warning", paths=["0.png"], detail="dark")]
+    )
 
     def read(words):
         return set(re.findall(r"\w[\w.,%/-]*\w", words))
@@ -467,9 +471,9 @@ def test_the_gaps_are_named(tmp_path):
             ),
             group=list("abcdef"),
         ),
-        [],
-        dict(verdict="pass", sentence="Nothing crosses."),
-        dict(recall=dict(faces=dict(value=0.97, low=0.91, high=0.99, n=120))),
+        findings=[],
+        leaks=dict(verdict="pass", sentence="Nothing crosses."),
+        redaction=dict(recall=dict(faces=dict(value=0.97, low=0.91, high=0.99, n=120))),
         published="2026-01-02",
     )
     assert (
@@ -548,3 +552,16 @@ def test_only_records_of_this_manifest_are_quoted(tmp_path, later):
         and (run / "datasheet/datasheet.html").exists()
     )
     assert read_json(run / "datasheet/run.json")["params"]["production"] == "pass"
+
+
+def test_import_and_help_leave_the_hub_alone(tmp_path):
+    ask = "import sys, cvkit, cvkit.release.dataset_card, cvkit.commands.cli; print('huggingface_hub' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_long_name_stays_one_value_of_the_front_matter(tmp_path):
+    name = "surfaces of walls, lawns and paths " * 6
+    sheet = make_datasheet(tiles(tmp_path, replace(declared, name=name)))
+    front = yaml.safe_load(sheet.markdown[4:].split("\n---\n", 1)[0])
+    assert front == sheet.front and front["pretty_name"] == name.strip()
