@@ -7,6 +7,7 @@ import subprocess
 import sys
 from io import BytesIO
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -778,3 +779,24 @@ def test_modules_load_nothing_heavy():
         "'sklearn', 'mlflow', 'yaml') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_images_are_found_by_what_is_known_of_them(tmp_path):
+    for name in ("a/house_1_0", "a/house_2_0", "b/house_1_1", "b/house_3_0"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), len(name) * 9, np.uint8)).save(tmp_path / f"{name}.png")
+    manifest = ingest_folder(tmp_path)
+    manifest.table["group"] = ["1", "2", "1", "3"]
+    manifest.table["attribute.split"] = ["train", "val", "train", "test"]
+
+    def names(**wanted):
+        return [Path(uri).stem for uri in manifest.filter(**wanted).table["uri"]]
+
+    assert names(label="a") == ["house_1_0", "house_2_0"]
+    assert names(group="1", label="b") == ["house_1_1"]
+    assert names(split=["val", "test"]) == ["house_2_0", "house_3_0"]
+    with pytest.raises(DataError, match="expected images with label 'a', found none; there are b"):
+        manifest.filter(group="3", label="a")
+    pixels, label, about = manifest[-1]
+    assert (pixels.shape, label, about["split"], about["group"]) == ((8, 8, 3), "b", "test", "3")
+    assert [image.label for image in manifest] == ["a", "a", "b", "b"]
