@@ -417,7 +417,8 @@ def test_bad_yolo_line(tmp_path, line, message):
     manifest = read(tmp_path)
     assert manifest.table["boxes"].tolist() == [[box("dog", 16, 12, 48, 36), box("cat", 0, 0, 32, 12)], [], []]
     reasons = dict(manifest.rejected.values)
-    assert set(reasons) == {"labels/a.txt", "labels/d.txt"}
+    assert set(reasons) == {"labels/a.txt", "labels/d.txt", tmp_path.name}
+    assert "1 picture without a text, such as images/c.png" in reasons[tmp_path.name]
     assert reasons["labels/a.txt"].startswith("line 3: ")
     assert message in reasons["labels/a.txt"]
 

@@ -7,7 +7,10 @@ __all__ = ['KINDS', 'SUFFIXES', 'Finding', 'Findings', 'check_manifest', 'check_
            'check_boxes', 'check_labels']
 
 # %% ../../nbs/04_data/15_checks.ipynb #a72b6aba
+import re
+import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import product
 
@@ -134,6 +137,54 @@ def _contradiction(manifest: Manifest, rows: np.ndarray) -> str:
     return f"with different boxes ({counts} of {names[0]})"
 
 
+def _bare_label(label: str) -> str:
+    "What is left of a label without case, blanks and the dots around it; a number as its value."
+    text = unicodedata.normalize("NFKC", label).casefold()
+    with suppress(ValueError, OverflowError):
+        number = float(text)
+        if number.is_integer():
+            return str(int(number))
+    return re.sub(r"[\s_\-]+", " ", text).strip(" .,;:")
+
+
+def _is_garbled(label: str) -> bool:
+    "Whether a label looks as if it had been read in another encoding than it was written in."
+    if re.search("[\ufffd\x80-\x9f\u2500-\u259f]", label):
+        return True
+    for encoding in ("cp1252", "latin-1", "cp437"):
+        with suppress(UnicodeError):
+            return label.encode(encoding).decode("utf-8") != label
+    return False
+
+
+def _unclear_labels(manifest: Manifest) -> list[Finding]:
+    "Labels that differ by a hair, and labels in no known encoding."
+    alike = {}
+    for label in manifest.classes:
+        alike.setdefault(_bare_label(label), []).append(label)
+    groups = [labels for labels in alike.values() if len(labels) > 1]
+    findings = []
+    for labels in groups:
+        names = ", ".join(map(repr, labels))
+        detail = f"labels that differ by case, blanks or writing of a number alone: {names}; write them in one way"
+        findings.append(Finding("suspect_label", "warning", _with_labels(manifest, labels), detail))
+    garbled = [label for label in manifest.classes if _is_garbled(label)]
+    if garbled:
+        names = ", ".join(map(repr, garbled[:4]))
+        detail = (
+            f"labels that look as if they were read in another encoding: {names}; pack or write them again as UTF-8"
+        )
+        findings.append(Finding("suspect_label", "warning", _with_labels(manifest, garbled), detail))
+    return findings
+
+
+def _with_labels(manifest: Manifest, labels: list[str]) -> list[str]:
+    "The paths of the images that show any of these."
+    columns = [manifest.classes.index(label) for label in labels]
+    present = manifest.presence[:, columns].any(1)
+    return manifest.table["uri"].to_numpy(str)[present].tolist()
+
+
 def check_manifest(
     manifest: Manifest,  # any
     folds: int = 5,  # of the cross-validation to come
@@ -152,6 +203,7 @@ def check_manifest(
         else:
             detail = f"{len(rows)} files hold the same image; they are kept on one side of every split"
             findings.append(Finding("exact_duplicate", "warning", paths, detail))
+    findings += _unclear_labels(manifest)
     for label, detail in _rare_classes(manifest, folds).items():
         present = manifest.presence[:, manifest.classes.index(label)]
         findings.append(Finding("unrepresentative", "error", uris[present].tolist(), detail))

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
-from ..core import DataError, need
+from ..core import DataError, count, need
 from .formats.folders import list_folder
 from .formats.listing import make_box
 from .image_files import EXTENSIONS, ImageFile, find_images, inspect_images
 from .manifest import COLUMNS, STATUSES, Dataset, Manifest
+from .preprocess import JPEG_END, lacks_end_mark
 from ..task_info import TASK_INFO
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ def ingest_table(
     reasons = _reasons(table, label_column, images)
     usable = [i for i, reason in enumerate(reasons) if not reason]
     refused = [(uri, reason) for uri, reason in zip(table["uri"], reasons) if reason]
-    refused = _rejected_table([*refused, *rejected])
+    notes = _notes(root, table.iloc[usable], [images[i] for i in usable], label_column)
+    refused = _rejected_table([*refused, *rejected, *notes])
     if not usable:
         raise _nothing_usable(root, len(table), refused)
     rows = table.iloc[usable].reset_index(drop=True)
@@ -119,9 +122,62 @@ def _reasons(table: "pd.DataFrame", label_column: str, images: list[ImageFile | 
         elif is_repeated:
             reason = "expected each file once, it was listed before; remove the line"
         else:
-            reason = _wrong_status(row.get("pii_status")) or _other_size(row, image)
+            reason = _wrong_status(row.get("pii_status"))
+            if label_column == "boxes":
+                reason = reason or _other_size(row, image)
         reasons.append(reason)
     return reasons
+
+
+_SAMPLED_FILES = 32  # of those that may hold 16 bits a value
+
+
+def _notes(root: Path, table: "pd.DataFrame", images: list[ImageFile], label_column: str) -> list[tuple[str, str]]:
+    "What is noted of pictures that are used."
+    uris = table["uri"].tolist()
+    notes = []
+    if label_column != "boxes":
+        other = [uri for uri, row, image in zip(uris, table.to_dict("records"), images) if _other_size(row, image)]
+        if other:
+            pictures = count(len(other), "picture")
+            note = f"kept: {pictures} of another size than the source says, such as {other[0]}; nothing depends on it"
+            notes.append((root.name, note))
+    endless = [uri for uri in uris if _may_lack_end(root / uri) and lacks_end_mark((root / uri).read_bytes())]
+    if endless:
+        note = f"kept: {count(len(endless), 'JPEG')} without the last two bytes, read whole; save them again"
+        notes.append((endless[0], note))
+    deepest = _deepest_value(root, uris)
+    if deepest and deepest < 2**15:
+        bits = deepest.bit_length()
+        note = (
+            f"kept: 16 bits a value, but none of those looked at is above {deepest}, as of a camera of {bits} bits; "
+            f"only {max(1, 2**bits // 256)} gray levels are left of them, so multiply the values by {2 ** (16 - bits)} "
+            "and save them again"
+        )
+        notes.append((root.name, note))
+    return notes
+
+
+def _may_lack_end(file: Path) -> bool:
+    "Whether a JPEG ends without its mark."
+    if file.suffix.lower() not in (".jpg", ".jpeg"):
+        return False
+    with open(file, "rb") as opened:
+        opened.seek(0, 2)
+        opened.seek(max(0, opened.tell() - 2))
+        return opened.read() != JPEG_END
+
+
+def _deepest_value(root: Path, uris: list[str]) -> int:
+    "The highest value in some of the pictures of 16 bits; 0 where there are none."
+    candidates = [uri for uri in uris if uri.lower().endswith((".png", ".tif", ".tiff"))]
+    step = max(1, len(candidates) // _SAMPLED_FILES)
+    highest = 0
+    for uri in candidates[::step][:_SAMPLED_FILES]:
+        with Image.open(root / uri) as picture:
+            if picture.mode.startswith("I"):
+                highest = max(highest, int(np.asarray(picture).max()))
+    return highest
 
 
 def _is_missing(value) -> bool:
@@ -144,6 +200,12 @@ def _other_size(row: dict, image: ImageFile) -> str:
     width, height = map(int, declared)
     if (width, height) == (image.width, image.height):
         return ""
+    if (width, height) == (image.height, image.width):
+        return (
+            f"expected {width} x {height} pixels as its source says, the file has {image.width} x {image.height}, as "
+            "its camera's orientation (EXIF) turns it; its boxes would lie elsewhere, so turn the boxes with the "
+            "picture, or save the picture without the orientation if they were drawn on it as it is stored"
+        )
     return (
         f"expected {width} x {height} pixels as its source says, the file has {image.width} x {image.height}; its "
         "boxes would lie elsewhere, so fetch the right file or correct the source"

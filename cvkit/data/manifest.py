@@ -113,7 +113,7 @@ class Dataset:
 # how the source is to be read; strata: attribute to stratum to its share of what the model will meet; columns: what a
 # manifest calls it, to what a table does; separator: of several labels in one cell; positive: of two classes, the one
 # that is looked for
-LAYOUT = ("label_from", "group_from", "attributes", "strata", "columns", "separator", "positive")
+LAYOUT = ("label_from", "group_from", "attributes", "strata", "columns", "separator", "positive", "first_pixel")
 
 
 def read_declared(
@@ -123,6 +123,8 @@ def read_declared(
     path = Path(folder) / "dataset.yaml"
     values = _load_declared(path)
     known = (*Dataset.__dataclass_fields__, *LAYOUT)
+    if isinstance(values.get("names"), (list, dict)):  # YOLO's description of a data set, which may have this name
+        values = {name: value for name, value in values.items() if name in known}
     unknown = sorted(map(str, set(values) - set(known)))
     if unknown:
         raise DataError(
