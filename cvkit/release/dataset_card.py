@@ -415,11 +415,13 @@ def _with_commands(line: str):
 
 
 def _page_row(row: dict) -> dict:
-    "A row of a table with badges for answers."
+    "A row of a table with badges for answers, and with the commands that its reason names."
     from cvkit.reports.pages import TONES, badge
 
-    badges = {name: badge(row[name]) for name in ("answer", "severity") if row.get(name) in TONES}
-    return row | badges
+    shown = {name: badge(row[name]) for name in ("answer", "severity") if row.get(name) in TONES}
+    if "because" in row:
+        shown["because"] = _with_commands(row["because"])
+    return row | shown
 
 
 def _page_block(block):
