@@ -6,15 +6,18 @@
 __all__ = ['ThresholdRule', 'MaxF1', 'MinRecall', 'CostRatio', 'parse_threshold_rule']
 
 # %% ../../nbs/06_evidence/00_threshold_rules.ipynb #08336f86
-from dataclasses import dataclass
+import math
 from typing import ClassVar
 
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
 from ..core import ParameterError
-from ..model.options import check_options, option
+from ..model.options import Number, Options
 
 # %% ../../nbs/06_evidence/00_threshold_rules.ipynb #ae54ae53
 @dataclass(frozen=True)
-class MaxF1:
+class MaxF1(Options):
     "The threshold of the best F1."
 
     name: ClassVar[str] = "f1"  # in text and in records
@@ -25,14 +28,11 @@ class MaxF1:
 
 # %% ../../nbs/06_evidence/00_threshold_rules.ipynb #aa50b241
 @dataclass(frozen=True)
-class MinRecall:
+class MinRecall(Options):
     "The largest threshold that finds a given share of the class."
 
-    recall: float = option(0.95, above=0, at_most=1)  # share of the class that must be found
+    recall: Number = Field(0.95, gt=0, le=1)  # share of the class that must be found
     name: ClassVar[str] = "recall"  # in text and in records
-
-    def __post_init__(self):
-        check_options(self)
 
     @property
     def arguments(self) -> dict:  # of `cvkit.evidence.calibration.choose_threshold`
@@ -40,14 +40,11 @@ class MinRecall:
 
 # %% ../../nbs/06_evidence/00_threshold_rules.ipynb #9dd1e305
 @dataclass(frozen=True)
-class CostRatio:
+class CostRatio(Options):
     "The threshold of the least cost."
 
-    ratio: float = option(1.0, above=0, below=float("inf"))  # false alarms that cost as much as one miss
+    ratio: Number = Field(1.0, gt=0, lt=math.inf)  # false alarms that cost as much as one miss
     name: ClassVar[str] = "cost"  # in text and in records
-
-    def __post_init__(self):
-        check_options(self)
 
     @property
     def arguments(self) -> dict:  # of `cvkit.evidence.calibration.choose_threshold`

@@ -12,30 +12,30 @@ import ctypes
 import os
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from ..core import ParameterError, count, need, read_json, write_json
-from .options import check_options, make_options, option, parse_pairs
+from .options import Options, parse_pairs
 
 # %% ../../nbs/05_model/04_plan.ipynb #f530bcbb
 @dataclass(frozen=True)
-class Plan:
+class Plan(Options):
     "How a network is trained here."
 
-    device: str = option("cpu", choices=("cpu", "cuda"))  # where it is trained
-    layout: str = option("channels_last", choices=("channels_last", "contiguous"))  # how pixels lie in memory
-    precision: str = option("float32", choices=("float32", "bfloat16"))  # of the activations; weights stay float32
-    threads: int = option(1, at_least=1)  # of torch
-    batch: int = option(32, at_least=2)  # images a step
+    device: Literal["cpu", "cuda"] = "cpu"  # where it is trained
+    layout: Literal["channels_last", "contiguous"] = "channels_last"  # how pixels lie in memory
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the activations; weights stay float32
+    threads: int = Field(1, ge=1)  # of torch
+    batch: int = Field(32, ge=2)  # images a step
     # keeping: memory that is freed is kept for the next step, and goes back to the system at the end (glibc, cpu)
-    allocator: str = option("default", choices=("default", "keeping"))
+    allocator: Literal["default", "keeping"] = "default"
     because: str = field(default="", compare=False)  # why it was chosen, in words
-
-    def __post_init__(self):
-        check_options(self)
 
     def to_dict(self) -> dict:  # plain data
         "What was chosen, without the reason."
@@ -50,18 +50,15 @@ class Plan:
 
 # %% ../../nbs/05_model/04_plan.ipynb #c152c14a
 @dataclass(frozen=True, kw_only=True)
-class PlanOptions:
+class PlanOptions(Options):
     "The fields of a plan that are not left to a trial."
 
-    device: str | None = option(None, choices=("cpu", "cuda"))  # where it is trained
-    layout: str | None = option(None, choices=("channels_last", "contiguous"))  # how pixels lie in memory
-    precision: str | None = option(None, choices=("float32", "bfloat16"))  # of the activations
-    threads: int | None = option(None, at_least=1)  # of torch
-    batch: int | None = option(None, at_least=2)  # images a step
-    allocator: str | None = option(None, choices=("default", "keeping"))  # of memory, see `Plan`
-
-    def __post_init__(self):
-        check_options(self)
+    device: Literal["cpu", "cuda"] | None = None  # where it is trained
+    layout: Literal["channels_last", "contiguous"] | None = None  # how pixels lie in memory
+    precision: Literal["float32", "bfloat16"] | None = None  # of the activations
+    threads: int | None = Field(None, ge=1)  # of torch
+    batch: int | None = Field(None, ge=2)  # images a step
+    allocator: Literal["default", "keeping"] | None = None  # of memory, see `Plan`
 
     @property
     def chosen(self) -> dict:  # name to value, of the fields that are not left open
@@ -78,7 +75,7 @@ def parse_plan_options(
     "The chosen fields of a plan, from text."
     if isinstance(text, PlanOptions):
         return text
-    return make_options(PlanOptions, parse_pairs(text or ""))
+    return PlanOptions(**parse_pairs(text or ""))
 
 # %% ../../nbs/05_model/04_plan.ipynb #5f67169d
 MMAP_THRESHOLD = -3  # of malloc.h
@@ -226,9 +223,10 @@ def propose_plan(
 def stored_plan(
     path,  # JSON file where the plan is kept
     propose,  # called without arguments where none is on record: a Plan
-    options: PlanOptions = PlanOptions(),  # fields that somebody has chosen
+    options: PlanOptions | None = None,  # fields that somebody has chosen; none by default
 ) -> Plan:  # the one on record, or a new one
     "The plan of a training: made once, then found again."
+    options = options or PlanOptions()
     path = Path(path)
     if path.exists():
         return _recorded_plan(path, options)

@@ -6,20 +6,20 @@
 __all__ = ['RECIPES', 'Recipe', 'Probe', 'NetworkRecipe', 'ClassifierRecipe', 'Tail', 'Full', 'Detector', 'parse_recipe']
 
 # %% ../../nbs/05_model/05_recipe.ipynb #9ca3c63b
-from dataclasses import asdict, dataclass
-from typing import ClassVar
+from dataclasses import asdict
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from ..core import ParameterError
-from .options import check_options, make_options, option, parse_pairs
+from .options import Number, Options, parse_pairs
 
 # %% ../../nbs/05_model/05_recipe.ipynb #45bff23b
-class Recipe:
+class Recipe(Options):
     "What a training does: one of `Probe`, `Tail`, `Full` and `Detector`."
 
     name: ClassVar[str]  # in text and in records
-
-    def __post_init__(self):
-        check_options(self)
 
     def to_dict(self) -> dict:  # the name and all options
         return {"name": self.name, **asdict(self)}
@@ -30,39 +30,39 @@ class Probe(Recipe):
     "A head on frozen features."
 
     name: ClassVar[str] = "probe"  # as text writes it
-    C: float = option(0.01, above=0)  # inverse strength of the penalty on the head's weights
-    hidden: int = option(0, at_least=0)  # units of a layer between the features and the classes; 0: none
+    C: Number = Field(0.01, gt=0)  # inverse strength of the penalty on the head's weights
+    hidden: int = Field(0, ge=0)  # units of a layer between the features and the classes; 0: none
 
 # %% ../../nbs/05_model/05_recipe.ipynb #3cc62faf
 @dataclass(frozen=True, kw_only=True)
 class NetworkRecipe(Recipe):
     "What all trainings by gradient descent have."
 
-    epochs: int = option(10, at_least=1)  # at most
-    rate: float = option(3e-4, above=0)  # the highest learning rate, of the last layer
-    decay: float = option(0.05, at_least=0)  # weight decay of AdamW
-    layer_decay: float = option(0.75, above=0, at_most=1)  # factor of the rate from a layer to the one before
-    warmup: float = option(1.0, at_least=0)  # epochs until the highest rate; then a cosine to 0
-    average: float = option(0.998, at_least=0, below=1)  # decay of the average of the weights (EMA); 0: none
-    clip: float = option(1.0, above=0)  # norm of the gradient, at most
-    mirror: bool = option(True)  # left and right may be exchanged
-    flip: bool = option(False)  # above and below too
-    turns: bool = option(False)  # and by quarter turns
+    epochs: int = Field(10, ge=1)  # at most
+    rate: Number = Field(3e-4, gt=0)  # the highest learning rate, of the last layer
+    decay: Number = Field(0.05, ge=0)  # weight decay of AdamW
+    layer_decay: Number = Field(0.75, gt=0, le=1)  # factor of the rate from a layer to the one before
+    warmup: Number = Field(1.0, ge=0)  # epochs until the highest rate; then a cosine to 0
+    average: Number = Field(0.998, ge=0, lt=1)  # decay of the average of the weights (EMA); 0: none
+    clip: Number = Field(1.0, gt=0)  # norm of the gradient, at most
+    mirror: bool = True  # left and right may be exchanged
+    flip: bool = False  # above and below too
+    turns: bool = False  # and by quarter turns
 
 # %% ../../nbs/05_model/05_recipe.ipynb #f4789ded
 @dataclass(frozen=True, kw_only=True)
 class ClassifierRecipe(NetworkRecipe):
     "What trainings of a classifier have besides."
 
-    mixup: float = option(0.0, at_least=0)  # alpha of mixup (Zhang et al. 2018); 0: none
-    cutmix: float = option(0.0, at_least=0)  # alpha of CutMix (Yun et al. 2019); 0: none
-    smoothing: float = option(0.05, at_least=0, below=1)  # share of a label that is spread over all classes
+    mixup: Number = Field(0.0, ge=0)  # alpha of mixup (Zhang et al. 2018); 0: none
+    cutmix: Number = Field(0.0, ge=0)  # alpha of CutMix (Yun et al. 2019); 0: none
+    smoothing: Number = Field(0.05, ge=0, lt=1)  # share of a label that is spread over all classes
     # weights: rare classes weigh more in the loss; sampling: their images are drawn more often
-    balance: str = option("none", choices=("none", "weights", "sampling"))
-    patience: int = option(3, at_least=0)  # epochs without improvement before it stops; 0: all epochs
-    validation: float = option(0.15, above=0, below=0.5)  # share of the training folds for early stopping
-    head: str = option("probe", choices=("probe", "random"))  # what the head starts as
-    C: float = option(0.01, above=0)  # inverse strength of the penalty of that probe
+    balance: Literal["none", "weights", "sampling"] = "none"
+    patience: int = Field(3, ge=0)  # epochs without improvement before it stops; 0: all epochs
+    validation: Number = Field(0.15, gt=0, lt=0.5)  # share of the training folds for early stopping
+    head: Literal["probe", "random"] = "probe"  # what the head starts as
+    C: Number = Field(0.01, gt=0)  # inverse strength of the penalty of that probe
 
 # %% ../../nbs/05_model/05_recipe.ipynb #5b39b7d2
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +70,9 @@ class Tail(ClassifierRecipe):
     "The head and the last stages of the network."
 
     name: ClassVar[str] = "tail"  # as text writes it
-    epochs: int = option(12, at_least=1)  # at most
-    rate: float = option(5e-4, above=0)  # the highest learning rate, of the last layer
-    stages: int = option(1, at_least=1)  # at the end of the network that are trained
+    epochs: int = Field(12, ge=1)  # at most
+    rate: Number = Field(5e-4, gt=0)  # the highest learning rate, of the last layer
+    stages: int = Field(1, ge=1)  # at the end of the network that are trained
 
 # %% ../../nbs/05_model/05_recipe.ipynb #c95ad867
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class Full(ClassifierRecipe):
     "The whole network."
 
     name: ClassVar[str] = "full"  # as text writes it
-    crop: int = option(0, at_least=0)  # side of a random window in pixels; 0: the whole square
+    crop: int = Field(0, ge=0)  # side of a random window in pixels; 0: the whole square
 
 # %% ../../nbs/05_model/05_recipe.ipynb #2c183f21
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +88,11 @@ class Detector(NetworkRecipe):
     "A network that finds boxes."
 
     name: ClassVar[str] = "detector"  # as text writes it
-    epochs: int = option(12, at_least=1)  # all are run
-    rate: float = option(2e-3, above=0)  # the highest learning rate, of the last layer
-    layer_decay: float = option(0.8, above=0, at_most=1)  # factor of the rate from a layer to the one before
-    clip: float = option(10.0, above=0)  # norm of the gradient, at most
-    stages: int = option(3, at_least=1)  # at the end of the backbone that are trained
+    epochs: int = Field(12, ge=1)  # all are run
+    rate: Number = Field(2e-3, gt=0)  # the highest learning rate, of the last layer
+    layer_decay: Number = Field(0.8, gt=0, le=1)  # factor of the rate from a layer to the one before
+    clip: Number = Field(10.0, gt=0)  # norm of the gradient, at most
+    stages: int = Field(3, ge=1)  # at the end of the backbone that are trained
 
 # %% ../../nbs/05_model/05_recipe.ipynb #cf6b32ea
 RECIPES = {kind.name: kind for kind in (Probe, Tail, Full, Detector)}
@@ -110,4 +110,4 @@ def parse_recipe(
             f"expected a recipe ({', '.join(RECIPES)}), got {name.strip()!r}; write one of them, or with options "
             "tail:epochs=5"
         )
-    return make_options(RECIPES[name.strip()], parse_pairs(options))
+    return RECIPES[name.strip()](**parse_pairs(options))

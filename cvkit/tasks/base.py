@@ -7,22 +7,31 @@ __all__ = ['RUN_FORMAT', 'TrainingJob', 'refuse_options', 'TrainingResult', 'wri
            'read_out_of_fold', 'Task', 'learning_verdict', 'estimate_text', 'peak_memory', 'fold_record']
 
 # %% ../../nbs/10_tasks/01_base.ipynb #ddb6ac8a
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ..core import DataError, ParameterError, git_state
 from ..data.manifest import Manifest
 from ..data.splits import Splits
-from ..evidence.threshold_rules import ThresholdRule
 from ..model.backbones import Backbone
-from ..model.plan import PlanOptions
-from ..model.recipe import Recipe
 from ..model.soft_labels import SoftLabels
 
+if TYPE_CHECKING:
+    from cvkit.evidence.threshold_rules import ThresholdRule
+    from cvkit.model.plan import PlanOptions
+    from cvkit.model.recipe import Recipe
+
 # %% ../../nbs/10_tasks/01_base.ipynb #353c639b
+def _open_plan() -> "PlanOptions":
+    "A plan that is all left to a trial; options are loaded by what trains, not by what reads a bundle."
+    from cvkit.model.plan import PlanOptions
+
+    return PlanOptions()
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
     "What is to be learned from, and how, whatever the task."
@@ -32,13 +41,13 @@ class TrainingJob:
     scan: object  # Scan: what was measured of all images
     near_duplicates: object  # NearDuplicates: which images were made from one another
     backbone: Backbone  # not changed
-    recipe: Recipe  # what is trained
+    recipe: "Recipe"  # what is trained
     out: Path  # folder of the training
     positive: str = ""  # the class of interest, where there is one
     seed: int = 0  # of every draw
-    plan: PlanOptions = PlanOptions()  # fields of a plan that are not left to a trial
+    plan: "PlanOptions" = field(default_factory=_open_plan)  # fields of a plan that are not left to a trial
     soft_labels: SoftLabels | None = None  # what to learn from instead of labels
-    threshold_rule: ThresholdRule | None = None  # how a threshold is chosen; None: the likelier class is predicted
+    threshold_rule: "ThresholdRule | None" = None  # how a threshold is chosen; None: the likelier class is predicted
     calibration: str = "temperature"  # or isotonic
 
     @property
@@ -182,12 +191,12 @@ class Task(Protocol):
 
     name: str  # classification, multilabel or detection
 
-    def default_recipe(self) -> Recipe:
+    def default_recipe(self) -> "Recipe":
         "The recipe when nobody chooses one."
 
     def check_recipe(
         self,
-        recipe: Recipe,  # how it shall be trained
+        recipe: "Recipe",  # how it shall be trained
     ):
         "Refuse a recipe that the task cannot be trained by."
 

@@ -9,13 +9,13 @@ __all__ = ['label_index', 'soft_labels_of_job', 'randomised_head', 'rows_in_turn
 # %% ../../nbs/10_tasks/02_classification.ipynb #a74a5f10
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core import DataError, ParameterError, rng
 from ..data.manifest import Manifest
 from ..model.backbones import Backbone
-from ..model.recipe import Detector, Probe, Recipe
 from cvkit.tasks.base import (
     TrainingJob,
     TrainingResult,
@@ -23,6 +23,9 @@ from cvkit.tasks.base import (
     learning_verdict,
     read_out_of_fold,
 )
+
+if TYPE_CHECKING:
+    from cvkit.model.recipe import Probe, Recipe
 
 # %% ../../nbs/10_tasks/02_classification.ipynb #ae11a820
 def label_index(
@@ -117,7 +120,7 @@ class _Fitted:
     embedding: np.ndarray  # `(n,d)` of the backbone that ships
 
 
-def _fit_probe(job: TrainingJob, recipe: Probe) -> _Fitted:
+def _fit_probe(job: TrainingJob, recipe: "Probe") -> _Fitted:
     "A head on the frozen backbone."
     from cvkit.model import backbones, features, probe
 
@@ -248,6 +251,7 @@ def _train_classifier(job: TrainingJob) -> TrainingResult:
     "Cross-validate, calibrate, choose a threshold and fit."
     from cvkit.data.pixel_cache import cached_pixels
     from cvkit.model.backbones import attach_head, network_state
+    from cvkit.model.recipe import Probe
 
     _check_options(job)
     fitted = _fit_probe(job, job.recipe) if isinstance(job.recipe, Probe) else _fit_network(job)
@@ -295,15 +299,19 @@ class Classification:
 
     name = "classification"
 
-    def default_recipe(self) -> Recipe:
+    def default_recipe(self) -> "Recipe":
         "A probe: seconds, and the best that small data sets have."
+        from cvkit.model.recipe import Probe
+
         return Probe()
 
     def check_recipe(
         self,
-        recipe: Recipe,  # how it shall be trained
+        recipe: "Recipe",  # how it shall be trained
     ):
         "Refuse what learns boxes."
+        from cvkit.model.recipe import Detector
+
         if isinstance(recipe, Detector):
             raise ParameterError(
                 "expected the recipe probe, tail or full, which learn one label an image, got detector; choose one of "

@@ -8,15 +8,17 @@ __all__ = ['known_boxes', 'box_thresholds', 'Detection', 'scored_cells', 'Detect
 # %% ../../nbs/10_tasks/04_detection.ipynb #8a05fa04
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core import DataError, ParameterError, count
 from ..data.manifest import Manifest
-from ..model.detector_training import pack_detections, unpack_detections
-from ..model.recipe import Detector, Recipe
 from .base import TrainingJob, TrainingResult, fold_record, learning_verdict, refuse_options
 from .classification import randomised_head
+
+if TYPE_CHECKING:
+    from cvkit.model.recipe import Recipe
 
 # %% ../../nbs/10_tasks/04_detection.ipynb #a24912a9
 def known_boxes(
@@ -97,7 +99,7 @@ def _train_detector(job: TrainingJob) -> TrainingResult:
         model=model,
         embedding=fit.embedding,
         outputs=np.where(used[:, None], outputs, np.nan),
-        oof=pack_detections(fit.detections),
+        oof=detector_training.pack_detections(fit.detections),
         spec={"temperature": 1.0, "thresholds": list(thresholds), "nms": fit.nms, "parity_torch": parity},
         state=detector_network.detector_state(fit.network, backbone),
     )
@@ -116,15 +118,19 @@ class Detection:
 
     name = "detection"
 
-    def default_recipe(self) -> Recipe:
+    def default_recipe(self) -> "Recipe":
         "A detector on the backbone."
+        from cvkit.model.recipe import Detector
+
         return Detector()
 
     def check_recipe(
         self,
-        recipe: Recipe,  # how it shall be trained
+        recipe: "Recipe",  # how it shall be trained
     ):
         "Refuse what learns labels of images."
+        from cvkit.model.recipe import Detector
+
         if not isinstance(recipe, Detector):
             raise ParameterError(
                 f"expected the recipe detector, which learns boxes, got {recipe.name}; probe, tail and full learn one "
@@ -209,6 +215,7 @@ class Detection:
         "(picture, caption) of mistakes of each kind, out of fold."
         from cvkit.data.boxes import true_boxes
         from cvkit.evidence.detection_errors import error_kinds, error_pictures
+        from cvkit.model.detector_training import unpack_detections
 
         rows = np.flatnonzero(oof["folds"] >= 0)
         all_truth = true_boxes(manifest)
@@ -231,6 +238,7 @@ class Detection:
         trained,  # a Trained
     ) -> list:
         "The thresholds, and what they are worth; and what could not be used."
+        from cvkit.model.detector_training import unpack_detections
         from cvkit.reports.pages import text
 
         blocks = []
@@ -254,6 +262,7 @@ class Detection:
         "A DetectionEvaluation of the bundle on held-out images, and the arrays of holdout.npz."
         from cvkit.data.pixel_cache import cached_pixels
         from cvkit.evidence.detection_report import evaluate_detections
+        from cvkit.model.detector_training import pack_detections
 
         sizes = _sizes(manifest)
         predictions = predictor.predict_pixels(cached_pixels(manifest, predictor.preprocess), sizes=sizes)
@@ -308,6 +317,8 @@ class Detection:
         arrays: dict,  # rows of holdout.npz
     ) -> list:
         "Detections of each image, which serving is compared with."
+        from cvkit.model.detector_training import unpack_detections
+
         return unpack_detections(arrays)
 
     def monitored_outputs(
@@ -317,6 +328,7 @@ class Detection:
         spec: dict,  # of the bundle, see `check_spec`
     ) -> np.ndarray:
         "Four numbers an image `(n,4)`, which monitoring compares."
+        from cvkit.model.detector_training import unpack_detections
         from cvkit.serving.predictions import detection_outputs
 
         return detection_outputs(unpack_detections(arrays), _sizes(manifest), spec["thresholds"])
@@ -363,6 +375,7 @@ class DetectionExplainer:
     ):
         from cvkit.data.pixel_cache import cached_pixels
         from cvkit.model.detector_network import load_detector
+        from cvkit.model.detector_training import unpack_detections
         from cvkit.serving.predictor import Predictor
         from cvkit.tasks.base import read_out_of_fold
 

@@ -7,14 +7,17 @@ __all__ = ['known_labels', 'label_thresholds', 'Multilabel', 'MultilabelExplaine
 
 # %% ../../nbs/10_tasks/03_multilabel.ipynb #659f942b
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core import DataError, ParameterError
 from ..data.manifest import Manifest
-from ..model.recipe import Probe, Recipe
 from .base import TrainingJob, TrainingResult, fold_record, learning_verdict, refuse_options
 from .classification import ClassificationExplainer, rows_in_turn
+
+if TYPE_CHECKING:
+    from cvkit.model.recipe import Recipe
 
 # %% ../../nbs/10_tasks/03_multilabel.ipynb #0c1df1ec
 def known_labels(
@@ -90,15 +93,19 @@ class Multilabel:
 
     name = "multilabel"
 
-    def default_recipe(self) -> Recipe:
+    def default_recipe(self) -> "Recipe":
         "A head for each label."
+        from cvkit.model.recipe import Probe
+
         return Probe()
 
     def check_recipe(
         self,
-        recipe: Recipe,  # how it shall be trained
+        recipe: "Recipe",  # how it shall be trained
     ):
         "Refuse what learns more than linear heads."
+        from cvkit.model.recipe import Probe
+
         if not isinstance(recipe, Probe):
             raise ParameterError(
                 f"expected the recipe probe, which fits a head for each label, got {recipe.name}; tail and full learn "
