@@ -1,6 +1,5 @@
-"The verb redact: what is written, what is measured, and what never leaves."
+"The command redact: what is written, what is measured, and what never leaves."
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -9,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvkit.commands.redact import make_scenes, read_marks, redact
+from cvkit.commands.redact import redact
 from cvkit.core import DataError, digest_bytes, read_json
 from cvkit.data.ingest import ingest_folder
 from cvkit.data.manifest import Manifest
+from cvkit.data.marks import make_scenes
 from cvkit.evidence.redaction_recall import redaction_recall
 
 
@@ -47,19 +47,6 @@ class Knows:
     def __call__(self, pixels):
         m = self.boxes.get(digest_bytes(pixels.tobytes()))
         return [{**{c: m[c] for c in ("x1", "y1", "x2", "y2")}, "kind": "face"}] if m else []
-
-
-def test_scenes_are_the_same_again_and_marks_lie_inside(drawn, tmp_path):
-    folder, first = drawn
-    assert (
-        first == make_scenes(tmp_path / "b", repeats=1) == read_marks(folder / "marks.csv", [m["uri"] for m in first])
-        and len(first) == 24
-    )
-    for m in first:
-        assert (folder / m["uri"]).read_bytes() == (tmp_path / "b" / m["uri"]).read_bytes()
-        assert 0 <= m["x1"] < m["x2"] <= 384 and 0 <= m["y1"] < m["y2"] <= 288
-    heights = {m["size"]: m["y2"] - m["y1"] for m in first if m["kind"] == "face" and m["turned"] == "level"}
-    assert all(abs(heights[s] - h) <= 2 for s, h in {"small": 20, "middle": 40, "large": 100}.items())
 
 
 def test_what_is_written_and_measured(scenes, tmp_path):
@@ -154,24 +141,6 @@ def test_bad_marks_are_named(scenes, tmp_path, text, message):
     with pytest.raises(DataError) as error:
         redact(scenes[0], out=tmp_path / "out", detectors={"none": lambda pixels: []}, marks=tmp_path / "marks.csv")
     assert message in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "coco",
-    [
-        {},
-        {
-            "images": [{"id": 1, "file_name": "face/000.png"}],
-            "categories": [],
-            "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
-        },
-        [1],
-    ],
-)
-def test_bad_coco_is_named(tmp_path, coco):
-    (tmp_path / "marks.json").write_text(json.dumps(coco))
-    with pytest.raises(DataError, match="expected COCO"):
-        read_marks(tmp_path / "marks.json", ["face/000.png"])
 
 
 def test_recall_does_not_depend_on_order_and_grows_with_what_is_filled():

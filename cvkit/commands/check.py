@@ -84,6 +84,16 @@ QUESTIONS = {
 }
 
 
+def _answers_table(answers: list[dict]):
+    "Questions with their answers."
+    from cvkit.reports.pages import badge, table
+
+    return table([
+        {"question": QUESTIONS[a["question"]], "answer": badge(a["answer"]), "what was found": a["said"]}
+        for a in answers
+    ])
+
+
 @dataclass(frozen=True, repr=False)
 class Check:
     "What was asked of a data set, and what was found."
@@ -137,16 +147,6 @@ class Check:
         from cvkit.reports.pages import Block, fragment, verdict
 
         return fragment(verdict(*self.verdict), _answers_table(self.answers), Block(self.findings._repr_html_()))
-
-
-def _answers_table(answers: list[dict]):
-    "Questions with their answers."
-    from cvkit.reports.pages import badge, table
-
-    return table([
-        {"question": QUESTIONS[a["question"]], "answer": badge(a["answer"]), "what was found": a["said"]}
-        for a in answers
-    ])
 
 # %% ../../nbs/13_commands/17_check.ipynb #0d6b4c5e
 @dataclass(frozen=True)

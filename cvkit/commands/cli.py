@@ -28,7 +28,7 @@ class Command:
     summary: str  # first line of its docstring
     subcommands: tuple[str, ...] = ()  # functions of the module, where the command is a group
 
-
+# %% ../../nbs/13_commands/25_cli.ipynb #2a90c3a4
 def _docstring(source: str, name: str) -> str | None:
     "Docstring of a function at the top level of a module, or None where it has no such function."
     start = re.search(rf"^def {name}\(", source, re.M)
@@ -162,7 +162,7 @@ def usage() -> str:  # what `cvkit --help` prints
         "cvkit COMMAND --help shows the options of a command, cvkit --version the version.",
     ])
 
-
+# %% ../../nbs/13_commands/25_cli.ipynb #4e6640f7
 def _unknown(word: str, known: list[str], kind: str) -> int:
     "Say which word is not known, and what may be meant; the exit code."
     from difflib import get_close_matches

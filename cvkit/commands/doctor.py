@@ -17,13 +17,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..core import ServeError, TrackingError, cache_folder, need
+from ..core import ServeError, TrackingError, cache_folder, count, need
 
 # %% ../../nbs/13_commands/24_doctor.ipynb #15fef341
 STATES = ("ok", "note", "missing", "problem")
@@ -44,8 +45,18 @@ class Requirement:
     def __repr__(self):
         return f"{self.state:8} {self.name:16} {self.found}" + (f"\n{'':25} $ {self.mend}" if self.mend else "")
 
+# %% ../../nbs/13_commands/24_doctor.ipynb #469ba941
+def _found_and_mend(finding: Requirement):
+    "The cell of the table: what was found, and the command below it."
+    from cvkit.reports.pages import Block, code, safe
 
-@dataclass(repr=False)
+    text = safe(finding.found)
+    if finding.mend:
+        text += f"<br>{code(finding.mend)}"
+    return Block(text)
+
+
+@dataclass(frozen=True, repr=False)
 class Checkup:
     "All that was looked at."
 
@@ -66,9 +77,10 @@ class Checkup:
         "What is in the way, and what is not there."
         wrong = self.named("problem")
         absent = self.named("missing")
-        return (f"In the way: {', '.join(wrong)}." if wrong else "Nothing is in the way.") + (
-            f" Not installed: {', '.join(absent)}." if absent else ""
-        )
+        text = f"In the way: {', '.join(wrong)}." if wrong else "Nothing is in the way."
+        if absent:
+            text += f" Not installed: {', '.join(absent)}."
+        return text
 
     def to_dict(self) -> dict:
         return {"ok": self.ok, "sentence": self.sentence, "findings": [f.to_dict() for f in self.findings]}
@@ -77,29 +89,15 @@ class Checkup:
         return "\n".join([*map(repr, self.findings), "", self.sentence])
 
     def _repr_html_(self):
-        from cvkit.reports.pages import Block, badge, code, fragment, safe, table, verdict
+        from cvkit.reports.pages import badge, fragment, table, verdict
 
-        def told(f):
-            return Block(safe(f.found) + (f"<br>{code(f.mend)}" if f.mend else ""))
-
-        return fragment(
-            verdict("ok" if self.ok else "problem", self.sentence),
-            table([
-                {"looked at": f.name, "state": badge(f.state), "found, and what mends it": told(f)}
-                for f in self.findings
-            ]),
-        )
+        rows = [
+            {"looked at": f.name, "state": badge(f.state), "found, and what mends it": _found_and_mend(f)}
+            for f in self.findings
+        ]
+        return fragment(verdict("ok" if self.ok else "problem", self.sentence), table(rows))
 
 # %% ../../nbs/13_commands/24_doctor.ipynb #e5119ae2
-GIVES = {
-    "train": "training, evaluation, release and MLflow",
-    "explain": "explanations by Captum and SHAP",
-    "demo": "the photographs of the demo",
-    "docs": "building the documentation",
-    "dev": "JupyterLab and the tests",
-}
-
-
 def lacking(
     extra: str = "",  # an extra of the distribution; what is always required, by default
     distribution: str = "propertyai-cvkit",  # its name
@@ -121,64 +119,56 @@ def lacking(
             out.append(f"{one.name} {version} (wants {one.specifier})")
     return out
 
+# %% ../../nbs/13_commands/24_doctor.ipynb #d3c91410
+GIVES = {
+    "train": "training, evaluation, release and MLflow",
+    "explain": "explanations by Captum and SHAP",
+    "demo": "the photographs of the demo",
+    "docs": "building the documentation",
+    "dev": "JupyterLab and the tests",
+}
+
+
+def _python_finding(wanted: str) -> Requirement:
+    "Whether the Python that runs is one that the distribution wants, such as `>=3.11`."
+    from packaging.specifiers import SpecifierSet
+
+    version = platform.python_version()
+    text = f"{version} on {platform.system()} {platform.machine()}"
+    if SpecifierSet(wanted).contains(version, prereleases=True):
+        return Requirement("Python", "ok", text)
+    return Requirement("Python", "problem", f"{text}; cvkit wants {wanted}", "python3.11 -m venv .venv")
+
+
+def _extra_finding(extra: str, distribution: str) -> Requirement:
+    "Whether an extra is complete."
+    gone = lacking(extra, distribution)
+    gives = f": {GIVES[extra]}" if extra in GIVES else ""
+    if not gone:
+        return Requirement(f"extra {extra}", "ok", f"complete{gives}")
+    install = f'pip install "{distribution}[{extra}]"'
+    return Requirement(f"extra {extra}", "missing", f"lacks {', '.join(gone)}{gives}", install)
+
 
 def check_packages(
     distribution: str = "propertyai-cvkit",  # its name
 ) -> list[Requirement]:  # Python, the distribution, and each of its extras
     "Python and whatever packages are asked for."
-    from packaging.specifiers import SpecifierSet
-
     try:
         about = metadata.metadata(distribution)
     except metadata.PackageNotFoundError:
-        return [
-            Requirement(
-                "cvkit",
-                "problem",
-                f"{distribution} is not installed, so what it requires is not known",
-                f"pip install {distribution}",
-            )
-        ]
-    version = platform.python_version()
-    wanted = about["Requires-Python"] or ""
+        text = f"{distribution} is not installed, so what it requires is not known"
+        return [Requirement("cvkit", "problem", text, f"pip install {distribution}")]
     gone = lacking("", distribution)
-    fits = SpecifierSet(wanted).contains(version, prereleases=True)
-    install = f'pip install "{distribution}'
-    found = [
-        Requirement(
-            "Python",
-            "ok" if fits else "problem",
-            f"{version} on {platform.system()} {platform.machine()}" + ("" if fits else f"; cvkit wants {wanted}"),
-            "" if fits else "python3.11 -m venv .venv",
-        ),
-        Requirement(
-            "cvkit",
-            "problem" if gone else "ok",
-            f"{about['Version']}" + (f" lacks {', '.join(gone)}" if gone else " and what it requires"),
-            f'{install}"' if gone else "",
-        ),
-    ]
-    for extra in sorted(set(about.get_all("Provides-Extra") or ()) - {"all"}):
-        gone = lacking(extra, distribution)
-        gives = f": {GIVES[extra]}" if extra in GIVES else ""
-        found.append(
-            Requirement(
-                f"extra {extra}",
-                "missing" if gone else "ok",
-                (f"lacks {', '.join(gone)}" if gone else "complete") + gives,
-                f'{install}[{extra}]"' if gone else "",
-            )
-        )
-    return found
+    own = Requirement("cvkit", "ok", f"{about['Version']} and what it requires")
+    if gone:
+        text = f"{about['Version']} lacks {', '.join(gone)}"
+        own = Requirement("cvkit", "problem", text, f'pip install "{distribution}"')
+    extras = sorted(set(about.get_all("Provides-Extra") or ()) - {"all"})
+    python = _python_finding(about["Requires-Python"] or "")
+    return [python, own, *(_extra_finding(extra, distribution) for extra in extras)]
 
 # %% ../../nbs/13_commands/24_doctor.ipynb #b1a24708
-SHOWN = ("avx2", "avx512f", "avx512_vnni", "amx_bf16", "neon")
-PERMITS = {
-    "bfloat16": ("amx_bf16", "avx512_bf16", "bf16"),
-    "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm", "asimddp"),
-}
-
-
 def cpu_flags(
     cpuinfo: str = "",  # text of Linux's /proc/cpuinfo; empty elsewhere
     machine: str = "",  # such as `"x86_64"` or `"arm64"`
@@ -186,24 +176,45 @@ def cpu_flags(
     "What the processor can do beyond the minimum."
     line = next((text for text in cpuinfo.splitlines() if text.startswith(("flags", "Features"))), "")
     flags = set(line.partition(":")[2].split())
-    return flags | ({"neon"} if "asimd" in flags or machine in ("arm64", "aarch64") else set())
+    if "asimd" in flags or machine in ("arm64", "aarch64"):
+        flags.add("neon")
+    return flags
 
-
+# %% ../../nbs/13_commands/24_doctor.ipynb #542373db
 def usable_cores(
     quota: str = "max 100000",  # text of cpu.max of the control group: microseconds in a period
 ) -> int:  # at least 1
     "Cores that this process may use at a time."
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     time, _, period = quota.partition(" ")
-    return max(1, min(cores, round(int(time) / int(period)))) if time.isdigit() else cores
+    if not time.isdigit():
+        return cores
+    return max(1, min(cores, round(int(time) / int(period))))
+
+# %% ../../nbs/13_commands/24_doctor.ipynb #84394304
+SHOWN = ("avx2", "avx512f", "avx512_vnni", "amx_bf16", "neon")
+PERMITS = {
+    "bfloat16": ("amx_bf16", "avx512_bf16", "bf16"),
+    "int8": ("avx512_vnni", "avx_vnni", "amx_int8", "i8mm", "asimddp"),
+}
 
 
-def _text(path):
+def _text(path: str) -> str:
     "Text of a file, or nothing."
     try:
         return Path(path).read_text()
     except OSError:
         return ""
+
+
+def _permitted_plans(flags: set[str]) -> list[str]:
+    "Number formats that the flags would make quick, each with the first flag for it."
+    plans = []
+    for plan, names in PERMITS.items():
+        flag = next((name for name in names if name in flags), None)
+        if flag:
+            plans.append(f"{plan} ({flag})")
+    return plans
 
 
 def check_cpu(
@@ -213,19 +224,12 @@ def check_cpu(
     if flags is None:
         flags = cpu_flags(_text("/proc/cpuinfo"), platform.machine())
     cores = usable_cores(_text("/sys/fs/cgroup/cpu.max").strip())
-    shown = [f for f in SHOWN if f in flags]
-    plans = [
-        f"{plan} ({one})" for plan, names in PERMITS.items() if (one := next((n for n in names if n in flags), None))
-    ]
-    found = (
-        f"{cores} core{'s'[: cores != 1]}; {', '.join(shown) or 'no vector flags known'}; cvkit computes float32 with "
-        "onnxruntime"
-    )
-    return Requirement(
-        "processor",
-        "ok" if {"avx2", "neon"} & flags else "note",
-        found + (f"; the flags would permit {' and '.join(plans)}, which cvkit does not use" if plans else ""),
-    )
+    shown = ", ".join(flag for flag in SHOWN if flag in flags) or "no vector flags known"
+    found = f"{count(cores, 'core')}; {shown}; cvkit computes float32 with onnxruntime"
+    plans = _permitted_plans(flags)
+    if plans:
+        found += f"; the flags would permit {' and '.join(plans)}, which cvkit does not use"
+    return Requirement("processor", "ok" if {"avx2", "neon"} & flags else "note", found)
 
 # %% ../../nbs/13_commands/24_doctor.ipynb #6478c1d9
 def check_gpu() -> Requirement:  # always a note: cvkit does without
@@ -246,15 +250,13 @@ def check_gpu() -> Requirement:  # always a note: cvkit does without
     return note(", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))
 
 # %% ../../nbs/13_commands/24_doctor.ipynb #95cf56d6
-def _shell(path):
+def _shell(path: str | Path) -> str:
     "A path as a shell takes it, short where it is below home."
     path = Path(path)
     top = Path.home()
-    return (
-        f"~/{shlex.quote(path.relative_to(top).as_posix())}"
-        if path != top and path.is_relative_to(top)
-        else shlex.quote(str(path))
-    )
+    if path != top and path.is_relative_to(top):
+        return f"~/{shlex.quote(path.relative_to(top).as_posix())}"
+    return shlex.quote(str(path))
 
 
 def refusal(
@@ -272,7 +274,7 @@ def refusal(
         return f"{_shell(folder)} cannot be written to ({(error.strerror or str(error)).lower()})"
     return ""
 
-
+# %% ../../nbs/13_commands/24_doctor.ipynb #d0307589
 def check_disk(
     out="runs",  # folder where runs shall go
     needed: float = 1e9,  # bytes that shall be free
@@ -285,12 +287,10 @@ def check_disk(
         return Requirement("runs", "problem", why, other)
     there = next(p for p in (out, *out.parents) if p.exists())
     free = shutil.disk_usage(there).free
-    return Requirement(
-        "runs",
-        "ok" if free >= needed else "problem",
-        f"{free / 1e9:.1f} GB free for {_shell(out)}" + ("" if free >= needed else f", wanted {needed / 1e9:.1f}"),
-        "" if free >= needed else other,
-    )
+    text = f"{free / 1e9:.1f} GB free for {_shell(out)}"
+    if free < needed:
+        return Requirement("runs", "problem", f"{text}, wanted {needed / 1e9:.1f}", other)
+    return Requirement("runs", "ok", text)
 
 # %% ../../nbs/13_commands/24_doctor.ipynb #15d03a18
 def check_cache(
@@ -324,11 +324,11 @@ def check_cache(
     return Requirement("cache", "ok", f"{_shell(cache)}: {size / 1e6:.0f} MB, private, {free / 1e9:.1f} GB free")
 
 # %% ../../nbs/13_commands/24_doctor.ipynb #8781ce1f
-def _check_sqlite(file):
+def _check_sqlite(file: Path) -> Requirement:
     "Whether a file of SQLite can be written to."
     import sqlite3
 
-    def problem(why, mend):
+    def problem(why: str, mend: str) -> Requirement:
         return Requirement("MLflow store", "problem", why, mend)
 
     if why := refusal(file.parent):
@@ -338,16 +338,13 @@ def _check_sqlite(file):
     away = f"mv {_shell(file)} {_shell(file)}.old"
     try:
         open(file, "r+b").close()  # SQLite itself would make do with reading
-        with closing(
-            sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=0.5, isolation_level=None)
-        ) as store:
+        uri = f"{file.absolute().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(uri, uri=True, timeout=0.5, isolation_level=None)) as store:
             store.execute("BEGIN IMMEDIATE")
             store.execute("ROLLBACK")
     except OSError as error:
-        return problem(
-            f"{_shell(file)} cannot be written to ({error.strerror.lower()})",
-            away if file.is_dir() else f"chmod u+rw {_shell(file)}",
-        )
+        mend = away if file.is_dir() else f"chmod u+rw {_shell(file)}"
+        return problem(f"{_shell(file)} cannot be written to ({error.strerror.lower()})", mend)
     except sqlite3.Error as error:
         if error.sqlite_errorname == "SQLITE_BUSY":
             return Requirement("MLflow store", "note", f"{_shell(file)} is being written to by another process")
@@ -377,19 +374,19 @@ def check_store() -> Requirement:  # whether runs can be recorded
 SELDON = "1.17.1"  # the last release under Apache-2.0
 
 
+def _make_seldon() -> str:
+    "The command that makes Seldon's environment."
+    if Path("deploy/locks/seldon.txt").exists():
+        return "make setup"
+    packages = f'seldon-core=={SELDON} "setuptools<81" "numpy<2" propertyai-cvkit'
+    return f"python3.11 -m venv .venv-seldon && .venv-seldon/bin/pip install {packages}"
+
+
 def check_seldon() -> Requirement:  # whether models can be served here
     "Seldon's environment and the version in it."
     from cvkit.serving.seldon_server import seldon_python
 
-    bins = ".venv-seldon/bin/pip"
-    make = (
-        "make setup"
-        if Path("deploy/locks/seldon.txt").exists()
-        else (
-            f'python3.11 -m venv .venv-seldon && {bins} install seldon-core=={SELDON} "setuptools<81" "numpy<2" '
-            "propertyai-cvkit"
-        )
-    )
+    make = _make_seldon()
     named = "unset CVKIT_SELDON_PYTHON" if os.environ.get("CVKIT_SELDON_PYTHON") else ""
     try:
         python = seldon_python()
@@ -407,11 +404,9 @@ def check_seldon() -> Requirement:  # whether models can be served here
     if done.returncode:
         return Requirement("Seldon", "problem", f"no seldon-core in the environment of {_shell(python)}", named or make)
     version = done.stdout.strip()
-    return (
-        Requirement("Seldon", "ok", f"seldon-core {version}")
-        if version == SELDON
-        else Requirement("Seldon", "problem", f"seldon-core {version}, expected {SELDON}", named or make)
-    )
+    if version != SELDON:
+        return Requirement("Seldon", "problem", f"seldon-core {version}, expected {SELDON}", named or make)
+    return Requirement("Seldon", "ok", f"seldon-core {version}")
 
 # %% ../../nbs/13_commands/24_doctor.ipynb #15345b54
 def check_loopback() -> Requirement:  # whether a server of this machine can be reached
@@ -425,19 +420,13 @@ def check_loopback() -> Requirement:  # whether a server of this machine can be 
             with server.accept()[0] as got:
                 heard = got.recv(5)
     except OSError as error:
-        return Requirement(
-            "127.0.0.1",
-            "problem",
-            f"no port can be opened and reached ({(error.strerror or str(error)).lower()})",
-            "sudo ip link set lo up",
-        )
-    return Requirement(
-        "127.0.0.1",
-        "ok" if heard == b"cvkit" else "problem",
-        "a port can be opened and reached" if heard == b"cvkit" else "a port was opened, but something else answered",
-    )
+        text = f"no port can be opened and reached ({(error.strerror or str(error)).lower()})"
+        return Requirement("127.0.0.1", "problem", text, "sudo ip link set lo up")
+    if heard != b"cvkit":
+        return Requirement("127.0.0.1", "problem", "a port was opened, but something else answered")
+    return Requirement("127.0.0.1", "ok", "a port can be opened and reached")
 
-
+# %% ../../nbs/13_commands/24_doctor.ipynb #28fe21a6
 def check_git() -> Requirement:  # whether runs get a commit and an author
     "Git and the name that it gives to an author."
     if not shutil.which("git"):
@@ -448,36 +437,35 @@ def check_git() -> Requirement:  # whether runs get a commit and an author
             "brew install git" if sys.platform == "darwin" else "sudo apt-get install git",
         )
     name = subprocess.run(["git", "config", "user.name"], capture_output=True, text=True).stdout.strip()
-    return (
-        Requirement("Git", "ok", f"author {name}")
-        if name
-        else Requirement(
-            "Git",
-            "problem",
-            "no user.name: the author on record would be the name of the account",
-            'git config --global user.name "Your Name"',
-        )
-    )
+    if not name:
+        text = "no user.name: the author on record would be the name of the account"
+        return Requirement("Git", "problem", text, 'git config --global user.name "Your Name"')
+    return Requirement("Git", "ok", f"author {name}")
+
+# %% ../../nbs/13_commands/24_doctor.ipynb #e1299ca0
+def _check_browser() -> Requirement:
+    "Chromium, which only tests need."
+    programs = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    browser = next(filter(None, programs), None)
+    if browser:
+        return Requirement("browser", "ok", Path(browser).name)
+    return Requirement("browser", "note", "no Chromium; only tests need one", "sudo apt-get install chromium")
+
+
+def _check_jupyterlab() -> Requirement:
+    "JupyterLab."
+    try:
+        return Requirement("JupyterLab", "ok", metadata.version("jupyterlab"))
+    except metadata.PackageNotFoundError:
+        return Requirement("JupyterLab", "note", "not installed", 'pip install "propertyai-cvkit[dev]"')
 
 
 def check_programs() -> list[Requirement]:  # notes where they are not there
     "A browser, which only tests need, and JupyterLab."
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    try:
-        lab = metadata.version("jupyterlab")
-    except metadata.PackageNotFoundError:
-        lab = None
-    return [
-        Requirement("browser", "ok", Path(browser).name)
-        if browser
-        else Requirement("browser", "note", "no Chromium; only tests need one", "sudo apt-get install chromium"),
-        Requirement("JupyterLab", "ok", lab)
-        if lab
-        else Requirement("JupyterLab", "note", "not installed", 'pip install "propertyai-cvkit[dev]"'),
-    ]
+    return [_check_browser(), _check_jupyterlab()]
 
 # %% ../../nbs/13_commands/24_doctor.ipynb #fdc14362
-def _heard(check, *values):
+def _findings_of(check: Callable, *values) -> list[Requirement]:
     "The findings of a check, or what kept it from finding."
     try:
         found = check(*values)
@@ -506,4 +494,8 @@ def doctor(
         check_git,
         check_programs,
     ]
-    return Checkup([f for check in checks for f in _heard(check)] + _heard(check_disk, out))
+    findings = []
+    for check in checks:
+        findings += _findings_of(check)
+    findings += _findings_of(check_disk, out)
+    return Checkup(findings)

@@ -31,17 +31,19 @@ def _requirement(
     vcs = origin.get("vcs_info")
     if vcs:
         url = f"{vcs['vcs']}+{url}@{vcs['commit_id']}"
-    return f"propertyai-cvkit @ {url}" + (f"#subdirectory={origin['subdirectory']}" if "subdirectory" in origin else "")
+    if "subdirectory" in origin:
+        url += f"#subdirectory={origin['subdirectory']}"
+    return f"propertyai-cvkit @ {url}"
 
 
-def _installed_from():
+def _installed_from() -> str:
     "The requirement for the cvkit that runs."
     try:
-        found = distribution("propertyai-cvkit")
+        installed = distribution("propertyai-cvkit")
     except PackageNotFoundError:
         return _requirement(cvkit.__version__, {"url": Path(cvkit.__file__).parents[1].as_uri()})
-    text = found.read_text("direct_url.json")
-    return _requirement(found.version, json.loads(text) if text else None)
+    text = installed.read_text("direct_url.json")
+    return _requirement(installed.version, json.loads(text) if text else None)
 
 # %% ../../nbs/13_commands/23_new.ipynb #a97b9c82
 def _package_of(
@@ -66,7 +68,7 @@ def _package_of(
     return package
 
 # %% ../../nbs/13_commands/23_new.ipynb #b827f280
-@dataclass(repr=False)
+@dataclass(frozen=True, repr=False)
 class Project:
     "A new project."
 
@@ -78,51 +80,43 @@ class Project:
         return {"folder": self.folder.as_posix(), "package": self.package, "files": self.files}
 
     def __repr__(self):
-        return (
-            f"{self.folder}: {len(self.files)} files, package {self.package}\n\n  cd {self.folder}\n  make run\n  "
-            "make test"
-        )
+        head = f"{self.folder}: {len(self.files)} files, package {self.package}"
+        return "\n".join([head, "", f"  cd {self.folder}", "  make run", "  make test"])
 
     def _repr_html_(self):
         from cvkit.reports.pages import code, fragment, table
 
-        return fragment(
-            table(
-                [{"file": code(name)} for name in self.files],
-                caption=f"{len(self.files)} files. Next: cd {self.folder.name}, then make run and make test.",
-            )
-        )
+        caption = f"{len(self.files)} files. Next: cd {self.folder.name}, then make run and make test."
+        return fragment(table([{"file": code(name)} for name in self.files], caption=caption))
 
-
-def _template_folder():
+# %% ../../nbs/13_commands/23_new.ipynb #5321328d
+def _template_folder() -> Path:
     "cvkit's templates: in the package where it is installed, beside it in a checkout."
     inside = Path(cvkit.__file__).parent / "templates"
     beside = Path(cvkit.__file__).parents[1] / "templates"
     return inside if inside.exists() else beside
 
 
-def _template_files():
+def _template_files() -> dict[str, Path]:
     "Path in the new project to the file that is copied there."
     top = _template_folder()
     skip = {"__pycache__", ".ipynb_checkpoints", ".ruff_cache"}
-    inside = {
-        p.relative_to(top / "project").as_posix(): p
-        for p in sorted((top / "project").rglob("*"))
-        if p.is_file() and not skip & set(p.parts)
-    }
-    found = {re.sub(r"(^|/)dot\.", r"\1.", name): path for name, path in inside.items()}
-    return (
-        found
-        | {f"stages/{p.name}": p for p in sorted(top.glob("*.ipynb"))}
-        | {"policy.yaml": Path(cvkit.__file__).parent / "policy.yaml"}
-    )
+    files = {}
+    for path in sorted((top / "project").rglob("*")):
+        if path.is_file() and not skip & set(path.parts):
+            name = path.relative_to(top / "project").as_posix()
+            files[re.sub(r"(^|/)dot\.", r"\1.", name)] = path  # dot.gitignore is .gitignore in the project
+    for path in sorted(top.glob("*.ipynb")):
+        files[f"stages/{path.name}"] = path
+    files["policy.yaml"] = Path(cvkit.__file__).parent / "policy.yaml"
+    return files
 
-# %% ../../nbs/13_commands/23_new.ipynb #0d3fd214
+# %% ../../nbs/13_commands/23_new.ipynb #932637d9
 def new(
     name: str,  # of the project, such as `roof-damage`
     *,
     out: str = "",  # folder to make; the name, in the working folder, by default
-):  # a Project
+) -> Project:
     "Make a project of your own that depends on cvkit."
     package = _package_of(name)
     folder = Path(out or name)
@@ -141,14 +135,14 @@ def new(
         "PROJECT_CVKIT": _installed_from().replace("$", "$$").replace("#", r"\#"),
     }
 
-    def fill(text):
-        return re.sub("|".join(words), lambda found: words[found[0]], text)
+    def fill(text: str) -> str:
+        return re.sub("|".join(words), lambda match: words[match[0]], text)
 
     files = _template_files()
     try:
         with atomic_folder(folder) as part:
-            for place, path in files.items():
-                target = part / fill(place)
+            for name_in_project, path in files.items():
+                target = part / fill(name_in_project)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")
     except OSError as error:

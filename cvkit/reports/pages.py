@@ -8,6 +8,7 @@ __all__ = ['STYLE', 'TONES', 'STACK_ABOVE', 'PALETTE', 'Block', 'safe', 'text_li
            'markdown', 'figure', 'pictures', 'verdict', 'page', 'style_plots']
 
 # %% ../../nbs/03_reports/01_pages.ipynb #50fe054c
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -78,6 +79,17 @@ def plain_text(
 STYLE = Block((files("cvkit.reports") / "report.css").read_text(encoding="utf-8"))
 
 
+def _minified(css: str) -> str:
+    "A stylesheet without comments and without the white space that nothing needs."
+    css = re.sub(r"/\*.*?\*/", "", css, flags=re.S)
+    css = re.sub(r"\s+", " ", css)
+    css = re.sub(r" ?([{};,]) ?", r"\1", css)
+    return css.replace(": ", ":").replace(";}", "}").strip()
+
+
+_SHORT_STYLE = Block(_minified(STYLE))
+
+
 @cache
 def _templates():
     "The jinja2 environment of the pages."
@@ -105,7 +117,7 @@ def _block(name: str, *values) -> Block:
 
 def fragment(*blocks) -> str:  # HTML with its style, for `_repr_html_`
     "Blocks for a notebook's output."
-    return str(_block("fragment", STYLE, blocks))
+    return str(_block("fragment", _SHORT_STYLE, blocks))
 
 # %% ../../nbs/03_reports/01_pages.ipynb #72b99cdd
 TONES = {
