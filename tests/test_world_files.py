@@ -177,6 +177,13 @@ def test_other_endings_are_listed(tmp_path):
     assert "1 other file without a picture: .md (1)" in found["data"]
 
 
+def test_a_relative_path_accounts_for_the_same_files(tmp_path, monkeypatch):
+    for label in ("cat", "dog"):
+        picture(tmp_path / "data" / label / "0.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert reasons(open_source("data", tmp_path / "fetched").manifest) == {}
+
+
 def test_names_that_are_no_utf8_are_listed(tmp_path):
     root = tmp_path / "data"
     for label in ("cat", "dog"):

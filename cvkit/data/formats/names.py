@@ -187,12 +187,13 @@ def account_for(
 ) -> list[tuple[str, str]]:  # (where, why) of each file that the listing does not speak of
     "List the files of a source that are neither used nor rejected."
     folder = Path(os.path.abspath(folder))
-    used = {os.path.normpath(listing.root / uri) for uri in listing.table["uri"]}
+    root = os.path.abspath(listing.root)
+    used = {os.path.normpath(os.path.join(root, uri)) for uri in listing.table["uri"]}
     named = {where for where, why in listing.rejected}
     unnamed = []
     for uri in find_images(folder):
         path = os.path.normpath(folder / uri)
-        if path not in used and uri not in named and os.path.relpath(path, listing.root) not in named:
+        if path not in used and uri not in named and os.path.relpath(path, root) not in named:
             unnamed.append(uri)
     left = []
     if unnamed:
