@@ -97,7 +97,7 @@ def test_what_is_planted_in_walls_is_found_and_the_page_shows_it(tmp_path, capsy
     (folder / "gravel" / "wall.png").write_bytes((folder / "brick" / "63.png").read_bytes())
     cvkit.ingest(str(folder), out="ingest")
     assert main(["check", "ingest", "--out", "check", "--no-network"]) == 1
-    said, findings, page = (
+    printed, findings, page = (
         capsys.readouterr().out,
         json.loads(Path("check/findings.json").read_text()),
         Path("check/report.html").read_text(),
@@ -115,7 +115,7 @@ def test_what_is_planted_in_walls_is_found_and_the_page_shows_it(tmp_path, capsy
         and frozenset(("brick/63.png", "gravel/wall.png")) in found
     )
     assert sum(f["kind"] == "unreadable" for f in findings) == 5
-    assert [f["severity"] for f in findings if f["kind"] == "label_conflict"] == ["error"] and "error: " in said
+    assert [f["severity"] for f in findings if f["kind"] == "label_conflict"] == ["error"] and "error: " in printed
     assert (
         page.count("<img") > 40
         and "http" not in page.split("<main>")[1]

@@ -152,11 +152,11 @@ def test_work_comes_in_order_and_only_a_few_items_ahead():
             wait.wait(5)
         return -item
 
-    source, asked = iter(range(1000)), []
-    results = work_ahead(make, (asked.append(i) or i for i in source), depth=2)
+    source, requested = iter(range(1000)), []
+    results = work_ahead(make, (requested.append(i) or i for i in source), depth=2)
     threading.Timer(0.1, wait.set).start()
     assert next(results) == (0, 0)
-    assert len(asked) <= os.cpu_count() + 2
+    assert len(requested) <= os.cpu_count() + 2
     assert list(results) == [(i, -i) for i in range(1, 1000)]
     assert sorted(begun) == list(range(1000))
 

@@ -408,13 +408,13 @@ def reply(request, code, body=b"", **headers):
     request.wfile.write(body)
 
 
-def ranged(content, etag='"1"', stop=None, asked=None):
+def ranged(content, etag='"1"', stop=None, requested=None):
     """A server of one file: a range where it is asked for and the tag is still the same; it breaks off after `stop`
     bytes."""
 
     def answer(request):
         span, tag = request.headers["Range"], etag() if callable(etag) else etag
-        asked is not None and asked.append(span)
+        requested is not None and requested.append(span)
         body = content(tag) if callable(content) else content
         if request.headers["If-None-Match"] == tag:
             return reply(request, 304, Content_Length=None)
@@ -429,19 +429,19 @@ BODY = np.random.default_rng(0).bytes(50_000)
 
 
 def test_a_broken_download_goes_on_where_it_stopped(serve, tmp_path):
-    asked = []
-    assert download(serve(ranged(BODY, stop=20_000, asked=asked)) + "/a.zip", tmp_path).read_bytes() == BODY
-    assert asked == [None, "bytes=20000-", "bytes=40000-"]
+    requested = []
+    assert download(serve(ranged(BODY, stop=20_000, requested=requested)) + "/a.zip", tmp_path).read_bytes() == BODY
+    assert requested == [None, "bytes=20000-", "bytes=40000-"]
 
 
 def test_a_download_that_did_not_change_is_not_fetched_again(serve, tmp_path):
-    asked = []
-    url = serve(ranged(BODY, asked=asked)) + "/a.zip"
+    requested = []
+    url = serve(ranged(BODY, requested=requested)) + "/a.zip"
     first = download(url, tmp_path)
     inode = first.stat().st_ino
     assert (
         download(url, tmp_path).stat().st_ino == inode
-        and len(asked) == 2
+        and len(requested) == 2
         and stat.S_IMODE(first.parent.stat().st_mode) == 0o700
     )
 
@@ -575,8 +575,8 @@ def test_no_secret_in_errors_or_files(serve, tmp_path):
 
 
 def test_a_presigned_address_signed_again_is_the_same(serve, tmp_path):
-    asked = []
-    url = serve(ranged(BODY, asked=asked)) + "/a.zip?versionId=3&X-Amz-Signature="
+    requested = []
+    url = serve(ranged(BODY, requested=requested)) + "/a.zip?versionId=3&X-Amz-Signature="
     assert download(url + "one", tmp_path) == download(url + "two", tmp_path)
     assert scrub_url(url + "one").endswith("a.zip?versionId=3&X-Amz-Signature=***")
 

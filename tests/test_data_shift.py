@@ -122,13 +122,13 @@ def test_images_taken_for_independent_would_raise_false_alarms():
 
 def test_detectable_is_found_in_eight_of_ten():
     "Shares that differ by just as much as was said to be detectable."
-    found, said = (
+    found, difference = (
         [],
         compare_parts({"t": np.tile([0.0, 1.0], 200)}, np.repeat(["a", "b"], 200), shuffles=499)[0].detectable,
     )
     for seed in range(60):
         random = np.random.default_rng(seed)
-        trait = random.random(400) < np.repeat([0.5 - said / 2, 0.5 + said / 2], 200)
+        trait = random.random(400) < np.repeat([0.5 - difference / 2, 0.5 + difference / 2], 200)
         found.append(
             compare_parts({"t": trait.astype(float)}, np.repeat(["a", "b"], 200), seed=seed, shuffles=199)[0].p <= 0.05
         )

@@ -85,14 +85,17 @@ def test_a_cut_is_scored_on_folds_that_had_no_say():
     targets, logits, folds = made(500)
     truth, scores = targets == 1, softmax(logits)[:, 1]
     cut = cross_fit_threshold(truth, scores, folds, "b", by="recall", floor=0.9)
-    said = np.array([
+    predicted_rows = np.array([
         scores[i] >= choose_threshold(truth[folds != folds[i]], scores[folds != folds[i]], "recall", floor=0.9)
         for i in range(500)
     ])
-    assert cut.cross_fitted["recall"].value == pytest.approx(said[truth].mean()) and cut.cross_fitted[
+    assert cut.cross_fitted["recall"].value == pytest.approx(predicted_rows[truth].mean()) and cut.cross_fitted[
         "precision"
-    ].value == pytest.approx(truth[said].mean())
-    assert cut.cross_fitted["f1"].value == pytest.approx(sk.f1_score(truth, said)) and cut.selected["recall"] >= 0.9
+    ].value == pytest.approx(truth[predicted_rows].mean())
+    assert (
+        cut.cross_fitted["f1"].value == pytest.approx(sk.f1_score(truth, predicted_rows))
+        and cut.selected["recall"] >= 0.9
+    )
     assert json.loads(canonical_json(cut))["by"] == "recall" and "selected" in cut._repr_html_()
 
 

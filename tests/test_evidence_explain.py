@@ -399,21 +399,21 @@ def test_squares_at_the_edge_are_ranked_by_their_mean():
     pixels = np.full((1, 32, 40, 3), 10, np.uint8)
     pixels[:, :, 32:] = 200
     maps = np.where(np.arange(40) < 32, 0.5, 0.9)[None, None].repeat(32, 1)
-    asked = []
+    requested = []
 
     def predict(p):
-        asked.append(p.copy())
+        requested.append(p.copy())
         return np.full((len(p), 1), 0.5)
 
     deletion_insertion(predict, pixels, maps, [0], steps=1)
-    assert (asked[-1][0, :, :32] == 10).all() and (asked[-1][0, :, 32:] == pixels.mean().round()).all()
+    assert (requested[-1][0, :, :32] == 10).all() and (requested[-1][0, :, 32:] == pixels.mean().round()).all()
 
 
 def test_what_maps_share_is_asked_once():
-    asked = []
+    requested = []
 
     def predict(p):
-        asked.append(len(p))
+        requested.append(len(p))
         return additive(p)
 
     pixels = np.random.default_rng(8).integers(0, 256, (3, 96, 96, 3), np.uint8)
@@ -422,7 +422,7 @@ def test_what_maps_share_is_asked_once():
         "b": np.stack([np.zeros((96, 96)), np.full((96, 96), np.nan), np.ones((96, 96))]),
     }
     found = score_maps(predict, pixels, maps, [1, 0, 1])
-    assert sum(asked) == 2 * 3 + (3 + 2) * 2 * 7
+    assert sum(requested) == 2 * 3 + (3 + 2) * 2 * 7
     assert np.isnan(found["b"]).tolist() == [[False, True, False]] * 2
     assert np.array(deletion_insertion(additive, pixels, maps["a"], [1, 0, 1])) == pytest.approx(found["a"])
 

@@ -277,17 +277,17 @@ folds = np.arange(240) % 4
 
 
 @pytest.mark.parametrize(
-    "rule, wish",
+    "rule, options",
     [("f1", {}), ("recall", {"floor": 0.8}), ("cost", {"miss": 5}), ("recall", {"floor": [0.6, 0.7, 0.8, 0.9]})],
 )
-def test_cuts_are_those_of_each_label_alone(rule, wish):
+def test_cuts_are_those_of_each_label_alone(rule, options):
     truth, p = predictions()
     truth = hide(truth)
-    found = cross_fit_label_thresholds(truth, p, folds, rule, names, **wish)
+    found = cross_fit_label_thresholds(truth, p, folds, rule, names, **options)
     for k in range(4):
         rows, own = (
             truth[:, k] >= 0,
-            {"by": rule} | {name: v[k] if isinstance(v, list) else v for name, v in wish.items()},
+            {"by": rule} | {name: v[k] if isinstance(v, list) else v for name, v in options.items()},
         )
         assert found.thresholds[k] == choose_threshold(truth[rows, k] == 1, p[rows, k], **own)
         assert found.by_fold[2, k] == choose_threshold(

@@ -561,7 +561,7 @@ def test_two_walks_do_not_share_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words, code, said",
+    "words, code, expected",
     [
         (["trian"], 2, "no command 'trian'; did you mean train?"),
         (["why", "nowhere"], 1, "expected a trained model in nowhere/train"),
@@ -576,11 +576,11 @@ def test_two_walks_do_not_share_a_folder(tmp_path):
         (["monitor", "nowhere"], 1, "nowhere"),
     ],
 )
-def test_a_mistake_gets_one_sentence(tmp_path, monkeypatch, capsys, words, code, said):
+def test_a_mistake_gets_one_sentence(tmp_path, monkeypatch, capsys, words, code, expected):
     monkeypatch.chdir(tmp_path)
     assert cli.main(words) == code
-    told = capsys.readouterr().err
-    assert said in told and told.startswith("cvkit") and len(told.strip().splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert expected in printed and printed.startswith("cvkit") and len(printed.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", cli.find_commands())
@@ -589,10 +589,10 @@ def test_every_command_explains_its_options(command, capsys):
 
     with pytest.raises(SystemExit) as ended:
         cli.main([command, "--help"])
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert ended.value.code == 0
     for name in inspect.signature(cli.load_command(command)).parameters:
-        assert name.replace("_", "-") in told or name in told, name
+        assert name.replace("_", "-") in printed or name in printed, name
 
 
 def test_a_command_is_one_notebook(tmp_path):

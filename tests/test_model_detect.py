@@ -128,18 +128,18 @@ def test_drawn_pictures_and_boxes_turn_together(digits, backbone):
 def test_what_is_placed_in_the_square_comes_back(width, height, shares):
     (x1, x2), (y1, y2) = sorted(shares[:2]), sorted(shares[2:])
     place, box = letterbox_geometry(width, height, 320), np.array([x1 * width, y1 * height, x2 * width, y2 * height])
-    said = place_detections(
+    placed = place_detections(
         place.place(box)[None], np.array([[[0.5]]]), np.zeros((1, 3), int), [place], [(width, height)]
     )[0]
-    kept = (box[2:].astype(np.float32) > box[:2].astype(np.float32)).all()
-    assert len(said["boxes"]) == kept and (
-        not kept or np.allclose(said["boxes"][0], box, atol=1e-3 * max(width, height))
+    keep_rows = (box[2:].astype(np.float32) > box[:2].astype(np.float32)).all()
+    assert len(placed["boxes"]) == keep_rows and (
+        not keep_rows or np.allclose(placed["boxes"][0], box, atol=1e-3 * max(width, height))
     )
 
 
 def test_most_sorts_over_classes_and_dtypes_hold():
     scores = np.array([[[0.2, 0.9, 0.4], [0.8, 0.1, 0.4]]])
-    said = place_detections(
+    placed = place_detections(
         np.tile([1.0, 1, 9, 9], (1, 3, 1)),
         scores,
         np.array([[0, c, a] for c in (0, 1) for a in (0, 1, 2)]),
@@ -147,13 +147,13 @@ def test_most_sorts_over_classes_and_dtypes_hold():
         [(10, 10)],
         most=4,
     )[0]
-    assert said["scores"].tolist() == np.float32([0.9, 0.8, 0.4, 0.4]).tolist() and said["labels"].tolist() == [
+    assert placed["scores"].tolist() == np.float32([0.9, 0.8, 0.4, 0.4]).tolist() and placed["labels"].tolist() == [
         0,
         1,
         0,
         1,
     ]
-    assert {k: v.dtype.name for k, v in said.items()} == {"boxes": "float32", "labels": "int64", "scores": "float32"}
+    assert {k: v.dtype.name for k, v in placed.items()} == {"boxes": "float32", "labels": "int64", "scores": "float32"}
     nothing = place_detections(
         np.zeros((1, 3, 4)), scores, np.zeros((0, 3), int), [letterbox_geometry(10, 10, 10)], [(10, 10)]
     )[0]
@@ -332,11 +332,11 @@ def test_the_cell_of_a_box_and_its_gradient(backbone, lessons):
     boxes, scores, _ = network(images)
     _, label, anchor = select_boxes(boxes, scores)[0]
     assert anchor_of(network, images[:1], boxes[0, anchor].detach().numpy(), label) == anchor
-    asked = images.clone().requires_grad_(True)
-    found = box_score(network, asked, int(anchor), int(label))
+    pixels = images.clone().requires_grad_(True)
+    found = box_score(network, pixels, int(anchor), int(label))
     assert torch.allclose(found, network.raw_outputs(images)[0]["cls_logits"][:, anchor, label])
     found[0].backward()
-    assert asked.grad[0].abs().max() > 0 and asked.grad[1].abs().max() == 0
+    assert pixels.grad[0].abs().max() > 0 and pixels.grad[1].abs().max() == 0
 
 
 # training
@@ -408,8 +408,12 @@ def test_a_bad_number_keeps_the_pictures(backbone, lessons, tmp_path):
             validation=none,
             folder=tmp_path / "t",
         )
-    kept = np.load(tmp_path / "t" / "stopped.npz")
-    assert lessons.keys[5] in kept["images"] and np.isnan(kept["input"]).any() and kept["input"].shape == (4, 3, 64, 64)
+    keep_rows = np.load(tmp_path / "t" / "stopped.npz")
+    assert (
+        lessons.keys[5] in keep_rows["images"]
+        and np.isnan(keep_rows["input"]).any()
+        and keep_rows["input"].shape == (4, 3, 64, 64)
+    )
 
 
 @pytest.mark.slow
@@ -433,10 +437,10 @@ def test_eight_pictures_are_learned_by_heart(tmp_path, digits):
         folder=tmp_path / "t",
     )
     found = predict_detections(network, manifest, lessons, np.arange(8), Plan(**PLAN.chosen))[0]
-    for said, truth in zip(found, true_boxes(manifest)):
-        best = {k: v[: len(truth["labels"])] for k, v in said.items()}
+    for placed, truth in zip(found, true_boxes(manifest)):
+        best = {k: v[: len(truth["labels"])] for k, v in placed.items()}
         assert (
-            sorted(best["labels"]) == sorted(truth["labels"]) and (said["scores"][len(truth["labels"]) :] < 0.5).all()
+            sorted(best["labels"]) == sorted(truth["labels"]) and (placed["scores"][len(truth["labels"]) :] < 0.5).all()
         )
         for box, label in zip(truth["boxes"], truth["labels"]):
             assert np.abs(best["boxes"][best["labels"] == label] - box).max(1).min() < 4
@@ -490,7 +494,7 @@ def test_refusals(digits, backbone, lessons, tmp_path):
 
 def test_a_box_without_area_teaches_nothing(digits):
     manifest = dataclasses.replace(digits, table=digits.table.copy())
-    kept = true_boxes(manifest)
+    keep_rows = true_boxes(manifest)
     flat = {**manifest.table["boxes"].iloc[1][0]}
     for axis in "xy":
         manifest.table.at[manifest.table.index[1], "boxes"] = [
@@ -498,5 +502,5 @@ def test_a_box_without_area_teaches_nothing(digits):
             *manifest.table["boxes"].iloc[1],
         ]
     found = true_boxes(manifest)
-    assert len(manifest.table["boxes"].iloc[1]) == len(kept[1]["boxes"]) + 2
-    assert all(np.array_equal(a[k], b[k]) for a, b in zip(kept, found) for k in a)
+    assert len(manifest.table["boxes"].iloc[1]) == len(keep_rows[1]["boxes"]) + 2
+    assert all(np.array_equal(a[k], b[k]) for a, b in zip(keep_rows, found) for k in a)

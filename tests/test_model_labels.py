@@ -202,12 +202,12 @@ def test_labels_that_no_image_of_a_fold_has_are_left_out_of_its_score():
 
 
 def test_report_is_told_of_each_fold():
-    told = []
-    found = fit_label_probe(x, truth, folds, names, report=lambda step, values: told.append((step, values)))
-    assert [step for step, _ in told] == [f"fold {f}" for f in range(4)] and [
-        v["average_precision"] for _, v in told
+    reported = []
+    found = fit_label_probe(x, truth, folds, names, report=lambda step, values: reported.append((step, values)))
+    assert [step for step, _ in reported] == [f"fold {f}" for f in range(4)] and [
+        v["average_precision"] for _, v in reported
     ] == found.scores.tolist()
-    assert sum(v["images"] for _, v in told) == (folds >= 0).sum()
+    assert sum(v["images"] for _, v in reported) == (folds >= 0).sum()
 
 
 def without(k, fold, value, left):

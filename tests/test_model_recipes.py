@@ -265,8 +265,8 @@ def test_want_of_memory_halves_the_batch_with_a_line_and_stops_in_the_end(lesson
 
     monkeypatch.setattr(training_loop, "place_batch", small_machine(4))
     with pytest.warns(UserWarning, match="not enough memory for a batch of 8: going on with 4"):
-        told = fit_network(*fresh(), lessons, folder=tmp_path / "a", keep_plan=plans.append, **usual)
-    assert [p.batch for p in plans] == [4] and told["epochs"] == 2 and "batch halved from 8" in plans[0].because
+        result = fit_network(*fresh(), lessons, folder=tmp_path / "a", keep_plan=plans.append, **usual)
+    assert [p.batch for p in plans] == [4] and result["epochs"] == 2 and "batch halved from 8" in plans[0].because
     monkeypatch.setattr(training_loop, "place_batch", small_machine(0))
     with pytest.warns(UserWarning), pytest.raises(DataError, match="expected memory for a batch of 2 images"):
         fit_network(*fresh(), lessons, folder=tmp_path / "b", **usual)
@@ -325,7 +325,7 @@ def test_early_stopping_ships_the_best_epoch(lessons, tmp_path, monkeypatch):
     monkeypatch.setattr(training_loop, "log_loss", lambda *a: next(losses))
     seen = []
     network, backbone = fresh()
-    told = fit_network(
+    result = fit_network(
         network,
         backbone,
         lessons,
@@ -333,7 +333,7 @@ def test_early_stopping_ships_the_best_epoch(lessons, tmp_path, monkeypatch):
         report=lambda step, values: seen.append(values["validation_loss"]),
         **usual | dict(validation=np.arange(40, 48), recipe=dataclasses.replace(quick, epochs=9, patience=2)),
     )
-    assert (told["epoch"], told["epochs"], seen) == (2, 4, [0.5, 0.4, 0.6, 0.7])
+    assert (result["epoch"], result["epochs"], seen) == (2, 4, [0.5, 0.4, 0.6, 0.7])
     assert state_digest(network.state_dict()) == state_digest(load_state(tmp_path / "t" / "best.safetensors")[0])
 
 
@@ -450,8 +450,8 @@ def test_a_plan_keeps_to_the_threads_that_somebody_has_set(monkeypatch):
     tried = []
     monkeypatch.setattr(plan, "_step_seconds", lambda network, images, one: tried.append(one.threads) or 1.0)
     monkeypatch.setattr(plan.os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
-    for said, most in (("3", 3), ("9", 4), ("0", 4), ("1,2", 4), ("", 4), ("1", 1)):
-        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    for variable, most in (("3", 3), ("9", 4), ("0", 4), ("1,2", 4), ("", 4), ("1", 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
         tried.clear()
         plan.propose_plan(torch.nn.Conv2d(3, 3, 1), 8)
         assert max(tried) == most and min(tried) == 1

@@ -135,11 +135,13 @@ def test_images_left_out_change_nothing_and_have_no_prediction():
 
 def test_report_and_numbers():
     x, y = data["ten"]
-    folds, said = folds_of(len(y)), []
-    probe = fit_probe(x, y, folds, list("0123456789"), report=lambda step, values: said.append((step, values)))
+    folds, reported = folds_of(len(y)), []
+    probe = fit_probe(x, y, folds, list("0123456789"), report=lambda step, values: reported.append((step, values)))
     right = probe.oof_logits.argmax(1) == y
-    assert [step for step, _ in said] == [f"fold {k}" for k in range(5)]
-    assert [v["accuracy"] for _, v in said] == [right[folds == k].mean() for k in range(5)] == list(probe.accuracies)
+    assert [step for step, _ in reported] == [f"fold {k}" for k in range(5)]
+    assert (
+        [v["accuracy"] for _, v in reported] == [right[folds == k].mean() for k in range(5)] == list(probe.accuracies)
+    )
     about = probe.to_dict()
     assert (
         about["accuracy_sd"] == pytest.approx(np.std(probe.accuracies, ddof=1))

@@ -39,8 +39,8 @@ def make(folder, *words, **more):
     return done.stdout
 
 
-def started(said):
-    return re.findall(r"^runs/\S+?/(\w+)\.ipynb$", said, re.M)
+def started(output):
+    return re.findall(r"^runs/\S+?/(\w+)\.ipynb$", output, re.M)
 
 
 def cells(path):
@@ -268,8 +268,10 @@ def test_both_commands_do_their_own_set_up(tmp_path, wheel):
     made = new("roof-damage", out=tmp_path / "roof-damage").folder
     where = {"CVKIT": str(wheel), "PYTHON": sys.executable, "PYTHONPATH": ""}
     assert "setting up .venv" in make(made, "test", **where)
-    said = make(made, "run", **where)
-    assert "setting up" not in said and started(said)[-1] == "register" and "staging: insufficient evidence" in said
+    output = make(made, "run", **where)
+    assert (
+        "setting up" not in output and started(output)[-1] == "register" and "staging: insufficient evidence" in output
+    )
     place = subprocess.run(
         [made / ".venv/bin/python", "-c", "import cvkit, roof_damage; print(cvkit.__file__, roof_damage.__file__)"],
         cwd="/",

@@ -240,7 +240,7 @@ def test_a_pickle_in_its_place_is_not_opened(copy):
             _ = Bundle.load(copy).reference
 
 
-said = [
+broken_specs = [
     (dict(classes="ab"), "different class names in .*, got 'ab'"),
     (dict(classes=["a"]), "got .*'a'"),
     (dict(classes=["a", "a"]), "two or more different"),
@@ -255,7 +255,7 @@ said = [
 ]
 
 
-@pytest.mark.parametrize("change, words", said)
+@pytest.mark.parametrize("change, words", broken_specs)
 def test_what_a_bundle_must_not_say(tmp_path, change, words):
     with pytest.raises(BundleError, match=words):
         write_bundle(tmp_path / "new", colour_model(), {**spec, **change})

@@ -416,7 +416,7 @@ def test_no_number_would_do(estimate, bar):
 text = shipped.read_text(encoding="utf-8")
 
 
-def told(tmp_path, written):
+def refusal(tmp_path, written):
     (tmp_path / "policy.yaml").write_bytes(written if isinstance(written, bytes) else written.encode())
     with pytest.raises(PolicyError) as caught:
         Policy.load(tmp_path / "policy.yaml")
@@ -474,19 +474,19 @@ edits = [
 
 @pytest.mark.parametrize("written, words", broken)
 def test_a_broken_policy(tmp_path, written, words):
-    assert words in told(tmp_path, written)
+    assert words in refusal(tmp_path, written)
 
 
 @pytest.mark.parametrize("right, wrong, words", edits, ids=[wrong.strip() for _, wrong, _ in edits])
 def test_a_slip_in_a_policy(tmp_path, right, wrong, words):
     assert right in text
-    assert words in told(tmp_path, text.replace(right, wrong, 1))
+    assert words in refusal(tmp_path, text.replace(right, wrong, 1))
 
 
 def test_a_stage_without_rules_would_let_everything_pass(tmp_path):
     found = yaml.safe_load(text)
     found["stages"]["production"] = []
-    assert "production: no rules, so everything would pass" in told(tmp_path, yaml.safe_dump(found))
+    assert "production: no rules, so everything would pass" in refusal(tmp_path, yaml.safe_dump(found))
 
 
 def test_a_policy_that_is_not_there(tmp_path):
@@ -1117,8 +1117,8 @@ def test_a_model_is_judged_by_the_numbers_of_its_own_task():
 def test_a_stage_that_is_silent_on_a_task_is_insufficient(tmp_path):
     rules = [r for r in Policy.load().stages["development"] if r.get("task", "classification") == "classification"]
     policy = Policy("p", "o", "limited", "any", {"development": rules}, "0" * 64)
-    said = [a for a in judge(policy, {"task": "detection"}, "development").answers if a["rule"] == "how good"]
-    assert said[0]["answer"] == "insufficient" and "nothing of detection" in said[0]["text"]
+    answered = [a for a in judge(policy, {"task": "detection"}, "development").answers if a["rule"] == "how good"]
+    assert answered[0]["answer"] == "insufficient" and "nothing of detection" in answered[0]["text"]
 
 
 def test_a_metric_of_another_task_is_refused(tmp_path):

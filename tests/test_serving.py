@@ -1,5 +1,5 @@
-"""The predictor gives the same bits however it is asked, the monitor rings as often as it says, and a manifest is what
-the cluster's schema takes."""
+"""The predictor gives the same bits however it is asked, the monitor raises alarms as often as it says, and a manifest
+is what the cluster's schema takes."""
 
 import copy
 import inspect

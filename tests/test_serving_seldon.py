@@ -69,10 +69,10 @@ def post(server, body, path="/api/v1.0/predictions", kind="application/json", ch
             "POST", path, iter([body]) if chunked else body, {"Content-Type": kind}, encode_chunked=chunked
         )
         answer = connection.getresponse()
-        said = answer.read().decode()
+        response_text = answer.read().decode()
     with contextlib.suppress(ValueError, LookupError, TypeError):
-        said = json.loads(said)["status"]["info"]
-    return answer.status, said
+        response_text = json.loads(response_text)["status"]["info"]
+    return answer.status, response_text
 
 
 def counts(server):
@@ -116,8 +116,10 @@ def test_answers_are_the_predictors_but_for_the_rounding_of_exp(server, bundle):
         "Seldon's client over rest": server.with_seldon_client(files, "rest"),
     }
     for name, found in answers.items():
-        said = np.array([list(map(a["probabilities"].get, classes)) for a in found])
-        assert said == pytest.approx(np.concatenate([e.probabilities for e in expected]), rel=0, abs=1e-15), name
+        response_text = np.array([list(map(a["probabilities"].get, classes)) for a in found])
+        assert response_text == pytest.approx(np.concatenate([e.probabilities for e in expected]), rel=0, abs=1e-15), (
+            name
+        )
         assert (
             [a["label"] for a in found] == [e.labels[0] for e in expected]
             and {a["bundle"] for a in found} == {bundle.digest}
@@ -137,18 +139,18 @@ def test_a_file_in_a_form_is_answered_too(server):
         + images["jpeg"]
         + b"\r\n--x--\r\n"
     )
-    status, said = post(server, body, kind="multipart/form-data; boundary=x")
-    assert status == 200 and json.loads(said)["jsonData"] == server.rest([images["jpeg"]])[0]
+    status, response_text = post(server, body, kind="multipart/form-data; boundary=x")
+    assert status == 200 and json.loads(response_text)["jsonData"] == server.rest([images["jpeg"]])[0]
 
 
 def test_metadata_and_health(server, bundle):
-    said = server.metadata()
+    response_text = server.metadata()
     assert (
-        said["name"] == "Fliesen"
-        and said["versions"] == [bundle.digest]
-        and said["inputs"] == [{"messagetype": "binData"}]
+        response_text["name"] == "Fliesen"
+        and response_text["versions"] == [bundle.digest]
+        and response_text["inputs"] == [{"messagetype": "binData"}]
     )
-    assert said["custom"] == {
+    assert response_text["custom"] == {
         "classes": "cracked,sound,dirty",
         "licence": "CC0-1.0",
         "preprocess": bundle.preprocess.digest,
@@ -211,15 +213,15 @@ refused = {
 @pytest.mark.parametrize("name", refused)
 def test_what_is_no_image_is_refused_and_the_server_lives_on(server, name):
     body, status, words = refused[name]
-    found, said = post(server, body)
-    assert (found, words in said) == (status, True), said
-    assert len(said) < 300, "a request is not echoed back"
+    found, response_text = post(server, body)
+    assert (found, words in response_text) == (status, True), response_text
+    assert len(response_text) < 300, "a request is not echoed back"
     assert server.rest([images["jpeg"]])[0]["label"] in classes
 
 
 def test_a_body_in_chunks_is_refused(server):
-    status, said = post(server, refused["wrong key"][0], chunked=True)
-    assert status == 411 and "send the body whole" in said
+    status, response_text = post(server, refused["wrong key"][0], chunked=True)
+    assert status == 411 and "send the body whole" in response_text
 
 
 @pytest.mark.parametrize(
@@ -391,14 +393,14 @@ def test_the_server_ends_with_whoever_started_it(bundle, sign):
     group, *ports = map(int, done.stdout.readline().split())
     alive, busy = _processes_of(group), [port_in_use(p) for p in ports]
     done.send_signal(sign)
-    _, said = done.communicate(timeout=120)
+    _, response_text = done.communicate(timeout=120)
     left = _processes_of(group)
     gone = wait_until(lambda: not _processes_of(group) and not any(map(port_in_use, ports)))
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
     assert len(alive) >= 3 and busy == [True] * 3, "the wrapper and the processes that it started"
     if sign == signal.SIGINT:
-        assert done.returncode == -signal.SIGINT and "KeyboardInterrupt" in said and left == [], (
+        assert done.returncode == -signal.SIGINT and "KeyboardInterrupt" in response_text and left == [], (
             "nothing is left when the block has been left"
         )
     assert gone, "processes or ports were left after 20 seconds"

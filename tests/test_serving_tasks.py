@@ -646,9 +646,11 @@ def test_what_a_detector_refuses_and_counts(served, detector):
                 )
             )["jsonData"]
         )
-    said = server.metadata()["custom"]
+    custom = server.metadata()["custom"]
     assert (
-        said["task"] == "detection" and said["thresholds"] == "0.5,0.45,0.6" and said["classes"] == "crack,stain,hole"
+        custom["task"] == "detection"
+        and custom["thresholds"] == "0.5,0.45,0.6"
+        and custom["classes"] == "crack,stain,hole"
     )
 
 

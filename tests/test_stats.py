@@ -110,10 +110,10 @@ def test_faultless_auroc_is_not_certain():
 
 def test_f1_is_a_share_of_the_union():
     targets, p = scored(300)
-    found, said = classification_estimates(targets, p, "ab", "b", replicates=20)["f1"], p.argmax(1)
-    union, hit = ((said == 1) | (targets == 1)).sum(), ((said == 1) & (targets == 1)).sum()
+    found, predicted = classification_estimates(targets, p, "ab", "b", replicates=20)["f1"], p.argmax(1)
+    union, hit = ((predicted == 1) | (targets == 1)).sum(), ((predicted == 1) & (targets == 1)).sum()
     e, f = wilson(int(hit), int(union)), lambda x: 2 * x / (1 + x)
-    assert found.value == pytest.approx(sk.f1_score(targets, said)) and (
+    assert found.value == pytest.approx(sk.f1_score(targets, predicted)) and (
         found.low,
         found.high,
         found.n,

@@ -172,10 +172,10 @@ def test_isotonic_calibration_is_served_as_it_was_fitted(ingested):
     folder = trained(ingested, "isotonic", calibration="isotonic", threshold="f1")
     manifest, predictor = Manifest.load(ingested / "ingest"), Predictor(folder / "bundle")
     stairs, k = predictor.bundle.spec["isotonic"], manifest.classes.index("scratched")
-    said = predictor.predict_pixels(cached_pixels(manifest.take(range(40)), predictor.preprocess))
-    raw = np.exp(said.logits) / np.exp(said.logits).sum(1, keepdims=True)
+    predictions = predictor.predict_pixels(cached_pixels(manifest.take(range(40)), predictor.preprocess))
+    raw = np.exp(predictions.logits) / np.exp(predictions.logits).sum(1, keepdims=True)
     assert (
-        np.allclose(said.probabilities[:, k], np.interp(raw[:, k], stairs["x"], stairs["y"]))
+        np.allclose(predictions.probabilities[:, k], np.interp(raw[:, k], stairs["x"], stairs["y"]))
         and predictor.bundle.spec["temperature"] == 1
     )
     p = read_out_of_fold(folder, manifest)["probabilities"]

@@ -64,13 +64,13 @@ def read(*parts):
 
 
 def test_the_table_names_every_stage_and_what_keeps_it_from_production(walked):
-    folder, _, said = walked
+    folder, _, output = walked
     for stage in STAGES:
-        found = re.search(rf"^{stage} +(\d+\.\d)  \S.*  (run/{stage}/\S+)$", said, re.M)
+        found = re.search(rf"^{stage} +(\d+\.\d)  \S.*  (run/{stage}/\S+)$", output, re.M)
         assert found and float(found[1]) > 0 and (folder / found[2]).exists(), stage
-    assert re.search(r"^  accuracy +\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]$", said, re.M)
-    assert re.search(r"^production: insufficient evidence$", said, re.M)
-    assert re.findall(r"waiting for the approval of (.+)", said) == [
+    assert re.search(r"^  accuracy +\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]$", output, re.M)
+    assert re.search(r"^production: insufficient evidence$", output, re.M)
+    assert re.findall(r"waiting for the approval of (.+)", output) == [
         "AI Lead",
         "Data Governance",
         "Legal",
@@ -93,11 +93,11 @@ def test_summary_repeats_what_the_files_hold(walked):
     manifest = Manifest.load(run / "ingest")
     splits = Splits.load(run / "train/splits")
     rows = splits.rows(manifest, "holdout")
-    truth, said = manifest.targets[rows], held["probabilities"].argmax(1)
+    truth, output = manifest.targets[rows], held["probabilities"].argmax(1)
     assert (held["images"] == manifest.table["image"].to_numpy(str)[rows]).all()
     assert summary["dataset"] == {"name": "surfaces", "images": 768, "digest": manifest.digest}
-    assert summary["holdout"]["accuracy"]["value"] == pytest.approx(accuracy_score(truth, said))
-    assert summary["holdout"]["f1"]["value"] == pytest.approx(f1_score(truth, said, average="macro"))
+    assert summary["holdout"]["accuracy"]["value"] == pytest.approx(accuracy_score(truth, output))
+    assert summary["holdout"]["f1"]["value"] == pytest.approx(f1_score(truth, output, average="macro"))
     for name, e in summary["holdout"].items():
         assert 0 <= e["low"] <= e["value"] <= e["high"] <= 1 and e["low"] < e["high"], name
     right = oof["probabilities"].argmax(1) == manifest.targets
@@ -212,12 +212,12 @@ def test_pages_carry_all_that_they_show(walked):
 
 
 def test_a_second_walk_redoes_nothing_and_looks_no_second_time(walked):
-    folder, run, said = walked
+    folder, run, output = walked
     marks = {stage: (run / stage / "done.json").stat().st_mtime_ns for stage in STAGES}
     again = cvkit(folder, "demo", "--data", "surfaces", "--out", "run")
     assert again.returncode == 0 and "..." not in again.stdout
     assert marks == {stage: (run / stage / "done.json").stat().st_mtime_ns for stage in STAGES}
-    assert said.endswith(again.stdout), "the same table"
+    assert output.endswith(again.stdout), "the same table"
     assert len((run / "train/ledger.jsonl").read_text().splitlines()) == 1
 
 
@@ -289,18 +289,18 @@ def start(folder, env, until):
         text=True,
         start_new_session=True,
     )
-    said = []
+    output = []
     for line in process.stdout:
-        said.append(line.strip())
+        output.append(line.strip())
         if line.startswith(until):
-            return process, said
-    raise AssertionError(f"ended before {until!r}: {said} {process.stderr.read()}")
+            return process, output
+    raise AssertionError(f"ended before {until!r}: {output} {process.stderr.read()}")
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_ctrl_c_in_training_keeps_what_was_finished(tmp_path):
     env = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}", "PYTHONUNBUFFERED": "1"}
-    process, said = start(tmp_path, env, "train ...")
+    process, output = start(tmp_path, env, "train ...")
     time.sleep(3)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=240)
@@ -310,7 +310,7 @@ def test_ctrl_c_in_training_keeps_what_was_finished(tmp_path):
     while members(process.pid) and time.monotonic() < end:
         time.sleep(0.1)
     assert members(process.pid) == []
-    again, said = start(tmp_path, env, "train ...")
-    assert said == ["train ..."], "ingest is not done again"
+    again, output = start(tmp_path, env, "train ...")
+    assert output == ["train ..."], "ingest is not done again"
     os.killpg(again.pid, signal.SIGINT)
     again.communicate(timeout=240)

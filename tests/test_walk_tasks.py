@@ -72,8 +72,8 @@ def test_a_coco_folder_is_walked_to_a_seldon_answer_with_boxes(boxes):
     held, spec = dict(np.load("boxes/evaluate/holdout.npz")), read("boxes/train/bundle/bundle.json")
     assert values["parity"]["n"] == len(held["images"]) and values["parity"]["max_abs_diff"] <= 1e-4
     logged = [json.loads(line) for line in Path("boxes/serve/requests.jsonl").read_text().splitlines()]
-    said = [int((d["scores"] >= np.array(spec["thresholds"])[d["labels"]]).sum()) for d in unpack_detections(held)]
-    assert sorted(line["answers"][0] for line in logged) == sorted(2 * said), (
+    drawn = [int((d["scores"] >= np.array(spec["thresholds"])[d["labels"]]).sum()) for d in unpack_detections(held)]
+    assert sorted(line["answers"][0] for line in logged) == sorted(2 * drawn), (
         "REST and gRPC say as many boxes as were evaluated"
     )
 
@@ -105,8 +105,8 @@ def test_every_fold_of_a_detector_is_judged_by_one_that_had_not_seen_it(boxes):
 
 def test_a_detector_is_governed_by_rules_of_its_own(boxes):
     verdict = cvkit.why("boxes", stage="development")
-    said = {a["rule"]: a["answer"] for a in verdict.answers}
-    assert "boxes" in said and not {"accuracy", "auroc"} & set(said)
+    answers = {a["rule"]: a["answer"] for a in verdict.answers}
+    assert "boxes" in answers and not {"accuracy", "auroc"} & set(answers)
     card = Path("boxes/register/model_card.md").read_text()
     assert "pipeline_tag: object-detection" in card and "AP50" in card and "thresholds" in card
 

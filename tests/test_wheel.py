@@ -39,7 +39,7 @@ def run(*words, cwd, check=True):
 def sources(folder):
     """A copy of the checkout's sources, so that building leaves nothing in the checkout and takes nothing from an
     earlier build."""
-    skip = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.egg-info")
+    skip = shutil.ignore_patterns("__pycache__", ".ruff_cache", ".ipynb_checkpoints", "*.egg-info")
     for name in ("cvkit", "templates"):
         shutil.copytree(root / name, folder / name, ignore=skip)
     for name in ("setup.py", "settings.ini", "pyproject.toml", "README.md", "LICENSE"):
@@ -114,7 +114,7 @@ def test_the_wheel_carries_what_is_no_module(wheel):
             *root.glob("cvkit/reports/templates/*"),
             *root.glob("templates/**/*"),
         )
-        if p.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & set(p.parts)
+        if p.is_file() and not {"__pycache__", ".ruff_cache", ".ipynb_checkpoints"} & set(p.parts)
     ]
     places = {
         p: p.relative_to(root).as_posix()
@@ -200,8 +200,8 @@ def test_import_and_help(base, tmp_path):
         cwd=tmp_path,
     ).stdout.split()
     assert Path(place[0]).is_relative_to(base.parent) and place[1] == "False"
-    said = run(base / "cvkit", "--help", cwd=tmp_path).stdout
-    assert said.startswith("usage: cvkit COMMAND") and "predict" in said
+    output = run(base / "cvkit", "--help", cwd=tmp_path).stdout
+    assert output.startswith("usage: cvkit COMMAND") and "predict" in output
     assert run(base / "cvkit", "predict", "--help", cwd=tmp_path).stdout.startswith("usage: cvkit predict")
 
 
