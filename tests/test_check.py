@@ -1,6 +1,7 @@
 "`cvkit check` and `cvkit split`: what is planted is found, what is clean is left alone, and exit codes say so."
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -244,3 +245,53 @@ def test_what_is_planted_in_solar_cells_is_found(brighter, tmp_path, capsys):
 def test_clean_solar_cells_have_no_shortcut_and_no_error():
     found = cvkit.check("elpv", out="clean", no_network=True)
     assert not found.findings.of("shortcut") and found.ok and not found.findings.of("unreadable")
+
+
+# ---- what names say of groups
+
+
+def write_walls(root, names):
+    random = np.random.default_rng(0)
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+
+
+def test_ingest_names_the_images_that_a_group_expression_misses(tmp_path, capsys):
+    "Eight houses of two photographs, half of them written otherwise: 8 of 16 images, and three of them by name."
+    from cvkit.commands.ingest import ingest
+
+    names = []
+    for house in range(8):
+        stem = f"house_{house}" if house < 4 else f"House-{house}"
+        names += [f"{'ab'[house % 2]}/{stem}_{k}.png" for k in range(2)]
+    write_walls(tmp_path / "data", names)
+    ingest(str(tmp_path / "data"), out=str(tmp_path / "ingest"), group_from=r"(house_\d+)_", folds=2)
+    said = capsys.readouterr().err
+    assert "8 of 16 images belong to no group, the others to 4" in said
+    assert "such as a/House-4_0.png, a/House-4_1.png, a/House-6_0.png" in said
+
+
+def test_ingest_proposes_groups_from_names_that_share_a_stem(tmp_path, capsys):
+    from cvkit.commands.ingest import ingest
+
+    names = [f"{'ab'[tile % 2]}/tile{tile}_png.rf.{v * 32}.png" for tile in range(8) for v in "123"]
+    write_walls(tmp_path / "data", names)
+    ingest(str(tmp_path / "data"), out=str(tmp_path / "ingest"), folds=2)
+    said = capsys.readouterr().err
+    assert "24 of 24 names share 8 stems" in said
+    proposed = re.search(r"group_from: '(.+?)', or", said)[1]
+    grouped = ingest(str(tmp_path / "data"), out=str(tmp_path / "grouped"), group_from=proposed, folds=2)
+    assert sorted(set(grouped.groups)) == sorted(f"{'ab'[tile % 2]}/tile{tile}_png" for tile in range(8))
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "found, start", [(50, "none; in a rehearsal"), (23, "none found, 46% of copies would be: in a")]
+)
+def test_no_copy_is_worth_what_the_rehearsal_finds(found, start):
+    from cvkit.commands.check import _no_copies
+    from cvkit.evidence.leaks import Rehearsal
+
+    assert _no_copies(Rehearsal({"resized": 50}, {"resized": found}, 50, 50)).startswith(start)

@@ -2,6 +2,7 @@
 known."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cvkit.core import DataError, canonical_json, digest_json
+from cvkit.data.checks import ALONE
 from cvkit.data.duplicates import NearDuplicates
+from cvkit.data.formats.folders import match_paths
 from cvkit.data.manifest import COLUMNS, Dataset, Manifest
 from cvkit.data.splits import Splits, make_splits
 from cvkit.evidence.leak_impact import measure_leak_impact, paired_difference, probe_fit
@@ -228,6 +231,70 @@ def test_gaps_are_said_in_words():
         and any(manifest.digest[:12] in gap for gap in found.gaps)
         and found.digests == {"manifest": later.digest, "splits": splits.digest}
     )
+
+
+def named(uris, groups=None):
+    "A manifest of these paths, as many contents."
+    manifest = manifest_of(six, groups)
+    return replace(manifest, table=manifest.table.assign(uri=uris))
+
+
+def judged_names(uris, groups=None):
+    manifest = named(uris, groups)
+    return certify(manifest, splits_of(manifest, place), Pixels(manifest, six), pairs_of())
+
+
+def leaks_rule(certificate):
+    from cvkit.release.policy_rules import JUDGES
+
+    return JUDGES["leaks"]({}, {"leaks": certificate.to_dict()})
+
+
+def test_groups_of_some_images_only_are_no_pass():
+    "Four of six images have no group: three are named, and the policy does not pass."
+    found = judged_names([f"a/{k}.png" for k in range(6)], ["g", "g", "", "", "", ""])
+    assert found.verdict == "insufficient"
+    assert "But 4 of 6 images belong to no group, such as a/2.png, a/3.png, a/4.png; correct" in found.sentence
+    answer, sentence = leaks_rule(found)
+    assert answer == "insufficient" and sentence.endswith("Then run `cvkit train` again.")
+
+
+VERSIONS = {
+    "digest of a hosted service": ["x/a_jpg.rf." + 16 * "1" + ".jpg", "x/a_jpg.rf." + 16 * "2" + ".jpg"],
+    "frame": ["x/a_frame_001.png", "x/a_frame_002.png"],
+    "burst": ["x/IMG_1_BURST001.jpg", "x/IMG_1_BURST002_COVER.jpg"],
+    "augmented": ["x/a.png", "x/a_aug3.png"],
+    "copied": ["x/a.jpg", "x/a (2).jpg"],
+}
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_a_split_that_cuts_names_of_one_stem_waits_for_a_decision(name):
+    """Version one is held out and version two in a fold; a group for each stem makes it a leak, one for each image a
+    pass, and versions on one side leave nothing to decide."""
+    one, two = VERSIONS[name]
+    others = ["y/p.png", "y/q.png", "y/r.png", "y/s.png"]
+    cut = [one, others[0], two, *others[1:]]
+    found = judged_names(cut)
+    assert found.verdict == "insufficient" and "cuts 1 of 1 sets of names that share a stem" in found.sentence
+    assert leaks_rule(found)[0] == "insufficient"
+    proposed = re.search(r"group_from '(.+?)' if each", found.sentence)[1]
+    assert judged_names(cut, match_paths(cut, proposed, "group_from")).verdict == "fail"
+    assert judged_names(cut, match_paths(cut, ALONE, "group_from")).verdict == "pass"
+    assert judged_names([one, two, *others]).verdict == "pass"
+
+
+ORDINARY = {
+    "renamed in a folder": [f"x/img ({k}).jpg" for k in range(1, 7)],
+    "numbered": [f"x/cell{k:04}.png" for k in range(6)],
+    "frames of a folder": [f"x/frame_{k:03}.png" for k in range(6)],
+    "dates": [f"x/IMG_20240101_12000{k}.jpg" for k in range(6)],
+}
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_ordinary_names_raise_no_doubt(name):
+    assert judged_names(ORDINARY[name]).verdict == "pass"
 
 
 def test_what_is_refused():

@@ -196,6 +196,14 @@ class _Answers:
         self.answers.append({"question": question, "answer": "not asked", "said": why})
 
 
+def _no_copies(rehearsal) -> str:
+    "What it is worth that no copy was found."
+    found = rehearsal.recall.value
+    if found is None or found == 1:
+        return f"none; in a rehearsal {rehearsal}"
+    return f"none found, {found:.0%} of copies would be: in a rehearsal {rehearsal}"
+
+
 def _ask_images(inputs: _Inputs, answers: _Answers, rehearsal):
     "What the files themselves answer."
     from cvkit.data.checks import check_boxes, check_copies, check_manifest, check_quality
@@ -207,7 +215,7 @@ def _ask_images(inputs: _Inputs, answers: _Answers, rehearsal):
     smallest = manifest.presence.sum(0).min()
     answers.answer("files", quick.of("unreadable"), f"all {len(manifest):,} can be decoded")
     answers.answer("class sizes", quick.of("unrepresentative"), f"the smallest has {smallest} images")
-    answers.answer("copies", duplicates, f"none; in a rehearsal {rehearsal}")
+    answers.answer("copies", duplicates, _no_copies(rehearsal))
     answers.answer("label conflicts", copies.of("label_conflict"), "none")
     answers.answer("quality", check_quality(manifest, inputs.scan), "nothing stands out")
     if manifest.task_info.has_boxes:
@@ -252,6 +260,14 @@ def _ask_shortcuts(inputs: _Inputs, answers: _Answers):
     answers.answer("shortcuts", findings, clean, (tests,))
 
 
+def _name_findings(manifest: Manifest) -> list:
+    "What the names say of groups that nobody declared, or declared for some images only."
+    from cvkit.data.checks import check_manifest
+
+    quick = check_manifest(manifest)
+    return quick.of("ungrouped") + quick.of("shared_name")
+
+
 def _ask_groups(inputs: _Inputs, answers: _Answers):
     "Whether a group stands on two sides of the split."
     from cvkit.data.checks import check_groups
@@ -260,7 +276,8 @@ def _ask_groups(inputs: _Inputs, answers: _Answers):
     clean = "no groups are declared, so none could be cut: say what belongs together with group_from"
     if named:
         clean = f"none of {named} groups"
-    answers.answer("groups", check_groups(inputs.manifest, inputs.parts), clean)
+    findings = [*check_groups(inputs.manifest, inputs.parts), *_name_findings(inputs.manifest)]
+    answers.answer("groups", findings, clean)
 
 
 def _ask_shift(inputs: _Inputs, answers: _Answers):
@@ -289,8 +306,13 @@ def _ask_shift(inputs: _Inputs, answers: _Answers):
 def _ask_splits(inputs: _Inputs, answers: _Answers):
     "Whether groups are cut, and whether the parts are alike."
     if inputs.parts is None:
-        for question in ("groups", "shift"):
-            answers.skip(question, "no splits were given; name them with splits, or a training that has them")
+        unsplit = "no splits were given; name them with splits, or a training that has them"
+        names = _name_findings(inputs.manifest)
+        if names:
+            answers.answer("groups", names, "")
+        else:
+            answers.skip("groups", unsplit)
+        answers.skip("shift", unsplit)
         return
     _ask_groups(inputs, answers)
     _ask_shift(inputs, answers)

@@ -6,6 +6,7 @@
 __all__ = ['shown_image', 'ingest', 'load_manifest', 'default_output_dir']
 
 # %% ../../nbs/13_commands/01_ingest.ipynb #f1cce290
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,6 +154,9 @@ def _write_ingest(out: Path, data: str, source: Source, manifest: Manifest, fold
 
     checked = [*check_manifest(manifest, folds), *check_boxes(manifest)]
     findings = Findings(sorted(checked, key=lambda finding: finding.severity))
+    for finding in findings.of("ungrouped") + findings.of("shared_name"):
+        examples = ", ".join(finding.paths[:3])
+        print(f"{finding.detail}\n  such as {examples}", file=sys.stderr)
     manifest.save(out)
     write_json(out / "findings.json", findings.to_dict())
     shown = digest_json([

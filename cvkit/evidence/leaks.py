@@ -8,13 +8,14 @@ __all__ = ['WAYS', 'LINKS', 'BOUNDARIES', 'SEARCHED', 'make_copy', 'Rehearsal', 
 
 # %% ../../nbs/06_evidence/06_leaks.ipynb #a221c5ce
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 
 import numpy as np
 from PIL import Image
 
 from ..core import DataError, digest_json, need, rng
+from ..data.checks import ALONE, shared_names
 from ..data.duplicates import LIMITS, VIEWS, NearDuplicates, find_duplicates, find_near_duplicates, find_units
 from ..data.manifest import Manifest
 from ..data.preprocess import decode_image
@@ -193,6 +194,7 @@ def leaked_rows(
     return np.flatnonzero(~held & np.isin(units, units[held]))
 
 # %% ../../nbs/06_evidence/06_leaks.ipynb #83fdf695
+_UNREHEARSED = "copies turned by a small angle, sheared, seen in perspective or cut by more are not searched"
 SEARCHED = 0.5  # where surely fewer of the made copies are found, the search proves nothing
 
 
@@ -210,19 +212,24 @@ class LeakCertificate:
     gaps: list  # texts: what is not known
     rehearsal: Rehearsal | None = None  # how well the search works here
     leak_impact: object = None  # a LeakImpact, where it leaks: what that does to the accuracy
+    doubts: list = field(default_factory=list)  # texts: what somebody has to decide before this can pass
 
     @property
     def verdict(self) -> str:  # pass, fail or insufficient
         "Pass only where nothing crosses and near duplicates were searched by a search that works."
         if self.crossing:
             return "fail"
-        if self.detector["near"] is None:
+        if self.detector["near"] is None or self.doubts or self._finds_too_few:
             return "insufficient"
-        if self.rehearsal:
-            recall = self.rehearsal.recall
-            if recall.value is not None and recall.high < SEARCHED:
-                return "insufficient"
         return "pass"
+
+    @property
+    def _finds_too_few(self) -> bool:
+        "Whether the rehearsal shows a search that proves nothing."
+        if not self.rehearsal:
+            return False
+        recall = self.rehearsal.recall
+        return recall.value is not None and recall.high < SEARCHED
 
     @property
     def sentence(self) -> str:  # the verdict in words
@@ -232,10 +239,11 @@ class LeakCertificate:
         searched = "group, copy or near duplicate" if self.detector["near"] else "group or copy"
         nothing = f"No {searched} among {self.images:,} images crosses the hold-out or a fold"
         if not self.detector["near"]:
-            return f"{nothing}, but near duplicates were not searched."
-        rehearsed = f"; {self.rehearsal}" if self.rehearsal else ""
-        end = "; that is too few to rely on." if self.verdict == "insufficient" else "."
-        return f"{nothing}{rehearsed}{end}"
+            return " ".join([f"{nothing}, but near duplicates were not searched.", *self.doubts])
+        rehearsed = f"; {self.rehearsal}; {_UNREHEARSED}" if self.rehearsal else ""
+        if self._finds_too_few:
+            rehearsed = f"; {self.rehearsal}; that is too few to rely on"
+        return " ".join([f"{nothing}{rehearsed}.", *self.doubts])
 
     @property
     def digest(self) -> str:  # 64 hexadecimal digits
@@ -354,7 +362,7 @@ def crossing_blocks(
 # %% ../../nbs/06_evidence/06_leaks.ipynb #34f3a2e3
 _UNSEEN = (
     "No search finds two photographs of one scene, pictures cut by more than a tenth of a side, turned by another "
-    "angle than half a turn, or painted over."
+    "angle than half a turn, sheared, seen in perspective, or painted over."
 )
 
 
@@ -436,6 +444,30 @@ def _gaps(manifest: Manifest, splits: Splits, detector: dict, rehearsal: Rehears
     return [*gaps, _UNSEEN]
 
 
+def _doubts(manifest: Manifest, folds: np.ndarray) -> list[str]:
+    "Groups that somebody has to decide, in words."
+    uris = manifest.table["uri"].tolist()
+    n = len(uris)
+    without = np.flatnonzero(manifest.groups == "")
+    if 0 < len(without) < n:
+        examples = ", ".join(sorted(uris[row] for row in without)[:3])
+        return [
+            f"But {len(without)} of {n} images belong to no group, such as {examples}; correct group_from so that it "
+            "matches each path, and give an image that stands alone a group of its own."
+        ]
+    if len(without) < n:
+        return []
+    sets, group_from = shared_names(uris)
+    cut = [rows for rows in sets.values() if len(set(folds[rows])) > 1]
+    if not cut:
+        return []
+    examples = " and ".join(sorted(uris[row] for row in cut[0])[:2])
+    return [
+        f"But the split cuts {len(cut)} of {len(sets)} sets of names that share a stem, such as {examples}: ingest "
+        f"with group_from '{group_from}' if each shows one thing, or with '{ALONE}' if these names say nothing."
+    ]
+
+
 def _part(fold: int) -> str:
     return "hold-out" if fold < 0 else f"fold {fold}"
 
@@ -494,5 +526,6 @@ def certify(
         detector=detector,
         digests={"manifest": manifest.digest, "splits": splits.digest},
         gaps=_gaps(manifest, splits, detector, rehearsal),
+        doubts=_doubts(manifest, folds),
         rehearsal=rehearsal,
     )

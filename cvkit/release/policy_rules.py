@@ -228,6 +228,8 @@ def _leaks(rule: dict, evidence: dict) -> Answer:
     answer = certificate.get("verdict")
     if answer not in LEAK_ADVICE:
         return "insufficient", "there is no leak certificate of these splits; run `cvkit train` again"
+    if answer == "insufficient" and certificate.get("doubts"):
+        return answer, certificate["sentence"] + " Then run `cvkit train` again."
     return answer, certificate["sentence"] + LEAK_ADVICE[answer]
 
 # %% ../../nbs/07_release/03_policy_rules.ipynb #49b56ee5
