@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .ingest import default_output_dir, load_manifest
-from ..core import DataError, count, write_atomic, write_json
+from ..core import DataError, count, need, write_atomic, write_json
 from ..data.duplicates import scan_near_duplicates
 from ..data.manifest import Manifest
 from ..data.splits import Splits, stored_splits
@@ -190,6 +190,7 @@ def train(
     calibration: str = "temperature",  # or isotonic, for two classes
 ) -> Trained:  # bundle, cv, manifest, fit, leaks, oof
     "Hold out, cross-validate, calibrate, fit by a recipe, and write a bundle; started again, it goes on where it was."
+    need("pandas", "train")  # a base install is told which extra it needs before the options ask for pydantic
     from cvkit.evidence.threshold_rules import parse_threshold_rule
     from cvkit.model.backbones import load_backbone
     from cvkit.model.plan import parse_plan_options
