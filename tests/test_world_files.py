@@ -10,6 +10,7 @@ from PIL import Image
 
 from cvkit.core import DataError, ParameterError
 from cvkit.data.checks import check_manifest
+from cvkit.data.formats.folders import list_folder
 from cvkit.data.formats.listing import make_box
 from cvkit.data.formats.names import match_names
 from cvkit.data.locations import open_source
@@ -513,3 +514,14 @@ def test_labels_of_other_languages_are_no_finding(tmp_path):
         picture(root / f"{i}.jpg")
     write(root / "labels.csv", "image,label\n" + "".join(f"{i}.jpg,{label}\n" for i, label in enumerate(labels)))
     assert check_manifest(opened(root)).of("suspect_label") == []
+
+
+def test_marks_of_personal_data_beside_class_folders_are_no_labels(tmp_path):
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (8, 8), "red" if label == "cat" else "blue").save(tmp_path / label / "0.png")
+    (tmp_path / "boxes.csv").write_text("uri,kind,x1,y1,x2,y2\ncat/0.png,face,1,2,3,4\n")
+    assert list_folder(tmp_path).table["label"].tolist() == ["cat", "dog"]
+    (tmp_path / "boxes.csv").write_text("uri,kind\ncat/0.png,dog\n")
+    with pytest.raises(DataError, match=r"but boxes.csv name pictures"):
+        list_folder(tmp_path)

@@ -11,12 +11,12 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ..core import DataError, ParameterError, count, need, progress, write_atomic
-from ..data.image_files import find_images
+from ..data.image_files import EXTENSIONS, find_images, find_other_files
 from .predictor import Predictor
 
 # %% ../../nbs/08_serving/09_file_predictions.ipynb #a7c2bc1e
@@ -32,15 +32,13 @@ def list_image_files(
         if not os.path.isdir(path):
             images.append(path)
             continue
-        found = find_images(path)
-        below = (file.relative_to(path) for file in Path(path).rglob("*") if file.is_file())
-        visible = [file.as_posix() for file in below if not any(part.startswith(".") for part in file.parts)]
+        rest = find_other_files(path)
+        odd_names = [name for name in rest if PurePosixPath(name).suffix.lower() in EXTENSIONS]  # that are no UTF-8
+        found = sorted(find_images(path) + odd_names)
         images += [os.path.join(path, name) for name in found]
-        others += [os.path.join(path, name) for name in sorted(set(visible) - set(found))]
+        others += [os.path.join(path, name) for name in rest if name not in odd_names]
         if not found:
-            raise DataError(
-                f"expected images in {path}, found none among {count(len(visible), 'file')}; check the folder"
-            )
+            raise DataError(f"expected images in {path}, found none among {count(len(rest), 'file')}; check the folder")
     return images, others
 
 # %% ../../nbs/08_serving/09_file_predictions.ipynb #88f822b9

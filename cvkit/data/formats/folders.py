@@ -48,6 +48,7 @@ ROLE_FOLDERS = {
 }  # names of folders that say what files are, not what pictures show
 _TABLE_ENDINGS = {".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".parquet", ".xml", ".txt"}
 _TABLE_BYTES = 1_000_000  # of a table that are searched for names of pictures
+_MARK_COLUMNS = {"uri", "kind", "x1", "y1", "x2", "y2"}  # of a table that `cvkit redact --marks` reads: no labels
 
 
 def list_folder(
@@ -158,11 +159,13 @@ def _refuse_tables(root: Path, uris: list[str], attributes: str | None) -> None:
 
 
 def _names_pictures(file: Path, names: set[str]) -> bool:
-    "Whether a file begins with text in which a picture of these names stands."
+    "Whether a file begins with text in which a picture of these names stands; marks of personal data are no labels."
     try:
         with open(file, "rb") as opened:
             text = opened.read(_TABLE_BYTES).decode("utf-8", "replace").lower()
     except OSError:
+        return False
+    if set(text.partition("\n")[0].strip().split(",")) >= _MARK_COLUMNS:
         return False
     words = re.split(r"[\s,;|\"'<>/\\\t]+", text)
     return not names.isdisjoint(words)
