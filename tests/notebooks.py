@@ -32,7 +32,7 @@ SLOW = {
     "evidence.leak_impact": "test_evidence_leaks.py",
     "serving.seldon_server": "test_serving_seldon.py",
     "monitoring.drift": "test_serving.py",
-    "tasks.classification": "test_flow_classify.py",
+    "tasks.classification": "test_tasks_classification.py",
     "tasks.multilabel": "test_walk_tasks.py",
     "tasks.detection": "test_walk_tasks.py",
     "pipeline.kernels": "test_flow.py",

@@ -362,3 +362,11 @@ def test_command_line_says_what_it_does():
     import cvkit
 
     assert [name for name in cvkit.__all__ if name not in done.stdout] == []
+
+
+def test_what_the_quick_run_leaves_out_names_a_chapter_and_tests_that_exist():
+    import notebooks
+
+    modules = {notebooks.module_of(path) for path in (root / "nbs").rglob("*.ipynb") if "tutorials" not in path.parts}
+    assert set(notebooks.SLOW) - modules == set()
+    assert [tests for tests in notebooks.SLOW.values() if not list((root / "tests").glob(tests))] == []
