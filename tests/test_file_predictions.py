@@ -141,3 +141,8 @@ def test_several_labels_are_one_cell():
     record = {"labels": ["scab", "rust"], "probabilities": {"scab": 0.9, "rust": 0.8, "frog": 0.1}}
     (row,) = FilePredictions("0" * 64, {"a.png": record}, {}).to_rows()
     assert row["labels"] == "scab; rust" and row["p.frog"] == 0.1
+
+
+def test_labels_stand_in_the_order_of_the_files(folder, predictor):
+    paths = [str(folder / f"new/{i}.png") for i in (2, 0, 1)]
+    assert predict_files(predictor, paths).labels == predictor.predict(paths).labels

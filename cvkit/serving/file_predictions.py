@@ -84,6 +84,13 @@ def _summary(record: dict, all_classes: bool) -> str:
     return ", ".join(f"{name} {probabilities[name]:.3f}" for name in names) or "no label"
 
 
+def _labels_of(record: dict) -> str | list[str]:
+    "The label, the labels, or the labels of the boxes of one prediction."
+    if "boxes" in record:
+        return [box["label"] for box in record["boxes"]]
+    return record["labels"] if "labels" in record else record["label"]
+
+
 @dataclass(frozen=True, repr=False)
 class FilePredictions:
     "What a model predicts for n files, and why it predicts nothing for others."
@@ -98,6 +105,11 @@ class FilePredictions:
     def ok(self) -> bool:
         "Whether each file was used."
         return not self.rejected
+
+    @property
+    def labels(self) -> list:  # n; a name, or a list of names where an image has several labels or boxes
+        "What is predicted for each file, in their order."
+        return [_labels_of(record) for record in self.predictions.values()]
 
     def __len__(self):
         return len(self.predictions)
