@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from cvkit.data.formats.folders import list_folder
 from cvkit.data.formats.listing import make_box
 from cvkit.data.formats.names import match_names
 from cvkit.data.locations import open_source
-from cvkit.data.preprocess import decode_image
+from cvkit.data.preprocess import decode_image, lacks_end_mark
 
 
 @pytest.fixture(autouse=True)
@@ -525,3 +526,14 @@ def test_marks_of_personal_data_beside_class_folders_are_no_labels(tmp_path):
     (tmp_path / "boxes.csv").write_text("uri,kind\ncat/0.png,dog\n")
     with pytest.raises(DataError, match=r"but boxes.csv name pictures"):
         list_folder(tmp_path)
+
+
+def test_what_a_telephone_writes_behind_the_end_mark_is_no_missing_end():
+    buffer = BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)).save(buffer, "JPEG")
+    whole = buffer.getvalue()
+    thumbnail = b"\xff\xe1" + (len(whole) + 2).to_bytes(2, "big") + whole  # a small picture in the header
+    with_thumbnail = whole[:2] + thumbnail + whole[2:]
+    assert not lacks_end_mark(whole + b"SEFH" + bytes(200) + b"SEFT")
+    assert not lacks_end_mark(with_thumbnail) and lacks_end_mark(with_thumbnail[:-2])
+    assert not lacks_end_mark(with_thumbnail[:-400]), "a part of the picture is missing"

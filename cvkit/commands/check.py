@@ -14,7 +14,7 @@ import numpy as np
 
 from .ingest import default_output_dir, load_manifest, shown_image
 from ..core import DataError, count, digest_file, digest_json, read_json, write_atomic, write_json
-from ..data.checks import Finding, Findings
+from ..data.checks import Finding, Findings, name_findings
 from ..data.duplicates import find_units, scan_near_duplicates
 from ..data.manifest import Manifest
 from ..pipeline.run_records import keep_record
@@ -260,14 +260,6 @@ def _ask_shortcuts(inputs: _Inputs, answers: _Answers):
     answers.answer("shortcuts", findings, clean, (tests,))
 
 
-def _name_findings(manifest: Manifest) -> list:
-    "What the names say of groups that nobody declared, or declared for some images only."
-    from cvkit.data.checks import check_manifest
-
-    quick = check_manifest(manifest)
-    return quick.of("ungrouped") + quick.of("shared_name")
-
-
 def _ask_groups(inputs: _Inputs, answers: _Answers):
     "Whether a group stands on two sides of the split."
     from cvkit.data.checks import check_groups
@@ -276,7 +268,7 @@ def _ask_groups(inputs: _Inputs, answers: _Answers):
     clean = "no groups are declared, so none could be cut: say what belongs together with group_from"
     if named:
         clean = f"none of {named} groups"
-    findings = [*check_groups(inputs.manifest, inputs.parts), *_name_findings(inputs.manifest)]
+    findings = [*check_groups(inputs.manifest, inputs.parts), *name_findings(inputs.manifest)]
     answers.answer("groups", findings, clean)
 
 
@@ -307,7 +299,7 @@ def _ask_splits(inputs: _Inputs, answers: _Answers):
     "Whether groups are cut, and whether the parts are alike."
     if inputs.parts is None:
         unsplit = "no splits were given; name them with splits, or a training that has them"
-        names = _name_findings(inputs.manifest)
+        names = name_findings(inputs.manifest)
         if names:
             answers.answer("groups", names, "")
         else:

@@ -12,11 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from ..core import DataError, need, read_json, rng
+from .formats.folders import MARK_COLUMNS
 
 # %% ../../nbs/04_data/21_marks.ipynb #3c2ec54d
-_COLUMNS = ("uri", "kind", "x1", "y1", "x2", "y2")
-
-
 def _coco_mark(annotation: dict, files: dict, kinds: dict) -> dict:
     "One annotation as a mark; its box is x, y, width and height."
     x, y, width, height = annotation["bbox"]
@@ -46,10 +44,10 @@ def _coco_marks(coco: dict, path: Path) -> list[dict]:
 
 def _check_mark(number: int, mark: dict, known: set[str], path: Path):
     "Refuse a mark that lacks a value, or whose image is not known; marks are counted from 1."
-    absent = [name for name in _COLUMNS if name not in mark or mark[name] != mark[name]]  # NaN is not itself
+    absent = [name for name in MARK_COLUMNS if name not in mark or mark[name] != mark[name]]  # NaN is not itself
     if absent:
         raise DataError(
-            f"expected {', '.join(_COLUMNS)} in {path.name}, but mark {number} has no {', '.join(absent)}; add it"
+            f"expected {', '.join(MARK_COLUMNS)} in {path.name}, but mark {number} has no {', '.join(absent)}; add it"
         )
     if mark["uri"] not in known:
         raise DataError(

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..core import CvkitError, DataError, ParameterError, digest_json, need
+from ..core import CvkitError, DataError, MissingExtra, ParameterError, digest_json, need
 
 # %% ../../nbs/04_data/01_preprocess.ipynb #7ca21804
 PHOTOMETRIC = 262  # tag of TIFF: whether 0 is white or black
@@ -54,23 +54,6 @@ JPEG_START, JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 MAX_PIXELS = 64_000_000  # width times height that a file may declare, where CVKIT_MAX_PIXELS says nothing else
 
 
-def lacks_end_mark(
-    data: bytes,  # of a file
-) -> bool:  # whether it is a JPEG of which only the last two bytes are missing, and no part of the picture
-    "Recognise a JPEG that is whole but for its end mark, as some cameras leave it."
-    if not data.startswith(JPEG_START) or JPEG_END in data[-64:]:
-        return False
-    try:
-        jpeg = need("simplejpeg", "train")
-        height, width = jpeg.decode_jpeg_header(data)[:2]
-        if width * height > MAX_PIXELS:
-            return False
-        jpeg.decode_jpeg(data + JPEG_END)  # strict: a part that is missing is an error
-    except Exception:
-        return False
-    return True
-
-
 def _pixel_limit() -> int:
     "Width times height that a file may declare."
     text = os.environ.get("CVKIT_MAX_PIXELS", "")
@@ -79,6 +62,35 @@ def _pixel_limit() -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ParameterError(f"expected a whole number above 0 in CVKIT_MAX_PIXELS, got {text!r}; correct it")
     return int(text)
+
+
+def _start_of_scan(data: bytes) -> int:
+    "Where the picture itself begins in a JPEG, after its header and the small pictures in it."
+    start = 2
+    while data[start : start + 1] == b"\xff" and data[start + 1 : start + 2] != b"\xda":
+        start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+    return start
+
+
+def lacks_end_mark(
+    data: bytes,  # of a file
+) -> bool:  # whether it is a JPEG of which only the last two bytes are missing, and no part of the picture
+    "Recognise a JPEG that is whole but for its end mark, as some cameras leave it."
+    if not data.startswith(JPEG_START) or JPEG_END in data[-64:]:
+        return False
+    if JPEG_END in data[_start_of_scan(data) :]:  # telephones write notes of their own behind it
+        return False
+    try:
+        jpeg = need("simplejpeg", "train")
+        height, width = jpeg.decode_jpeg_header(data)[:2]
+        if width * height > _pixel_limit():
+            return False
+        jpeg.decode_jpeg(data + JPEG_END)  # strict: a part that is missing is an error
+    except ValueError:
+        return False
+    except MissingExtra:  # where a model is served: the file is refused there
+        return False
+    return True
 
 # %% ../../nbs/04_data/01_preprocess.ipynb #9142cb56
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")

@@ -151,9 +151,8 @@ def _read_text(text: str) -> object:
 
 def _describe(parameter: NotebookParameter) -> str:
     "The type of a parameter in words, with its default where that is a literal."
-    kind = getattr(parameter.type, "__name__", None) or str(parameter.type)
-    if not isinstance(parameter.type, type):
-        kind = str(parameter.type).replace("typing.", "")
+    is_plain = isinstance(parameter.type, type)
+    kind = parameter.type.__name__ if is_plain else str(parameter.type).replace("typing.", "")
     unknown = parameter.default is COMPUTED or parameter.default is None
     return kind if unknown else f"{kind} such as {parameter.default!r}"
 
