@@ -18,7 +18,14 @@ from ..core import DataError, count, digest_bytes, need, write_atomic, write_jso
 from ..data.licences import Licences, hub_licence, manifest_licences, terms_row, terms_table
 from .croissant import croissant, croissant_tables, croissant_text, parquet_bytes
 from .policy import Policy, judge
-from ..reports.markdown import Markdown, markdown_list, markdown_table, markdown_templates, markdown_text
+from cvkit.reports.markdown import (
+    Markdown,
+    markdown_list,
+    markdown_table,
+    markdown_templates,
+    markdown_text,
+    markdown_with_code,
+)
 
 # %% ../../nbs/07_release/09_dataset_card.ipynb #83697684
 def data_evidence(
@@ -384,8 +391,10 @@ def _rai(manifest, findings: list[dict] | None, gaps: list[str], usage: str) -> 
     }
 
 # %% ../../nbs/07_release/09_dataset_card.ipynb #c6355cf0
-def _card_value(value):
+def _card_value(column: str, value):
     "A value as it stands in a table of the card."
+    if column == "because":
+        return markdown_with_code(value)
     if isinstance(value, float):
         return f"{value:.3f}"
     return "-" if value in ("", None) else value
@@ -396,46 +405,38 @@ def _markdown_block(block) -> Markdown:
     if isinstance(block, Licences):
         block = [terms_row(terms, number) for terms, number in zip(*block.rows())]
     if isinstance(block, str):
-        return markdown_text(block)
+        return markdown_with_code(block)
     if isinstance(block, dict):
         return markdown_table(("", ""), list(block.items()))
     if isinstance(block[0], str):
-        return markdown_list(block)
+        return markdown_list(map(markdown_with_code, block))
     columns = list(block[0])
-    rows = [[_card_value(row.get(column, "-")) for column in columns] for row in block]
+    rows = [[_card_value(column, row.get(column, "-")) for column in columns] for row in block]
     return markdown_table(tuple(markdown_text(column) for column in columns), rows)
-
-
-def _with_commands(line: str):
-    "A line of the page in which what stands between back-quotes is a command."
-    from cvkit.reports.pages import Block, code, safe
-
-    pieces = re.split("`([^`]+)`", line)
-    return Block("".join(code(piece) if number % 2 else safe(piece) for number, piece in enumerate(pieces)))
 
 
 def _page_row(row: dict) -> dict:
     "A row of a table with badges for answers, and with the commands that its reason names."
-    from cvkit.reports.pages import TONES, badge
+    from cvkit.reports.pages import TONES, badge, text_with_code
 
     shown = {name: badge(row[name]) for name in ("answer", "severity") if row.get(name) in TONES}
     if "because" in row:
-        shown["because"] = _with_commands(row["because"])
+        shown["because"] = text_with_code(row["because"])
     return row | shown
 
 
 def _page_block(block):
     "One block of a part as a block of the page."
-    from cvkit.reports.pages import bullets, definition, table, text
+    from cvkit.reports.pages import bullets, definition, table, text, text_with_code
 
     if isinstance(block, Licences):
         return terms_table(*block.rows())
     if isinstance(block, str):
-        return text(_with_commands(block))
+        return text(text_with_code(block))
     if isinstance(block, dict):
         return definition({name: "not declared" if value in ("", None) else value for name, value in block.items()})
     if isinstance(block[0], str):
-        return bullets(*map(_with_commands, block))
+        return bullets(*map(text_with_code, block))
     return table([_page_row(row) for row in block])
 
 

@@ -14,7 +14,13 @@ from ..core import DataError, count, digest_file, need, read_json, write_atomic
 from ..data.licences import hub_licence, licence_allows, licence_terms
 from ..evidence.faithfulness import BASELINES
 from .policy import Policy, Verdict, judge
-from ..reports.markdown import Markdown, markdown_code, markdown_templates, markdown_text
+from cvkit.reports.markdown import (
+    Markdown,
+    markdown_code,
+    markdown_templates,
+    markdown_text,
+    markdown_with_code,
+)
 from ..reports.pages import answer_words
 from ..task_info import TASK_INFO, TaskInfo
 
@@ -138,7 +144,8 @@ def _stage_rows(verdicts: list[Verdict]) -> list[tuple]:
 def _reason_rows(verdict: Verdict) -> list[tuple]:
     "For each rule that does not hold its role, name, answer and reason."
     return [
-        (reason["role"], reason["rule"], _bold_answer(reason["answer"]), reason["text"]) for reason in verdict.reasons
+        (reason["role"], reason["rule"], _bold_answer(reason["answer"]), markdown_with_code(reason["text"]))
+        for reason in verdict.reasons
     ]
 
 

@@ -305,14 +305,14 @@ class Verdict:
 
     def blocks(self) -> list:  # tables: what is missing, by role, and what holds
         "The answers as parts of a page."
-        from cvkit.reports.pages import Block, badge, table, text
+        from cvkit.reports.pages import Block, badge, table, text, text_with_code
 
         def row(answer: dict) -> dict:
             return {
                 "role": answer["role"],
                 "rule": answer["rule"],
                 "answer": badge(answer["answer"]),
-                "because": answer["text"],
+                "because": text_with_code(answer["text"]),
             }
 
         def refusals_first(answer: dict) -> tuple[bool, int]:
