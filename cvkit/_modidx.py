@@ -2504,6 +2504,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                      'cvkit/evidence/faithfulness.py'),
                                              'cvkit.evidence.faithfulness._gain_table': ( '06_evidence/faithfulness.html#_gain_table',
                                                                                           'cvkit/evidence/faithfulness.py'),
+                                             'cvkit.evidence.faithfulness._interval': ( '06_evidence/faithfulness.html#_interval',
+                                                                                        'cvkit/evidence/faithfulness.py'),
                                              'cvkit.evidence.faithfulness._mean_colour': ( '06_evidence/faithfulness.html#_mean_colour',
                                                                                            'cvkit/evidence/faithfulness.py'),
                                              'cvkit.evidence.faithfulness._rank_correlation': ( '06_evidence/faithfulness.html#_rank_correlation',

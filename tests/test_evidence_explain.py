@@ -499,36 +499,49 @@ def test_a_faithfulness_prints_its_verdict_first():
     ]
 
 
-def judged_as(**gain):
+def judged_as(lead=None, **gain):
+    def estimate(interval):
+        return Estimate(*interval, 20, "bootstrap")
+
     return Faithfulness(
-        {m: Estimate(*e, 20, "bootstrap") for m, e in gain.items()},
-        {m: np.zeros(1) for m in gain},
-        {m: np.zeros(1) for m in gain},
+        gain={m: estimate(e) for m, e in gain.items()},
+        deletion={m: np.zeros(1) for m in gain},
+        insertion={m: np.zeros(1) for m in gain},
+        lead={m: {b: estimate(e) for b, e in (lead or {}).items()} for m in gain},
     )
 
 
 @pytest.mark.parametrize(
-    "gain, best, verdict, words",
+    "gain, lead, best, verdict, words",
     [
         (
-            dict(a=(0.2, 0.1, 0.3), b=(0.25, -0.1, 0.5), edges=(0.1, 0, 0.2), centre=(0.1, 0.0, 0.2)),
+            dict(a=(0.2, 0.1, 0.3), b=(0.25, -0.1, 0.5)),
+            dict(edges=(0.1, 0.05, 0.2), centre=(0.1, 0.01, 0.2)),
             "a",
             "reliable",
-            "do worse",
+            "over chance, +0.100 [+0.050, +0.200] over edges, +0.100 [+0.010, +0.200] over centre",
         ),
         (
-            dict(a=(0.2, 0.1, 0.3), edges=(0.4, 0.3, 0.5), centre=(0.3, 0.2, 0.4)),
+            dict(a=(0.2, 0.1, 0.3)),
+            dict(edges=(0.02, -0.05, 0.1), centre=(0.1, 0.01, 0.2)),
             "a",
-            "reliable",
-            "maps of edges and of centre alone do as well",
+            "insufficient",
+            "+0.020 [-0.050, +0.100] over edges",
         ),
-        (dict(a=(0.1, 0.0, 0.3)), "a", "insufficient", "a was tried: +0.100"),
-        (dict(a=(-0.1, -0.3, 0.0)), "a", "unreliable", "-0.100"),
-        (dict(a=(None, None, None), edges=(0.4, 0.3, 0.5)), "", "insufficient", "so few images"),
+        (
+            dict(a=(0.2, 0.1, 0.3)),
+            dict(edges=(0.1, 0.05, 0.2), centre=(-0.1, -0.2, 0.0)),
+            "a",
+            "unreliable",
+            "-0.100 [-0.200, +0.000] over centre",
+        ),
+        (dict(a=(0.1, 0.0, 0.3)), {}, "a", "insufficient", "a was tried: +0.100"),
+        (dict(a=(-0.1, -0.3, 0.0)), {}, "a", "unreliable", "-0.100"),
+        (dict(a=(None, None, None), edges=(0.4, 0.3, 0.5)), {}, "", "insufficient", "so few images"),
     ],
 )
-def test_the_verdict_follows_the_interval(gain, best, verdict, words):
-    found = judged_as(**gain)
+def test_the_verdict_follows_the_interval(gain, lead, best, verdict, words):
+    found = judged_as(lead, **gain)
     assert (found.best, found.verdict) == (best, verdict) and words in found.sentence()
     assert "&lt;" not in found._repr_html_() and ("undefined here" in found._repr_html_()) == (best == "")
 

@@ -162,22 +162,24 @@ class Faithfulness:
     gain: dict[str, Estimate]  # by method: (insertion - deletion) minus that of random maps
     deletion: dict[str, np.ndarray]  # `(n,)` by method
     insertion: dict[str, np.ndarray]  # `(n,)` by method
+    # by method without the baselines: edges and centre, each to the score of the method minus that of the baseline
+    lead: dict[str, dict[str, Estimate]]
 
     def answer(self, method: str) -> str:  # reliable, unreliable or insufficient
-        "What the interval of a method allows to be said."
-        gain = self.gain[method]
-        if gain.value is None:
+        "What the intervals of a method allow to be said."
+        differences = [self.gain[method], *self.lead.get(method, {}).values()]
+        if any(difference.value is None for difference in differences):
             return "insufficient"
-        if gain.low > 0:
+        if all(difference.low > 0 for difference in differences):
             return "reliable"
-        return "unreliable" if gain.high <= 0 else "insufficient"
+        return "unreliable" if any(difference.high <= 0 for difference in differences) else "insufficient"
 
     @property
     def methods(self) -> list[str]:  # without the baselines
         return [method for method in self.gain if method not in BASELINES]
 
     @property
-    def best(self) -> str:  # the method with the highest lower end; `""` where none could be judged
+    def best(self) -> str:  # the method with the highest lower end over chance; `""` where none could be judged
         known = [method for method in self.methods if self.gain[method].value is not None]
         return max(known, key=lambda method: self.gain[method].low) if known else ""
 
@@ -186,7 +188,7 @@ class Faithfulness:
         return self.answer(self.best) if self.best else "insufficient"
 
     def sentence(self) -> str:  # for reports
-        "The best method in words, and whether edges or the centre do as well."
+        "The best method in words, beside chance, edges and the centre."
         return _faithfulness_sentence(self)
 
     def to_dict(self) -> dict:  # plain data
@@ -196,6 +198,7 @@ class Faithfulness:
             methods[method] = {
                 **gain.to_dict(),
                 "answer": self.answer(method),
+                "lead": {baseline: difference.to_dict() for baseline, difference in self.lead.get(method, {}).items()},
                 "deletion": float(self.deletion[method].mean()),
                 "insertion": float(self.insertion[method].mean()),
             }
@@ -206,8 +209,7 @@ class Faithfulness:
         for method in self.methods:
             gain = self.gain[method]
             if gain.value is not None:
-                interval = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-                lines.append(f"  {method:28} {interval}  {self.answer(method)}")
+                lines.append(f"  {method:28} {_interval(gain)}  {self.answer(method)}")
         return "\n".join(lines)
 
     def _repr_html_(self):
@@ -220,36 +222,40 @@ def _faithfulness_sentence(f: Faithfulness) -> str:
     if not f.best:
         return "No method could be judged on so few images."
     gain = f.gain[f.best]
-    equal = []
-    for baseline in ("edges", "centre"):
-        other = f.gain.get(baseline)
-        if other and other.value is not None and other.value >= gain.value:
-            equal.append(baseline)
     tried = len(f.methods)
     first = f"Of the {tried} methods tried, {f.best} points best" if tried > 1 else f"{f.best} was tried"
-    last = "Maps of edges or of the centre alone do worse."
-    if equal:
-        last = f"But maps of {' and of '.join(equal)} alone do as well."
-    return (
-        f"{first}: {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] over chance on {gain.n} images drawn at "
-        f"random. {last}"
-    )
+    compared = [f"{_interval(gain)} over chance"]
+    compared += [f"{_interval(difference)} over {baseline}" for baseline, difference in f.lead[f.best].items()]
+    return f"{first}: {', '.join(compared)}, on {gain.n} images drawn at random."
+
+
+def _interval(difference: Estimate) -> str:
+    return f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
 def _gain_table(f: Faithfulness):
     "A row a map: gain, deletion, insertion, verdict."
     from cvkit.reports.pages import badge, number, table
 
+    def over(baseline: str, method: str):
+        difference = f.lead.get(method, {}).get(baseline)
+        return "-" if difference is None else number(difference.value, difference.low, difference.high)
+
     rows = []
     for method, gain in f.gain.items():
         rows.append({
             "map": method,
             "over chance [95 %]": "chance itself" if method == "random" else number(gain.value, gain.low, gain.high),
+            "over edges": over("edges", method),
+            "over centre": over("centre", method),
             "deletion, lower is better": number(float(f.deletion[method].mean())),
             "insertion, higher is better": number(float(f.insertion[method].mean())),
             "verdict": "independent of the model" if method in BASELINES else badge(f.answer(method)),
         })
-    return table(rows, caption="Insertion minus deletion, minus the same of random maps, image by image.")
+    return table(
+        rows,
+        caption="Insertion minus deletion, minus the same of random maps, of edges and of the centre, image by image.",
+    )
 
 # %% ../../nbs/06_evidence/05_faithfulness.ipynb #5823191f
 def measure_faithfulness(
@@ -270,13 +276,15 @@ def measure_faithfulness(
     scores = score_maps(predict, pixels, {**maps, **baseline_maps(pixels, seed)}, targets)
     deletion = {method: score[0] for method, score in scores.items()}
     insertion = {method: score[1] for method, score in scores.items()}
-    chance = insertion["random"] - deletion["random"]
     weights = bootstrap_weights(len(pixels), seed=seed)
-    gain = {}
-    for method in scores:
-        over_chance = insertion[method] - deletion[method] - chance
-        gain[method] = bootstrap(lambda w, values=over_chance: w @ values / w.sum(1), weights)
-    return Faithfulness(gain, deletion, insertion)
+
+    def difference(method: str, baseline: str) -> Estimate:
+        values = insertion[method] - deletion[method] - (insertion[baseline] - deletion[baseline])
+        return bootstrap(lambda w: w @ values / w.sum(1), weights)
+
+    gain = {method: difference(method, "random") for method in scores}
+    lead = {method: {baseline: difference(method, baseline) for baseline in ("edges", "centre")} for method in maps}
+    return Faithfulness(gain, deletion, insertion, lead)
 
 # %% ../../nbs/06_evidence/05_faithfulness.ipynb #49e8666d
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
