@@ -246,15 +246,18 @@ def _gain_table(f: Faithfulness):
         rows.append({
             "map": method,
             "over chance [95 %]": "chance itself" if method == "random" else number(gain.value, gain.low, gain.high),
-            "over edges": over("edges", method),
-            "over centre": over("centre", method),
-            "deletion, lower is better": number(float(f.deletion[method].mean())),
-            "insertion, higher is better": number(float(f.insertion[method].mean())),
+            "over edges [95 %]": over("edges", method),
+            "over centre [95 %]": over("centre", method),
+            "deletion": number(float(f.deletion[method].mean())),
+            "insertion": number(float(f.insertion[method].mean())),
             "verdict": "independent of the model" if method in BASELINES else badge(f.answer(method)),
         })
     return table(
         rows,
-        caption="Insertion minus deletion, minus the same of random maps, of edges and of the centre, image by image.",
+        caption=(
+            "Insertion (higher is better) minus deletion (lower is better), minus the same of random maps, of edges "
+            "and of the centre, image by image."
+        ),
     )
 
 # %% ../../nbs/06_evidence/05_faithfulness.ipynb #5823191f
