@@ -6,6 +6,7 @@
 __all__ = ['LABEL_COLUMNS', 'ingest_table', 'ingest_folder', 'sample_folder']
 
 # %% ../../nbs/04_data/05_ingest.ipynb #a4f8a6c2
+import os
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,7 +143,7 @@ def _notes(root: Path, table: "pd.DataFrame", images: list[ImageFile], label_col
             pictures = count(len(other), "picture")
             note = f"kept: {pictures} of another size than the source says, such as {other[0]}; nothing depends on it"
             notes.append((root.name, note))
-    endless = [uri for uri in uris if _may_lack_end(root / uri) and lacks_end_mark((root / uri).read_bytes())]
+    endless = [uri for uri in uris if _may_lack_end(root, uri) and lacks_end_mark((root / uri).read_bytes())]
     if endless:
         note = f"kept: {count(len(endless), 'JPEG')} without the last two bytes, read whole; save them again"
         notes.append((endless[0], note))
@@ -158,13 +159,12 @@ def _notes(root: Path, table: "pd.DataFrame", images: list[ImageFile], label_col
     return notes
 
 
-def _may_lack_end(file: Path) -> bool:
+def _may_lack_end(root: Path, uri: str) -> bool:
     "Whether a JPEG ends without its mark."
-    if file.suffix.lower() not in (".jpg", ".jpeg"):
+    if not uri.lower().endswith((".jpg", ".jpeg")):
         return False
-    with open(file, "rb") as opened:
-        opened.seek(0, 2)
-        opened.seek(max(0, opened.tell() - 2))
+    with open(os.path.join(root, uri), "rb", buffering=0) as opened:
+        opened.seek(-len(JPEG_END), os.SEEK_END)  # of a picture that was decoded, so it has that many bytes
         return opened.read() != JPEG_END
 
 
